@@ -1,0 +1,123 @@
+package metasrv
+
+import "fmt"
+
+// Kind says what a caller can do about an Error. The server maps each kind to one gRPC status code.
+type Kind int
+
+// The kinds of errors.
+const (
+	KindInternal           Kind = iota // a bug or a broken member
+	KindInvalidArgument                // the request can never succeed
+	KindNotFound                       // what the request names does not exist
+	KindAlreadyExists                  // what the request creates exists
+	KindFailedPrecondition             // the state must change first
+	KindAborted                        // someone else was faster: read again, then retry
+	KindUnavailable                    // retry the same request
+	KindResourceExhausted              // retry later
+	KindOutOfRange                     // what is asked for has passed
+	KindUnimplemented                  // this server doesn't do that
+)
+
+// Error is an answer that refuses. Two errors are the same to errors.Is if they have the same Reason.
+type Error struct {
+	Kind Kind
+	// Reason is the stable name of the error, which programs compare: TABLE_NOT_FOUND.
+	Reason string
+	// Message is for people; it names the object.
+	Message string
+	// Field is the request field at fault, empty where none is.
+	Field string
+}
+
+// Error returns the message, preceded by the field at fault.
+func (e *Error) Error() string {
+	switch {
+	case e.Message == "":
+		return e.Reason
+	case e.Field != "":
+		return e.Field + ": " + e.Message
+	}
+	return e.Message
+}
+
+// Is reports whether target is an Error of the same Reason.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.Reason == e.Reason
+}
+
+// With returns the error with a message.
+func (e *Error) With(format string, args ...any) *Error {
+	c := *e
+	c.Message = fmt.Sprintf(format, args...)
+	return &c
+}
+
+// InvalidArgument returns ErrInvalidArgument for a request field.
+func InvalidArgument(field, format string, args ...any) *Error {
+	e := ErrInvalidArgument.With(format, args...)
+	e.Field = field
+	return e
+}
+
+// The errors of metasrv. Compare with errors.Is.
+var (
+	ErrInvalidArgument = define(KindInvalidArgument, "INVALID_ARGUMENT")
+
+	ErrCatalogNotFound = define(KindNotFound, "CATALOG_NOT_FOUND")
+	ErrCatalogExists   = define(KindAlreadyExists, "CATALOG_ALREADY_EXISTS")
+	ErrCatalogNotEmpty = define(KindFailedPrecondition, "CATALOG_NOT_EMPTY")
+	ErrSchemaNotFound  = define(KindNotFound, "SCHEMA_NOT_FOUND")
+	ErrSchemaExists    = define(KindAlreadyExists, "SCHEMA_ALREADY_EXISTS")
+	ErrSchemaNotEmpty  = define(KindFailedPrecondition, "SCHEMA_NOT_EMPTY")
+	ErrTableNotFound   = define(KindNotFound, "TABLE_NOT_FOUND")
+	ErrTableExists     = define(KindAlreadyExists, "TABLE_ALREADY_EXISTS")
+	// ErrSchemaVersionChanged: the schema was altered since it was read.
+	ErrSchemaVersionChanged = define(KindAborted, "SCHEMA_VERSION_CHANGED")
+	// ErrCreationEnded: the table is no longer in state CREATING, or another creation took its place.
+	ErrCreationEnded = define(KindFailedPrecondition, "CREATION_ENDED")
+	// ErrReplicaNotCreated: a commit lacks a replica, or another incarnation than the planned one created it.
+	ErrReplicaNotCreated = define(KindFailedPrecondition, "REPLICA_NOT_CREATED")
+
+	// ErrNoLiveDatanode: no datanode sends heartbeats.
+	ErrNoLiveDatanode = define(KindFailedPrecondition, "NO_LIVE_DATANODE")
+	// ErrTooFewDatanodes: fewer live datanodes than replicas asked for.
+	ErrTooFewDatanodes = define(KindFailedPrecondition, "TOO_FEW_DATANODES")
+	// ErrNodesNotHeard: a new metasrv leader still waits for the first heartbeats of known datanodes.
+	ErrNodesNotHeard = define(KindUnavailable, "NODES_NOT_HEARD")
+	ErrNodeNotFound  = define(KindNotFound, "NODE_NOT_FOUND")
+	// ErrStaleIncarnation: another process registered under the same node id since.
+	ErrStaleIncarnation = define(KindFailedPrecondition, "STALE_INCARNATION")
+
+	// ErrNotLeader: the request belongs to the metasrv leader.
+	ErrNotLeader = define(KindFailedPrecondition, "NOT_LEADER")
+	// ErrNotReady: the metasrv leader has not taken over yet, or this member is starting or stopping.
+	ErrNotReady = define(KindUnavailable, "NOT_READY")
+	// ErrOutcomeUnknown: the command may have been executed or not. Retry it with the same request id.
+	ErrOutcomeUnknown = define(KindUnavailable, "OUTCOME_UNKNOWN")
+	// ErrOverloaded: more waits to be written than the member takes.
+	ErrOverloaded = define(KindResourceExhausted, "OVERLOADED")
+	// ErrStaleTerm: a leader duty's command was planned in an earlier term.
+	ErrStaleTerm = define(KindAborted, "STALE_TERM")
+	// ErrSessionExpired: the session is unknown or expired, or the sequence was acknowledged. The command was
+	// not executed by this request.
+	ErrSessionExpired = define(KindFailedPrecondition, "SESSION_EXPIRED")
+	// ErrCompacted: the changes asked for are no longer remembered.
+	ErrCompacted = define(KindOutOfRange, "COMPACTED")
+	// ErrClusterMismatch: the caller belongs to another cluster.
+	ErrClusterMismatch = define(KindFailedPrecondition, "CLUSTER_MISMATCH")
+	ErrInternal        = define(KindInternal, "INTERNAL")
+)
+
+var kinds = map[string]Kind{}
+
+func define(kind Kind, reason string) *Error {
+	kinds[reason] = kind
+	return &Error{Kind: kind, Reason: reason}
+}
+
+// ErrorOf returns the error with a reason, as it was stored or sent. An unknown reason is of KindInternal.
+func ErrorOf(reason, message, field string) *Error {
+	return &Error{Kind: kinds[reason], Reason: reason, Message: message, Field: field}
+}

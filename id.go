@@ -1,0 +1,44 @@
+package metasrv
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// NodeID names a datanode or a frontend. Nodes choose it themselves; 0 names none.
+type NodeID uint64
+
+func (id NodeID) String() string { return strconv.FormatUint(uint64(id), 10) }
+
+// FirstTableID is the id of the first table of a cluster; lower ones are left for system tables.
+const FirstTableID TableID = 1024
+
+// TableID names a table for ever: it is never used twice in a cluster. 32 bits of it are used.
+type TableID uint64
+
+func (id TableID) String() string { return strconv.FormatUint(uint64(id), 10) }
+
+// RegionID names a region: table id << 32 | region number.
+type RegionID uint64
+
+// NewRegionID returns the id of a table's region with the given number.
+func NewRegionID(table TableID, number uint32) RegionID {
+	return RegionID(uint64(table)<<32 | uint64(number))
+}
+
+// Table returns the id of the region's table.
+func (id RegionID) Table() TableID { return TableID(id >> 32) }
+
+// Number returns the region's number in its table.
+func (id RegionID) Number() uint32 { return uint32(id) } //nolint:gosec // the lower half is what is asked for
+
+// String returns the id as people read it: "1024/3" is region 3 of table 1024.
+func (id RegionID) String() string { return fmt.Sprintf("%d/%d", id.Table(), id.Number()) }
+
+// ReplicaID names a copy of a region on a datanode for ever: it is never used twice in a cluster.
+type ReplicaID uint64
+
+func (id ReplicaID) String() string { return strconv.FormatUint(uint64(id), 10) }
+
+// Incarnation names one registration of a node. It rises with every registration in the cluster.
+type Incarnation uint64

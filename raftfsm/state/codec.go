@@ -1,0 +1,61 @@
+package state
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// Encode returns the deterministic encoding of a record or a result. A failure is a bug of the caller, for
+// only invalid UTF-8 makes one, and that is refused at the API; it panics.
+func Encode(m proto.Message) []byte {
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		panic(fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().FullName(), err))
+	}
+	return b
+}
+
+// Decode fills m from an encoded record or command. It refuses fields that this build does not know: it could
+// not give the command the meaning that other members give it.
+func Decode(b []byte, m proto.Message) error {
+	name := m.ProtoReflect().Descriptor().FullName()
+	if err := proto.Unmarshal(b, m); err != nil {
+		return fmt.Errorf("decode %s: %w", name, err)
+	}
+	if path := unknownField(m.ProtoReflect()); path != "" {
+		return fmt.Errorf("decode %s: %s has fields that this version of metasrv does not know", name, path)
+	}
+	return nil
+}
+
+// unknownField returns the name of a message in m that holds unknown fields, or "".
+func unknownField(m protoreflect.Message) string {
+	if len(m.GetUnknown()) > 0 {
+		return string(m.Descriptor().FullName())
+	}
+	found := ""
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case fd.IsMap():
+			if fd.MapValue().Message() != nil {
+				v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
+					found = unknownField(v.Message())
+					return found == ""
+				})
+			}
+		case fd.Message() == nil:
+		case fd.IsList():
+			for i := range v.List().Len() {
+				if found = unknownField(v.List().Get(i).Message()); found != "" {
+					break
+				}
+			}
+		default:
+			found = unknownField(v.Message())
+		}
+		return found == ""
+	})
+	return found
+}

@@ -1,0 +1,106 @@
+// Package state is the border between the replicated state machine and the packages whose rules it runs:
+// what an applier may see and change, and nothing else.
+//
+// State is one ordered key space. Each package keeps its records under prefixes of its own. Appliers are
+// pure: the same view and command give the same changes and result on every member, so they know no clock,
+// randomness, map order, goroutine, float or I/O. Time and random numbers come in with the command.
+package state
+
+import (
+	"context"
+	"encoding/binary"
+	"iter"
+
+	"google.golang.org/protobuf/proto"
+
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+)
+
+// LeaderTime is time as the cluster counts it: milliseconds since its birth, by the monotonic clocks of its
+// successive metasrv leaders. It never runs backwards and has nothing to do with wall time.
+type LeaderTime uint64
+
+// View reads one immutable state. What it returns must not be modified.
+type View interface {
+	// Get returns the value of key, and whether it exists.
+	Get(key string) (value []byte, ok bool)
+	// Ascend returns the pairs with from <= key < to in the order of keys. An empty to means no upper end.
+	Ascend(from, to string) iter.Seq2[string, []byte]
+	// Revision returns the number of commands that have changed something. While a command is applied it is
+	// that of the commands before it.
+	Revision() uint64
+}
+
+// Tx is the state as one command sees and changes it. Nothing of it is kept if the applier returns an error.
+type Tx interface {
+	View
+	// Put sets the value of key. The value belongs to the state from then on.
+	Put(key string, value []byte)
+	// Delete removes key, if it exists.
+	Delete(key string)
+	// Now returns the leader time of the command.
+	Now() LeaderTime
+}
+
+// Applier runs the commands of one package.
+type Applier interface {
+	// Kinds returns the kinds of commands that Apply is given.
+	Kinds() []storagepb.CommandKind
+	// Apply executes one command and returns its result. An error must be a *metasrv.Error: it is the
+	// remembered result of a command that changed nothing. Every member computes the same.
+	Apply(tx Tx, kind storagepb.CommandKind, payload []byte) (proto.Message, error)
+}
+
+// Proposal is a command on its way into the log.
+type Proposal struct {
+	Kind    storagepb.CommandKind
+	Payload proto.Message
+	// ID names the command of a session; nil where a retry may execute again.
+	ID *storagepb.CommandId
+	// PlannedTerm is the term in which a leader duty planned the command, 0 for clients' commands.
+	PlannedTerm uint64
+}
+
+// Result is what became of a proposal that was executed.
+type Result struct {
+	// Payload is the encoded message that the applier returned.
+	Payload []byte
+	// Revision is that of the state after the command.
+	Revision uint64
+}
+
+// Proposer executes commands through the log.
+type Proposer interface {
+	// Propose returns when the command was executed on this member. Errors are *metasrv.Error: those of the
+	// applier; ErrNotLeader, ErrNotReady, ErrOverloaded if it was not executed; ErrOutcomeUnknown if it may
+	// have been or may yet be, also when ctx ended while it was under way.
+	Propose(ctx context.Context, p Proposal) (Result, error)
+}
+
+// Barrier orders reads behind writes.
+type Barrier interface {
+	// Barrier returns a view that contains every command acknowledged by any member before the call. It
+	// succeeds on the metasrv leader only.
+	Barrier(ctx context.Context) (View, error)
+}
+
+// Viewer shows the present state of a member.
+type Viewer interface {
+	// View returns the state as it is on this member, however old.
+	View() View
+}
+
+// Next returns the next number of the sequence under key and advances it. The first one is first.
+func Next(tx Tx, key string, first uint64) uint64 {
+	n := Peek(tx, key, first)
+	tx.Put(key, binary.BigEndian.AppendUint64(nil, n+1))
+	return n
+}
+
+// Peek returns the number that Next would return: every number below it was given out.
+func Peek(v View, key string, first uint64) uint64 {
+	if value, ok := v.Get(key); ok && len(value) == 8 {
+		return binary.BigEndian.Uint64(value)
+	}
+	return first
+}
