@@ -1,0 +1,155 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/metasrv/metasrv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+// EntryVersion is the version of entries that this build writes and the highest that it can execute.
+const EntryVersion = 1
+
+// Machine holds the state and executes entries. It is not safe for concurrent use; the views it returns are.
+type Machine struct {
+	appliers map[storagepb.CommandKind]state.Applier
+	tree     *tree
+	pos      Position
+}
+
+// Outcome is what an entry did.
+type Outcome struct {
+	// Results has one result a command.
+	Results []*storagepb.Result
+	// Revisions are the changes for the feed.
+	Revisions []state.Revision
+	// Written names every key that was written, perhaps more than once.
+	Written []string
+}
+
+// New returns a machine with an empty state. It panics if two appliers claim the same kind of command, for that is
+// a mistake in the program.
+func New(appliers ...state.Applier) *Machine {
+	m := &Machine{appliers: make(map[storagepb.CommandKind]state.Applier)}
+	for _, a := range append([]state.Applier{system{}}, appliers...) {
+		for _, kind := range a.Kinds() {
+			if _, taken := m.appliers[kind]; taken {
+				panic(fmt.Sprintf("two appliers for %s", kind))
+			}
+			m.appliers[kind] = a
+		}
+	}
+	m.Reset(NewView(Position{}, func(func(string, []byte) bool) {}))
+	return m
+}
+
+// Reset replaces the state.
+func (m *Machine) Reset(v *View) {
+	m.tree = v.tree.Copy()
+	m.pos = v.pos
+}
+
+// View returns the present state.
+func (m *Machine) View() *View { return &View{tree: m.tree.Copy(), pos: m.pos} }
+
+// SkipTo records that the entries up to index hold nothing for the state.
+func (m *Machine) SkipTo(index, term uint64) { m.pos.Index, m.pos.Term = index, term }
+
+// Apply executes the entry at an index of the log; term is the one that the log holds for it. An error means
+// that this build can't execute the entry: the member must stop, or its state would differ from the others'.
+func (m *Machine) Apply(index, term uint64, data []byte) (Outcome, error) {
+	entry := &storagepb.Entry{}
+	if err := state.Decode(data, entry); err != nil {
+		return Outcome{}, fmt.Errorf("entry %d: %w", index, err)
+	}
+	if entry.Version != EntryVersion {
+		return Outcome{}, fmt.Errorf("entry %d has version %d, this version of metasrv knows %d", index, entry.Version, EntryVersion)
+	}
+	m.pos.Now = max(m.pos.Now, state.LeaderTime(entry.LeaderTimeMs))
+	out := Outcome{Results: make([]*storagepb.Result, len(entry.Commands))}
+	for i, c := range entry.Commands {
+		result, err := m.command(term, c, &out)
+		if err != nil {
+			return Outcome{}, fmt.Errorf("entry %d, command %d: %w", index, i, err)
+		}
+		out.Results[i] = result
+	}
+	m.pos.Index, m.pos.Term = index, term
+	return out, nil
+}
+
+// command executes one command: at most once if it has an id.
+func (m *Machine) command(term uint64, c *storagepb.Command, out *Outcome) (*storagepb.Result, error) {
+	if c.Id == nil {
+		return m.execute(term, c, out)
+	}
+	session, remembered, err := m.recall(c.Id)
+	switch {
+	case err != nil:
+		return refusal(err, m.pos.Revision)
+	case remembered != nil:
+		return remembered, nil
+	}
+	result, err := m.execute(term, c, out)
+	if err != nil {
+		return nil, err
+	}
+	m.remember(session, c.Id, result, out)
+	return result, nil
+}
+
+func (m *Machine) execute(term uint64, c *storagepb.Command, out *Outcome) (*storagepb.Result, error) {
+	applier, known := m.appliers[c.Kind]
+	if !known {
+		return nil, fmt.Errorf("kind %s is unknown to this version of metasrv", c.Kind)
+	}
+	if c.PlannedTerm != 0 && c.PlannedTerm != term {
+		return refusal(metasrv.ErrStaleTerm.With("%s was planned in term %d, it is now %d", c.Kind, c.PlannedTerm, term), m.pos.Revision)
+	}
+	t := &tx{tree: m.tree, revision: m.pos.Revision, now: m.pos.Now}
+	message, err := applier.Apply(t, c.Kind, c.Payload)
+	if err != nil {
+		t.rollback()
+		return refusal(err, m.pos.Revision)
+	}
+	changes, written := t.changes()
+	out.Written = append(out.Written, written...)
+	if len(changes) > 0 {
+		m.pos.Revision++
+		out.Revisions = append(out.Revisions, state.Revision{Number: m.pos.Revision, Changes: changes})
+	}
+	return accepted(message, m.pos.Revision)
+}
+
+func accepted(message proto.Message, revision uint64) (*storagepb.Result, error) {
+	result := &storagepb.Result{Revision: revision}
+	if message != nil {
+		result.Payload = state.Encode(message)
+	}
+	return result, nil
+}
+
+// refusal turns a domain error into a result. Any other error stops the member: it is not certain that the others
+// would see it too.
+func refusal(err error, revision uint64) (*storagepb.Result, error) {
+	e, ok := errors.AsType[*metasrv.Error](err)
+	if !ok {
+		return nil, err
+	}
+	return &storagepb.Result{
+		Revision: revision,
+		Refusal:  &storagepb.Refusal{Reason: e.Reason, Message: e.Message, Field: e.Field},
+	}, nil
+}
+
+// ResultOf returns what a proposer gets for a stored result.
+func ResultOf(r *storagepb.Result) (state.Result, error) {
+	if r.Refusal != nil {
+		return state.Result{Revision: r.Revision}, metasrv.ErrorOf(r.Refusal.Reason, r.Refusal.Message, r.Refusal.Field)
+	}
+	return state.Result{Payload: r.Payload, Revision: r.Revision}, nil
+}

@@ -1,0 +1,91 @@
+// Package memory is the replicated state machine as one node in memory, without a log: for tests of the
+// packages whose commands it runs. It runs the same machine as package raftfsm does.
+package memory
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm/machine"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+const feedBytes = 16 << 20
+
+// Node is a single node whose state lives as long as it does. It is its own metasrv leader, in term 1 unless
+// SetTerm says otherwise.
+type Node struct {
+	mu      sync.Mutex
+	machine *machine.Machine
+	feed    *machine.Feed
+	view    *machine.View
+	term    uint64
+	now     state.LeaderTime
+}
+
+// New returns a node that runs the appliers on an empty state.
+func New(appliers ...state.Applier) *Node {
+	m := machine.New(appliers...)
+	return &Node{machine: m, feed: machine.NewFeed(0, feedBytes), view: m.View(), term: 1}
+}
+
+// Advance moves leader time forward.
+func (n *Node) Advance(d time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.now += state.LeaderTime(d.Milliseconds())
+}
+
+// SetTerm changes the term of the entries that follow.
+func (n *Node) SetTerm(term uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.term = term
+}
+
+// Now returns the leader time.
+func (n *Node) Now() state.LeaderTime {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.now
+}
+
+// Propose executes a command.
+func (n *Node) Propose(ctx context.Context, p state.Proposal) (state.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return state.Result{}, err
+	}
+	entry := state.Encode(&storagepb.Entry{
+		Version:      machine.EntryVersion,
+		LeaderTimeMs: uint64(n.Now()),
+		Commands: []*storagepb.Command{{
+			Kind: p.Kind, Payload: state.Encode(p.Payload), Id: p.ID, PlannedTerm: p.PlannedTerm,
+		}},
+	})
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out, err := n.machine.Apply(n.view.Position().Index+1, n.term, entry)
+	if err != nil {
+		return state.Result{}, err
+	}
+	n.view = n.machine.View()
+	n.feed.Publish(out.Revisions)
+	return machine.ResultOf(out.Results[0])
+}
+
+// View returns the present state.
+func (n *Node) View() state.View {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.view
+}
+
+// Barrier returns the present state.
+func (n *Node) Barrier(ctx context.Context) (state.View, error) { return n.View(), ctx.Err() }
+
+// Read returns the revisions from one on, as state.Feed.
+func (n *Node) Read(ctx context.Context, from uint64) ([]state.Revision, error) {
+	return n.feed.Read(ctx, from)
+}
