@@ -1,0 +1,92 @@
+# Everything here runs on a machine that has only Go and GNU make. Tools are built from the versions pinned in
+# tools/go.mod (protocol) and tools/lint/go.mod (linter); nothing is installed.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.ONESHELL:
+
+GO ?= go
+# hashicorp/go-metrics feeds another global sink without this tag; every build and test needs it.
+TAGS := hashicorpmetrics
+# A test that hangs is killed with a stack trace of every goroutine.
+TEST_TIMEOUT ?= 8m
+TESTFLAGS ?=
+
+MODULES := . examples/tsdb
+BIN := $(CURDIR)/bin
+BINARIES := -metasrv $(BIN)/metasrv -metactl $(BIN)/metactl -tsdb $(BIN)/tsdb
+PROTO_DIRS := $(patsubst %/buf.gen.yaml,%,$(wildcard proto/buf.gen.yaml examples/tsdb/proto/buf.gen.yaml))
+BUF := $(GO) tool -modfile=$(CURDIR)/tools/go.mod buf
+GOLANGCI := $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint
+# The linter reads files of one module at a time; paths in the configuration are relative to the root in both.
+LINT_CONFIG := $(CURDIR)/.golangci.yml
+
+# $(call each-module,command) runs the command in the folder of each module.
+each-module = for module in $(MODULES); do (cd $$module && $(1)); done
+
+.PHONY: help
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build
+build: ## Build bin/metasrv, bin/metactl and bin/tsdb
+	$(GO) build -tags $(TAGS) -o $(BIN)/ ./cmd/...
+	cd examples/tsdb && $(GO) build -tags $(TAGS) -o $(BIN)/tsdb .
+
+.PHONY: test
+test: ## Run every test of both modules
+	$(call each-module,$(GO) test -tags $(TAGS) -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./...)
+
+.PHONY: race
+race: ## Run every test of both modules under the race detector (needs a C compiler)
+	$(call each-module,CGO_ENABLED=1 $(GO) test -race -tags $(TAGS) -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./...)
+
+.PHONY: demo
+demo: build ## Show a whole cluster surviving the loss of its leader, then end it
+	cd examples/tsdb && $(GO) run -tags $(TAGS) ./demo $(BINARIES)
+
+.PHONY: run
+run: build ## Start the cluster of the demo and leave it running until Ctrl-C
+	cd examples/tsdb && $(GO) run -tags $(TAGS) ./demo $(BINARIES) -stay
+
+.PHONY: proto
+proto: ## Generate the Go code of the protocol
+	for dir in $(PROTO_DIRS); do (cd $$dir && $(BUF) generate); done
+
+.PHONY: check-proto
+check-proto: ## Fail if the generated code is not what the protocol generates
+	tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT
+	for dir in $(PROTO_DIRS); do
+		(cd $$dir && $(BUF) generate -o "$$tmp/$$dir")
+		diff -ru -x '*.proto' -x 'buf*.yaml' $$dir "$$tmp/$$dir" || { echo "$$dir: run make proto, and commit what it changes" >&2; exit 1; }
+	done
+
+.PHONY: proto-lint
+proto-lint: ## Check the style of the protocol
+	for dir in $(PROTO_DIRS); do (cd $$dir && $(BUF) lint); done
+
+.PHONY: proto-breaking
+proto-breaking: ## Compare the protocol with BASE (main): nothing that is promised may change
+	cd proto && $(BUF) breaking --against "../.git#ref=$(or $(BASE),main),subdir=proto"
+
+.PHONY: fmt
+fmt: ## Format the Go code
+	$(call each-module,$(GOLANGCI) fmt --config $(LINT_CONFIG))
+
+.PHONY: check-fmt
+check-fmt: ## Fail if gofmt would change a file
+	files=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go'))
+	if [ -n "$$files" ]; then printf 'not formatted, run make fmt:\n%s\n' "$$files" >&2; exit 1; fi
+
+.PHONY: lint
+lint: ## Lint both modules: bugs, dependency directions, purity of apply code
+	$(call each-module,$(GOLANGCI) run --config $(LINT_CONFIG) ./...)
+
+.PHONY: tidy-check
+tidy-check: ## Fail if go mod tidy would change a go.mod or go.sum
+	$(call each-module,$(GO) mod tidy -diff)
+
+.PHONY: clean
+clean: ## Remove what build made
+	rm -rf $(BIN)

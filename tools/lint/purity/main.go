@@ -1,0 +1,92 @@
+// Purity is a vet tool that holds apply code to "state in, changes out" where no ready-made linter looks: the
+// order of goroutines, of channels and of maps, and the rounding of floats, differ from member to member.
+// What is imported and which functions of package time are called is checked by .golangci.yml.
+//
+//	go vet -vettool=bin/purity ./...
+package main
+
+import (
+	"go/ast"
+	"go/token"
+	"go/types"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"golang.org/x/tools/go/analysis"
+	"golang.org/x/tools/go/analysis/unitchecker"
+)
+
+var (
+	// Every file of these packages is apply code, or is called by it. The same list is in .golangci.yml.
+	purePackages = regexp.MustCompile(`^github\.com/metasrv/metasrv/(catalog|router|kv|raftfsm/machine)(/|$)`)
+	// In these packages the files apply*.go are.
+	mixedPackages = regexp.MustCompile(`^github\.com/metasrv/metasrv/(heartbeat|scheduler|procedure)(/|$)`)
+)
+
+func main() {
+	unitchecker.Main(&analysis.Analyzer{Name: "purity", Doc: "hold apply code to state in, changes out", Run: run})
+}
+
+func run(pass *analysis.Pass) (any, error) {
+	for _, file := range pass.Files {
+		name := filepath.Base(pass.Fset.Position(file.Pos()).Filename)
+		if !isPure(pass.Pkg.Path(), name) || ast.IsGenerated(file) {
+			continue
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if why := impure(pass.TypesInfo, n); why != "" {
+				pass.Reportf(n.Pos(), "apply code is pure: %s", why)
+			}
+			return true
+		})
+	}
+	return nil, nil
+}
+
+func isPure(pkg, file string) bool {
+	switch {
+	case strings.HasSuffix(file, "_test.go"):
+		return false
+	case purePackages.MatchString(pkg):
+		return true
+	}
+	return mixedPackages.MatchString(pkg) && strings.HasPrefix(file, "apply")
+}
+
+// impure returns why a node can make one member's state differ from another's, or "".
+func impure(info *types.Info, n ast.Node) string {
+	switch n := n.(type) {
+	case *ast.GoStmt:
+		return "no goroutines"
+	case *ast.SelectStmt:
+		return "no select"
+	case *ast.SendStmt:
+		return "no channels"
+	case *ast.RangeStmt:
+		if _, ok := under(info, n.X).(*types.Map); ok {
+			return "the order of a map is random; range over slices.Sorted(maps.Keys(m))"
+		}
+	case *ast.BinaryExpr:
+		if isArithmetic(n.Op) && isFloat(under(info, n)) {
+			return "no arithmetic on floats"
+		}
+	}
+	return ""
+}
+
+func under(info *types.Info, e ast.Expr) types.Type {
+	if t := info.TypeOf(e); t != nil {
+		return t.Underlying()
+	}
+	return nil
+}
+
+func isArithmetic(op token.Token) bool {
+	return op == token.ADD || op == token.SUB || op == token.MUL || op == token.QUO
+}
+
+func isFloat(t types.Type) bool {
+	b, ok := t.(*types.Basic)
+	return ok && b.Info()&types.IsFloat != 0 && b.Info()&types.IsUntyped == 0
+}
