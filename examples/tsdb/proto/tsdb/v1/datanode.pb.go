@@ -632,9 +632,12 @@ type ReplicateRequest struct {
 	// The follower; leader_epoch is that of the sending leader.
 	Route *Route `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
 	// In rising order without gaps. None: the leader asks for the follower's position.
-	Records       []*LogRecord `protobuf:"bytes,2,rep,name=records,proto3" json:"records,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Records []*LogRecord `protobuf:"bytes,2,rep,name=records,proto3" json:"records,omitempty"`
+	// write_id of the record before the first one, empty where there is none. A follower that has another
+	// write in that place has diverged and refuses with FAILED_PRECONDITION (reason DIVERGED).
+	PreviousWriteId []byte `protobuf:"bytes,3,opt,name=previous_write_id,json=previousWriteId,proto3" json:"previous_write_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ReplicateRequest) Reset() {
@@ -677,6 +680,13 @@ func (x *ReplicateRequest) GetRoute() *Route {
 func (x *ReplicateRequest) GetRecords() []*LogRecord {
 	if x != nil {
 		return x.Records
+	}
+	return nil
+}
+
+func (x *ReplicateRequest) GetPreviousWriteId() []byte {
+	if x != nil {
+		return x.PreviousWriteId
 	}
 	return nil
 }
@@ -1257,10 +1267,11 @@ const file_tsdb_v1_datanode_proto_rawDesc = "" +
 	"\tLogRecord\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x19\n" +
 	"\bwrite_id\x18\x02 \x01(\fR\awriteId\x12%\n" +
-	"\x04rows\x18\x03 \x01(\v2\x11.tsdb.v1.RowBatchR\x04rows\"f\n" +
+	"\x04rows\x18\x03 \x01(\v2\x11.tsdb.v1.RowBatchR\x04rows\"\x92\x01\n" +
 	"\x10ReplicateRequest\x12$\n" +
 	"\x05route\x18\x01 \x01(\v2\x0e.tsdb.v1.RouteR\x05route\x12,\n" +
-	"\arecords\x18\x02 \x03(\v2\x12.tsdb.v1.LogRecordR\arecords\"2\n" +
+	"\arecords\x18\x02 \x03(\v2\x12.tsdb.v1.LogRecordR\arecords\x12*\n" +
+	"\x11previous_write_id\x18\x03 \x01(\fR\x0fpreviousWriteId\"2\n" +
 	"\x11ReplicateResponse\x12\x1d\n" +
 	"\n" +
 	"stored_seq\x18\x01 \x01(\x04R\tstoredSeq\"\x80\x01\n" +
