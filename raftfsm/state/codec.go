@@ -24,8 +24,17 @@ func Decode(b []byte, m proto.Message) error {
 	if err := proto.Unmarshal(b, m); err != nil {
 		return fmt.Errorf("decode %s: %w", name, err)
 	}
-	if path := unknownField(m.ProtoReflect()); path != "" {
-		return fmt.Errorf("decode %s: %s has fields that this version of metasrv does not know", name, path)
+	if err := Known(m); err != nil {
+		return fmt.Errorf("decode %s: %w", name, err)
+	}
+	return nil
+}
+
+// Known returns an error that names a message in m with fields that this build does not know: Decode would
+// refuse it.
+func Known(m proto.Message) error {
+	if name := unknownField(m.ProtoReflect()); name != "" {
+		return fmt.Errorf("%s has fields that this version of metasrv does not know", name)
 	}
 	return nil
 }
