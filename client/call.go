@@ -1,0 +1,188 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/metasrv/metasrv"
+)
+
+// call is one unary call with all of its attempts.
+type call struct {
+	method    string
+	kind      methodKind
+	anyMember bool
+	request   proto.Message
+	// beforeAttempt prepares request for the next attempt, nil where nothing changes between attempts.
+	beforeAttempt func()
+	reply         any
+	opts          []grpc.CallOption
+
+	trail trail
+	// unknown: an attempt may have been executed, or may yet be.
+	unknown bool
+	// cut counts the attempts that took too long.
+	cut int
+}
+
+// runOnce makes a write under a request id of the client's session. A session that expired before the write
+// was first sent is replaced; one that expired later leaves the outcome unknown.
+func (c *Client) runOnce(ctx context.Context, k *call) error {
+	request, header := withHeader(k.request)
+	if header == nil {
+		// Without an id it can be sent again only where it surely was not executed.
+		k.kind = once
+		return c.run(ctx, k)
+	}
+	k.request = request
+	w := c.members.walk(false)
+	var expired *session
+	for {
+		s, err := c.sessions.get(ctx, expired)
+		if err != nil {
+			return k.sessionError(err)
+		}
+		sequence := s.begin()
+		k.beforeAttempt = func() { header.RequestId = s.requestID(sequence) }
+		err = c.run(ctx, k)
+		s.end(sequence)
+		if err == nil || k.unknown || !errors.Is(err, metasrv.ErrSessionExpired) {
+			return err
+		}
+		if expired != nil && !pause(ctx, w.backoff()) {
+			return err
+		}
+		expired = s
+	}
+}
+
+// sessionError says that a write was never sent because there was no session for it.
+func (k *call) sessionError(err error) error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	return newError(k.method, status.FromContextError(err).Err(), nil, err)
+}
+
+// run makes attempts until one of them ends the call.
+func (c *Client) run(ctx context.Context, k *call) error {
+	w := c.members.walk(k.anyMember)
+	for {
+		if k.beforeAttempt != nil {
+			k.beforeAttempt()
+		}
+		sent, err := c.attempt(ctx, w.target, k)
+		if err == nil {
+			c.succeeded(k, w)
+			return nil
+		}
+		v := classify(err)
+		v.unknown = v.unknown && sent
+		k.unknown = k.unknown || v.unknown
+		k.trail.add(w.target, err)
+		if ctx.Err() != nil || !k.mayRetry(v) {
+			return k.failed(ctx, err, v)
+		}
+		if !pause(ctx, w.next(v)) {
+			return k.failed(ctx, err, v)
+		}
+	}
+}
+
+// attempt asks one member. sent reports whether the request may have reached it.
+func (c *Client) attempt(ctx context.Context, addr string, k *call) (sent bool, err error) {
+	cc, release, err := c.conns.use(addr)
+	if err != nil {
+		return false, status.Convert(err).Err()
+	}
+	defer release()
+	attemptCtx, cancel := context.WithTimeout(ctx, c.attemptTimeout(ctx, k.cut))
+	defer cancel()
+	// gRPC sets the peer when the request was given to a connection.
+	var p peer.Peer
+	err = cc.Invoke(attemptCtx, k.method, k.request, k.reply, append(k.opts[:len(k.opts):len(k.opts)], grpc.Peer(&p))...)
+	if err != nil && attemptCtx.Err() != nil {
+		k.cut++
+	}
+	return p.Addr != nil, err
+}
+
+// attemptTimeout returns how long the next attempt may take after cut ones that took too long. The first one
+// leaves time for another member.
+func (c *Client) attemptTimeout(ctx context.Context, cut int) time.Duration {
+	timeout := c.cfg.AttemptTimeout << min(cut, 10)
+	if deadline, ok := ctx.Deadline(); ok && cut == 0 {
+		timeout = min(timeout, time.Until(deadline)/2)
+	}
+	return timeout
+}
+
+// succeeded keeps what the call learned about the cluster.
+func (c *Client) succeeded(k *call, w *walk) {
+	if !k.anyMember && (k.kind == write || c.members.known() == "") {
+		c.members.lead(w.target)
+	}
+	if w.failures > 0 {
+		c.refreshMembers()
+	}
+}
+
+// mayRetry reports whether another attempt can do no harm and might succeed.
+func (k *call) mayRetry(v verdict) bool {
+	switch v.action {
+	case giveUp, renewSession:
+		return false
+	}
+	return k.kind != once || !v.unknown
+}
+
+// failed returns the error of the call from that of its last attempt.
+func (k *call) failed(ctx context.Context, err error, v verdict) error {
+	if v.action == renewSession && k.unknown {
+		return errOutcomeUnknown(k.method, err)
+	}
+	var causes []error
+	if k.unknown && v.action != giveUp && (k.kind == write || k.kind == once) {
+		causes = append(causes, metasrv.ErrOutcomeUnknown.With("%s may have been executed or not", k.method))
+	}
+	ended := context.Cause(ctx)
+	if ended == nil && v.action != giveUp && v.action != renewSession {
+		// The call has time left, but less than the pause before the next attempt, unless it may not be
+		// sent again.
+		if k.mayRetry(v) {
+			causes = append(causes, context.DeadlineExceeded)
+		}
+	}
+	if ended != nil {
+		causes = append(causes, ended)
+		if errors.Is(ctx.Err(), context.Canceled) {
+			err = status.Error(codes.Canceled, ended.Error())
+		}
+	}
+	return newError(k.method, err, k.trail, causes...)
+}
+
+// pause waits for d. It returns false at once if ctx will have ended by then.
+func pause(ctx context.Context, d time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
+		return false
+	}
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,106 @@
+package client
+
+import (
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+)
+
+// methodKind says what a retry of an RPC may do.
+type methodKind int
+
+const (
+	// once: the RPC is not known here, so it is sent again only where it surely was not executed.
+	once methodKind = iota
+	// read: executing it twice changes nothing.
+	read
+	// write: executed once under a request id, which the client fills in.
+	write
+	// repeatable: a write that may be executed twice without harm and takes no request id.
+	repeatable
+	// stream: its messages are not retried by Invoke.
+	stream
+)
+
+// methods has every RPC of metasrv.v1. TestMethodsAreComplete fails for one that is missing.
+var methods = map[string]methodKind{
+	metasrvpb.Catalog_CreateCatalog_FullMethodName: write,
+	metasrvpb.Catalog_GetCatalog_FullMethodName:    read,
+	metasrvpb.Catalog_ListCatalogs_FullMethodName:  read,
+	metasrvpb.Catalog_DropCatalog_FullMethodName:   write,
+	metasrvpb.Catalog_CreateSchema_FullMethodName:  write,
+	metasrvpb.Catalog_GetSchema_FullMethodName:     read,
+	metasrvpb.Catalog_ListSchemas_FullMethodName:   read,
+	metasrvpb.Catalog_DropSchema_FullMethodName:    write,
+	metasrvpb.Catalog_GetTable_FullMethodName:      read,
+	metasrvpb.Catalog_ListTables_FullMethodName:    read,
+	metasrvpb.Catalog_AlterTable_FullMethodName:    write,
+	metasrvpb.Catalog_RenameTable_FullMethodName:   write,
+	metasrvpb.Catalog_CommitTable_FullMethodName:   write,
+	metasrvpb.Catalog_AbortTable_FullMethodName:    write,
+
+	metasrvpb.Router_Create_FullMethodName: write,
+	metasrvpb.Router_Route_FullMethodName:  read,
+	metasrvpb.Router_Delete_FullMethodName: write,
+	metasrvpb.Router_Watch_FullMethodName:  stream,
+
+	metasrvpb.Store_Range_FullMethodName:         read,
+	metasrvpb.Store_Put_FullMethodName:           write,
+	metasrvpb.Store_CompareAndPut_FullMethodName: write,
+	metasrvpb.Store_DeleteRange_FullMethodName:   write,
+
+	metasrvpb.Cluster_Status_FullMethodName:      read,
+	metasrvpb.Cluster_ListMembers_FullMethodName: read,
+	metasrvpb.Cluster_ListNodes_FullMethodName:   read,
+	metasrvpb.Cluster_GetNode_FullMethodName:     read,
+	metasrvpb.Cluster_ListRegions_FullMethodName: read,
+	metasrvpb.Cluster_Stats_FullMethodName:       read,
+	// A session whose id never arrived is forgotten when it expires.
+	metasrvpb.Cluster_OpenSession_FullMethodName:  repeatable,
+	metasrvpb.Cluster_CloseSession_FullMethodName: repeatable,
+
+	metasrvpb.Heartbeat_Heartbeat_FullMethodName: stream,
+	metasrvpb.Heartbeat_AskLeader_FullMethodName: read,
+}
+
+const headerField = protoreflect.Name("header")
+
+// headerOf returns the request header of m, nil where m has none.
+func headerOf(m proto.Message) *metasrvpb.RequestHeader {
+	r := m.ProtoReflect()
+	fd := r.Descriptor().Fields().ByName(headerField)
+	if fd == nil || !r.Has(fd) {
+		return nil
+	}
+	header, _ := r.Get(fd).Message().Interface().(*metasrvpb.RequestHeader)
+	return header
+}
+
+// isStale reports whether any member may answer the request.
+func isStale(m proto.Message) bool {
+	return headerOf(m).GetReadLevel() == metasrvpb.ReadLevel_READ_LEVEL_STALE
+}
+
+// withHeader returns a copy of m that has a header of its own, and that header. Everything else is shared
+// with m, which stays as it is. The header is nil for a message that can't have one.
+func withHeader(m proto.Message) (proto.Message, *metasrvpb.RequestHeader) {
+	src := m.ProtoReflect()
+	fd := src.Descriptor().Fields().ByName(headerField)
+	if fd == nil || fd.Message() == nil ||
+		fd.Message().FullName() != (*metasrvpb.RequestHeader)(nil).ProtoReflect().Descriptor().FullName() {
+		return m, nil
+	}
+	header := &metasrvpb.RequestHeader{}
+	if h := headerOf(m); h != nil {
+		header = proto.CloneOf(h)
+	}
+	dst := src.New()
+	src.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		dst.Set(f, v)
+		return true
+	})
+	dst.SetUnknown(src.GetUnknown())
+	dst.Set(fd, protoreflect.ValueOfMessage(header.ProtoReflect()))
+	return dst.Interface(), header
+}
