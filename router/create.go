@@ -1,0 +1,116 @@
+package router
+
+import (
+	"fmt"
+
+	metasrv "github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/catalog"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+// createTable reserves the table, its regions and its replicas. Nodes that registered anew, or are gone,
+// since the placement was planned make it ErrStaleIncarnation: the caller plans again.
+func (a *Applier) createTable(tx state.Tx, cmd *storagepb.CreateTable) (*storagepb.TableResult, error) {
+	if err := checkPlan(cmd); err != nil {
+		return nil, err
+	}
+	table, err := catalog.Reserve(tx, cmd)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.checkPlannedNodes(tx, cmd); err != nil {
+		return nil, err
+	}
+	route := plannedRoute(tx, metasrv.TableID(table.Id), cmd.Regions)
+	if cmd.Commit {
+		for _, replica := range replicas(route) {
+			replica.InSync = true
+		}
+		if err := catalog.Publish(tx, table, nil); err != nil {
+			return nil, err
+		}
+	}
+	putRoute(tx, route)
+	return result(Record{Table: table, Route: route}), nil
+}
+
+// checkPlan refuses a plan that later commands could not work with. Requests are checked by ValidateCreate
+// before; this keeps a faulty planner from damaging the state.
+func checkPlan(cmd *storagepb.CreateTable) error {
+	if n := ruleLen(cmd.PartitionRule); n != 0 && n != len(cmd.Regions) {
+		return metasrv.InvalidArgument("regions", "%d are planned for %d partitions", len(cmd.Regions), n)
+	}
+	if len(cmd.Regions) == 0 || len(cmd.Regions) > MaxRegions {
+		return metasrv.InvalidArgument("regions", "%d are planned, 1 to %d are allowed", len(cmd.Regions), MaxRegions)
+	}
+	for i, region := range cmd.Regions {
+		field := fmt.Sprintf("regions[%d].replicas", i)
+		if len(region.Replicas) == 0 || len(region.Replicas) > MaxReplicas {
+			return metasrv.InvalidArgument(field, "%d are planned, 1 to %d are allowed", len(region.Replicas), MaxReplicas)
+		}
+		seen := make(map[uint64]bool, len(region.Replicas))
+		for _, replica := range region.Replicas {
+			if replica.NodeId == 0 || seen[replica.NodeId] {
+				return metasrv.InvalidArgument(field, "node %d is planned twice, or none", replica.NodeId)
+			}
+			seen[replica.NodeId] = true
+		}
+	}
+	return nil
+}
+
+// ruleLen returns the number of partitions of a rule, 0 where there is none.
+func ruleLen(rule *metasrvpb.PartitionRule) int {
+	switch {
+	case rule.GetRange() != nil:
+		return len(rule.GetRange().Bounds)
+	case rule.GetHash() != nil:
+		return int(rule.GetHash().Partitions)
+	}
+	return 0
+}
+
+func (a *Applier) checkPlannedNodes(v state.View, cmd *storagepb.CreateTable) error {
+	for _, region := range cmd.Regions {
+		for _, replica := range region.Replicas {
+			present, ok := a.registered(v, metasrv.NodeID(replica.NodeId))
+			if !ok {
+				return metasrv.ErrStaleIncarnation.With("table %q: planned node %d is no longer registered; create it again",
+					catalog.NameOf(cmd.Name), replica.NodeId)
+			}
+			if uint64(present) != replica.Incarnation {
+				return metasrv.ErrStaleIncarnation.With("table %q: planned node %d has registered anew (incarnation %d, planned was %d); create it again",
+					catalog.NameOf(cmd.Name), replica.NodeId, present, replica.Incarnation)
+			}
+		}
+	}
+	return nil
+}
+
+// plannedRoute returns the first route of a table, with new replica ids. The first replica of each region
+// leads it.
+func plannedRoute(tx state.Tx, table metasrv.TableID, planned []*storagepb.PlannedRegion) *storagepb.RouteRecord {
+	route := &storagepb.RouteRecord{TableId: uint64(table), RouteVersion: 1}
+	for i, p := range planned {
+		number := uint32(i) //nolint:gosec // checkPlan bounds it
+		region := &storagepb.RegionRecord{
+			RegionId:        uint64(metasrv.NewRegionID(table, number)),
+			PartitionNumber: number,
+			Partition:       p.Partition,
+			LeaderEpoch:     1,
+			ConfVersion:     1,
+		}
+		for _, replica := range p.Replicas {
+			region.Replicas = append(region.Replicas, &storagepb.ReplicaRecord{
+				ReplicaId:          state.Next(tx, sequenceKey, firstReplicaID),
+				NodeId:             replica.NodeId,
+				PlannedIncarnation: replica.Incarnation,
+			})
+		}
+		region.LeaderReplicaId = region.Replicas[0].ReplicaId
+		route.Regions = append(route.Regions, region)
+	}
+	return route
+}

@@ -1,0 +1,137 @@
+package router
+
+import (
+	"strings"
+
+	metasrv "github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/catalog"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+// Events returns what a revision changed for those who route: at most one event a table. A table that became
+// PUBLIC, or is and changed, is updated; one that stopped being PUBLIC is removed. Peers are added to b.
+//
+// v must be at or after the revision. Of a table whose record changed without its route, or the other way
+// round, the other half is taken from v and may be newer than the revision; the revision that changed it then
+// brings its own event. Where v no longer has it, the event is left out: the removal follows.
+func Events(v state.View, revision state.Revision, b *Builder) ([]*metasrvpb.RouteEvent, error) {
+	var order []metasrv.TableID
+	changes := make(map[metasrv.TableID]*tableChange)
+	for i := range revision.Changes {
+		id, isTable, err := changedTable(revision.Changes[i].Key)
+		if err != nil {
+			return nil, err
+		}
+		if id == 0 {
+			continue
+		}
+		if changes[id] == nil {
+			changes[id] = &tableChange{}
+			order = append(order, id)
+		}
+		if isTable {
+			changes[id].table = &revision.Changes[i]
+		} else {
+			changes[id].route = &revision.Changes[i]
+		}
+	}
+	var events []*metasrvpb.RouteEvent
+	for _, id := range order {
+		event, err := changes[id].event(v, id, b)
+		if err != nil {
+			return nil, err
+		}
+		if event != nil {
+			event.Revision = revision.Number
+			events = append(events, event)
+		}
+	}
+	return events, nil
+}
+
+// tableChange is what one revision changed of a table; nil is unchanged.
+type tableChange struct {
+	table, route *state.Change
+}
+
+// changedTable returns the table whose record or route a key holds, 0 for other keys.
+func changedTable(key string) (id metasrv.TableID, isTable bool, err error) {
+	switch {
+	case strings.HasPrefix(key, catalog.TablePrefix):
+		id, err = tableOf(key, catalog.TablePrefix)
+		return id, true, err
+	case strings.HasPrefix(key, routePrefix):
+		id, err = tableOf(key, routePrefix)
+		return id, false, err
+	}
+	return 0, false, nil
+}
+
+// event returns nil where the change is none for those who route.
+func (c *tableChange) event(v state.View, id metasrv.TableID, b *Builder) (*metasrvpb.RouteEvent, error) {
+	before, after, err := c.tables(v, id)
+	if err != nil {
+		return nil, err
+	}
+	if !isPublic(after) {
+		if !isPublic(before) {
+			return nil, nil
+		}
+		if after == nil {
+			after = before
+		}
+		return &metasrvpb.RouteEvent{Change: &metasrvpb.RouteEvent_Removed{Removed: catalog.ToTable(after)}}, nil
+	}
+	route, err := c.routeAfter(v, id)
+	if isNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	updated := b.Add(Record{Table: after, Route: route})
+	return &metasrvpb.RouteEvent{Change: &metasrvpb.RouteEvent_Updated{Updated: updated}}, nil
+}
+
+// tables returns the table's records around the revision, nil where there was none.
+func (c *tableChange) tables(v state.View, id metasrv.TableID) (before, after *storagepb.TableRecord, err error) {
+	if c.table == nil {
+		after, err = catalog.GetTable(v, id)
+		if isNotFound(err) {
+			return nil, nil, nil
+		}
+		return nil, after, err
+	}
+	if before, err = decodeTable(c.table.Key, c.table.Prev); err != nil {
+		return nil, nil, err
+	}
+	after, err = decodeTable(c.table.Key, c.table.Value)
+	return before, after, err
+}
+
+func (c *tableChange) routeAfter(v state.View, id metasrv.TableID) (*storagepb.RouteRecord, error) {
+	if c.route == nil {
+		return Route(v, id)
+	}
+	if c.route.Value == nil {
+		return nil, metasrv.ErrTableNotFound.With("table %d has no route", id)
+	}
+	return decodeRoute(c.route.Key, c.route.Value)
+}
+
+func decodeTable(key string, value []byte) (*storagepb.TableRecord, error) {
+	if value == nil {
+		return nil, nil
+	}
+	table := &storagepb.TableRecord{}
+	if err := state.Decode(value, table); err != nil {
+		return nil, metasrv.ErrInternal.With("%s: %v", key, err)
+	}
+	return table, nil
+}
+
+func isPublic(table *storagepb.TableRecord) bool {
+	return table != nil && table.State == metasrvpb.TableState_TABLE_STATE_PUBLIC
+}
