@@ -1,0 +1,136 @@
+package heartbeat
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	metasrv "github.com/metasrv/metasrv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+const (
+	firstIncarnation = 1
+	// MaxNodeInfoBytes bounds what a node says of itself: it is replicated, and kept for ever.
+	MaxNodeInfoBytes = 64 << 10
+	maxAddrBytes     = 255
+)
+
+// Applier runs the commands of this package: REGISTER_NODE.
+type Applier struct{}
+
+// Kinds returns the kinds of commands that Apply is given.
+func (Applier) Kinds() []storagepb.CommandKind {
+	return []storagepb.CommandKind{storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE}
+}
+
+// Apply registers a process as a node and returns a RegisterNodeResult. ErrStaleIncarnation: another process
+// registered since. ErrInvalidArgument names what is wrong.
+func (Applier) Apply(tx state.Tx, kind storagepb.CommandKind, payload []byte) (proto.Message, error) {
+	if kind != storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE {
+		return nil, metasrv.ErrInternal.With("package heartbeat has no command %s", kind)
+	}
+	cmd := &storagepb.RegisterNode{}
+	if err := state.Decode(payload, cmd); err != nil {
+		return nil, metasrv.ErrInternal.With("%v", err)
+	}
+	id := metasrv.NodeID(cmd.GetPeer().GetId())
+	record, err := read(tx, id)
+	if err != nil {
+		return nil, err
+	}
+	next, fresh, err := register(record, cmd)
+	if err != nil {
+		return nil, err
+	}
+	if fresh {
+		next.Incarnation = state.Next(tx, incarnationKey, firstIncarnation)
+	}
+	if next != record {
+		tx.Put(nodeKey(id), state.Encode(next))
+	}
+	return &storagepb.RegisterNodeResult{Node: next}, nil
+}
+
+// register returns what a command makes of the record of its node, which is nil where there is none: the
+// record itself where nothing changes. A fresh one needs a new incarnation.
+//
+// A process that has no incarnation yet is known by its nonce, so that a registration whose answer was lost
+// can be sent again. Only the last process is: after another one registered, an early one that never got its
+// answer counts as new.
+func register(record *storagepb.NodeRecord, cmd *storagepb.RegisterNode) (next *storagepb.NodeRecord, fresh bool, err error) {
+	if err := validate(record, cmd); err != nil {
+		return nil, false, err
+	}
+	next = &storagepb.NodeRecord{Peer: cmd.Peer, Info: cmd.Info, Legacy: cmd.Legacy, RegisteredAtMs: cmd.WallTimeMs}
+	if record == nil {
+		return next, true, stale(cmd, 0)
+	}
+	switch {
+	case cmd.Legacy:
+		fresh = !record.Legacy || record.Peer.GetAddr() != cmd.Peer.Addr
+	case cmd.Incarnation != 0:
+		if record.Legacy || cmd.Incarnation != record.Incarnation {
+			return nil, false, stale(cmd, record.Incarnation)
+		}
+	default:
+		nonce := cmd.GetInfo().GetRegistrationNonce()
+		fresh = record.Legacy || nonce == 0 || nonce != record.GetInfo().GetRegistrationNonce()
+	}
+	if fresh {
+		return next, true, nil
+	}
+	next.Incarnation, next.RegisteredAtMs = record.Incarnation, record.RegisteredAtMs
+	if next.Info != nil && next.Info.RegistrationNonce == 0 {
+		next.Info = proto.CloneOf(next.Info)
+		next.Info.RegistrationNonce = record.GetInfo().GetRegistrationNonce()
+	}
+	if proto.Equal(next, record) {
+		return record, false, nil
+	}
+	return next, false, nil
+}
+
+// stale returns ErrStaleIncarnation for a command that claims an incarnation, given that of the record, nil
+// for one that claims none.
+func stale(cmd *storagepb.RegisterNode, recorded uint64) error {
+	switch {
+	case cmd.Incarnation == 0:
+		return nil
+	case recorded == 0:
+		return metasrv.ErrStaleIncarnation.With("node %d claims incarnation %d, but is not registered", cmd.Peer.Id, cmd.Incarnation)
+	case cmd.Incarnation > recorded:
+		return metasrv.ErrStaleIncarnation.With("node %d claims incarnation %d, which was never given to it: its last is %d",
+			cmd.Peer.Id, cmd.Incarnation, recorded)
+	}
+	return metasrv.ErrStaleIncarnation.With("incarnation %d of node %d is over: another process registered as incarnation %d",
+		cmd.Incarnation, cmd.Peer.Id, recorded)
+}
+
+// validate returns ErrInvalidArgument, naming the field of the beat, for a registration that can't be one.
+func validate(record *storagepb.NodeRecord, cmd *storagepb.RegisterNode) error {
+	peer := cmd.GetPeer()
+	switch {
+	case peer.GetId() == 0:
+		return metasrv.InvalidArgument("peer.id", "is 0: a node must choose an id")
+	case peer.GetAddr() == "":
+		return metasrv.InvalidArgument("peer.addr", "is empty: node %d must name the address that others dial", peer.GetId())
+	case len(peer.Addr) > maxAddrBytes:
+		return metasrv.InvalidArgument("peer.addr", "of node %d has %d bytes, at most %d are allowed", peer.Id, len(peer.Addr), maxAddrBytes)
+	case !cmd.Legacy && cmd.Info == nil:
+		return metasrv.InvalidArgument("node", "is absent: node %d must say what it is in the first beat of a stream", peer.Id)
+	}
+	if size := proto.Size(cmd.Info); size > MaxNodeInfoBytes {
+		return metasrv.InvalidArgument("node", "of node %d has %d bytes, at most %d are allowed", peer.Id, size, MaxNodeInfoBytes)
+	}
+	role := RoleOf(&storagepb.NodeRecord{Info: cmd.Info})
+	if _, known := metasrvpb.NodeRole_name[int32(role)]; !known {
+		return metasrv.InvalidArgument("node.role", "%d of node %d is unknown", role, peer.Id)
+	}
+	if record != nil && RoleOf(record) != role {
+		// Routes name nodes by id: a frontend that took a datanode's id would take its regions with it.
+		return metasrv.InvalidArgument("node.role", "node %d is registered as a %s; a %s needs an id of its own",
+			peer.Id, roleName(RoleOf(record)), roleName(role))
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+package heartbeat
+
+import (
+	metasrv "github.com/metasrv/metasrv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+// Node returns the record of a registered node, or ErrNodeNotFound.
+func Node(v state.View, id metasrv.NodeID) (*storagepb.NodeRecord, error) {
+	record, err := read(v, id)
+	if err == nil && record == nil {
+		return nil, metasrv.ErrNodeNotFound.With("node %d is not registered", id)
+	}
+	return record, err
+}
+
+// Nodes returns the records of all registered nodes, sorted by id. It decodes each of them; for the metasrv
+// leader's own use Tracker.Nodes is cheaper.
+func Nodes(v state.View) ([]*storagepb.NodeRecord, error) {
+	var records []*storagepb.NodeRecord
+	for key, value := range v.Ascend(NodePrefix, nodeEnd) {
+		record, err := decode(key, value)
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, record)
+	}
+	return records, nil
+}
+
+// Incarnation returns the incarnation of the last registration of a node, and whether there is one.
+func Incarnation(v state.View, id metasrv.NodeID) (metasrv.Incarnation, bool) {
+	record, err := read(v, id)
+	if err != nil || record == nil {
+		return 0, false
+	}
+	return metasrv.Incarnation(record.Incarnation), true
+}
+
+// RoleOf returns what a registered node is; a node that never said is a datanode.
+func RoleOf(record *storagepb.NodeRecord) metasrvpb.NodeRole {
+	if role := record.GetInfo().GetRole(); role != metasrvpb.NodeRole_NODE_ROLE_UNSPECIFIED {
+		return role
+	}
+	return metasrvpb.NodeRole_NODE_ROLE_DATANODE
+}
+
+// roleName returns a role as people read it.
+func roleName(role metasrvpb.NodeRole) string {
+	if role == metasrvpb.NodeRole_NODE_ROLE_FRONTEND {
+		return "frontend"
+	}
+	return "datanode"
+}
+
+// read returns the record of a node, nil where there is none.
+func read(v state.View, id metasrv.NodeID) (*storagepb.NodeRecord, error) {
+	key := nodeKey(id)
+	value, ok := v.Get(key)
+	if !ok {
+		return nil, nil
+	}
+	return decode(key, value)
+}
+
+func decode(key string, value []byte) (*storagepb.NodeRecord, error) {
+	record := &storagepb.NodeRecord{}
+	if err := state.Decode(value, record); err != nil {
+		return nil, metasrv.ErrInternal.With("%s: %v", key, err)
+	}
+	return record, nil
+}

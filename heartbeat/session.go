@@ -1,0 +1,224 @@
+package heartbeat
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	metasrv "github.com/metasrv/metasrv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+// SessionConfig is what the sessions of one term share. Every field is needed.
+type SessionConfig struct {
+	Tracker  *Tracker
+	Proposer state.Proposer
+	Viewer   state.Viewer
+	Barrier  state.Barrier
+	// PlanDrops is the router's rule of what a node should no longer have.
+	PlanDrops PlanDrops
+	Logger    *slog.Logger
+}
+
+// Session handles the beats of one stream. It is made for one goroutine.
+type Session struct {
+	cfg SessionConfig
+	log *slog.Logger
+
+	// What the node said last of itself. info is nil as long as it speaks only the early public protocol.
+	peer *metasrvpb.Peer
+	info *metasrvpb.NodeInfo
+
+	// The record of the node's registration by this stream, decoded and encoded; nil before.
+	record *storagepb.NodeRecord
+	value  []byte
+	stream *stream
+
+	verdict verdict
+}
+
+// NewSession returns the session of a stream that was just opened. It must be closed.
+func NewSession(cfg SessionConfig) *Session {
+	return &Session{cfg: cfg, log: cfg.Logger}
+}
+
+// HandleBeat registers the node if need be, takes its report, and returns the answer without its header. The
+// request belongs to the session from then on. The beat counts as arrived when HandleBeat is called.
+//
+// Any error ends the stream. ErrInvalidArgument: the beat names no node, or changes it. ErrStaleIncarnation:
+// another process registered as the node since. ErrStreamReplaced: the process opened another stream.
+// ErrNotLeader, ErrNotReady, ErrOverloaded, ErrOutcomeUnknown: the registration could not be proposed, or this
+// member no longer leads.
+func (s *Session) HandleBeat(ctx context.Context, req *metasrvpb.HeartbeatRequest) (*metasrvpb.HeartbeatResponse, error) {
+	arrived := time.Now()
+	if err := s.register(ctx, arrived, req); err != nil {
+		return nil, err
+	}
+	if err := s.cfg.Tracker.observe(arrived, s.stream, req); err != nil {
+		return nil, err
+	}
+	s.logReplies(req.GetInstructionReplies())
+	drops, err := s.drops(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return &metasrvpb.HeartbeatResponse{
+		Payload:             encodeDrops(drops),
+		Sequence:            req.GetSequence(),
+		Incarnation:         s.record.Incarnation,
+		HeartbeatIntervalMs: uint64(s.cfg.Tracker.cfg.Interval.Milliseconds()), //nolint:gosec // validated
+	}, nil
+}
+
+// Replaced returns a channel that is closed when another stream takes the place of this one: the stream may
+// end at once, without waiting for a beat. Before the first beat it is nil.
+func (s *Session) Replaced() <-chan struct{} {
+	if s.stream == nil {
+		return nil
+	}
+	return s.stream.replaced
+}
+
+// NodeID returns the id of the session's node, 0 before the first beat.
+func (s *Session) NodeID() metasrv.NodeID { return metasrv.NodeID(s.peer.GetId()) }
+
+// Close forgets the stream. The node's last report stays, and its silence begins to count.
+func (s *Session) Close() {
+	if s.stream != nil {
+		s.cfg.Tracker.disconnect(s.stream)
+	}
+}
+
+// register makes sure that the node's record says what the beat says, and that this stream is the one that
+// counts for the node. It proposes a command only where the record differs.
+func (s *Session) register(ctx context.Context, arrived time.Time, req *metasrvpb.HeartbeatRequest) error {
+	cmd, err := s.registration(arrived, req)
+	if err != nil {
+		return err
+	}
+	id := metasrv.NodeID(cmd.GetPeer().GetId())
+	value, _ := s.cfg.Viewer.View().Get(nodeKey(id))
+	if s.stream != nil && bytes.Equal(value, s.value) && s.sameAsRecorded(cmd) {
+		return nil
+	}
+	record, err := s.propose(ctx, id, value, cmd)
+	if err != nil {
+		return err
+	}
+	if s.stream == nil || s.record.Incarnation != record.Incarnation {
+		if err := s.connect(id, record); err != nil {
+			return err
+		}
+	}
+	s.peer, s.info = cmd.Peer, cmd.Info
+	s.record, s.value = record, state.Encode(record)
+	return nil
+}
+
+// registration returns the command that a beat amounts to.
+func (s *Session) registration(arrived time.Time, req *metasrvpb.HeartbeatRequest) (*storagepb.RegisterNode, error) {
+	cmd := &storagepb.RegisterNode{Peer: req.GetPeer(), Info: req.GetNode(), Incarnation: req.GetIncarnation(), WallTimeMs: arrived.UnixMilli()}
+	if s.stream == nil {
+		cmd.Legacy = cmd.Info == nil && cmd.Incarnation == 0
+		return cmd, nil
+	}
+	if cmd.Peer == nil {
+		cmd.Peer = s.peer
+	}
+	if cmd.Peer.Id != s.peer.Id {
+		return nil, metasrv.InvalidArgument("peer.id", "changed from %d to %d on one stream", s.peer.Id, cmd.Peer.Id)
+	}
+	if cmd.Info == nil {
+		cmd.Info = s.info
+	}
+	cmd.Legacy = cmd.Info == nil
+	switch {
+	case s.stream.legacy:
+		cmd.Incarnation = 0
+	case cmd.Incarnation == 0:
+		// Sent before the answer to the first beat arrived.
+		cmd.Incarnation = s.record.Incarnation
+	}
+	return cmd, nil
+}
+
+// sameAsRecorded says whether a command would leave the session's record as it is.
+func (s *Session) sameAsRecorded(cmd *storagepb.RegisterNode) bool {
+	if cmd.Peer.GetAddr() != s.peer.GetAddr() || cmd.Legacy != s.record.Legacy {
+		return false
+	}
+	return cmd.Legacy || cmd.Incarnation == s.record.Incarnation && (cmd.Info == s.info || proto.Equal(cmd.Info, s.info))
+}
+
+// propose brings the node's record, given as it is in the local state, to what the command says. A local state
+// that is behind can't mislead it: incarnations only rise, so what is stale in it is stale.
+func (s *Session) propose(ctx context.Context, id metasrv.NodeID, value []byte, cmd *storagepb.RegisterNode) (*storagepb.NodeRecord, error) {
+	var record *storagepb.NodeRecord
+	if value != nil {
+		var err error
+		if record, err = decode(nodeKey(id), value); err != nil {
+			return nil, err
+		}
+		// A process whose stream is open doesn't become a new one when another took its id.
+		if s.stream != nil && record.Incarnation > s.record.Incarnation {
+			return nil, errStale(id, s.stream.incarnation, metasrv.Incarnation(record.Incarnation))
+		}
+	}
+	next, _, err := register(record, cmd)
+	if err != nil {
+		return nil, err
+	}
+	if next == record {
+		return record, nil
+	}
+	out, err := s.cfg.Proposer.Propose(ctx, state.Proposal{
+		Kind: storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE, Payload: cmd,
+	})
+	if err != nil {
+		return nil, err
+	}
+	result := &storagepb.RegisterNodeResult{}
+	if err := state.Decode(out.Payload, result); err != nil {
+		return nil, metasrv.ErrInternal.With("registration of node %d: %v", id, err)
+	}
+	return result.GetNode(), nil
+}
+
+func (s *Session) connect(id metasrv.NodeID, record *storagepb.NodeRecord) error {
+	previous := s.stream
+	connected, err := s.cfg.Tracker.connect(id, metasrv.Incarnation(record.Incarnation), record.Legacy)
+	if err != nil {
+		return err
+	}
+	s.stream = connected
+	s.verdict = verdict{}
+	s.log = s.cfg.Logger.With("node_id", uint64(id), "incarnation", record.Incarnation, "term", s.cfg.Tracker.term)
+	if previous == nil {
+		s.log.Info("node connected", "role", roleName(RoleOf(record)), "addr", record.GetPeer().GetAddr(), "legacy", record.Legacy)
+	}
+	return nil
+}
+
+// logReplies tells of instructions that failed: one line a beat, for they are repeated.
+func (s *Session) logReplies(replies []*metasrvpb.InstructionReply) {
+	var first *metasrvpb.InstructionReply
+	failed := 0
+	for _, reply := range replies {
+		if reply.GetError() == "" {
+			continue
+		}
+		if first == nil {
+			first = reply
+		}
+		failed++
+	}
+	if failed > 0 {
+		s.log.Warn("instructions failed on node", "failed", failed,
+			"region_id", first.GetRegionId(), "replica_id", first.GetReplicaId(), "error", first.GetError())
+	}
+}

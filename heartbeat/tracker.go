@@ -1,0 +1,337 @@
+package heartbeat
+
+import (
+	"bytes"
+	"sync"
+	"time"
+
+	metasrv "github.com/metasrv/metasrv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+// ErrStreamReplaced: the same process opened another stream, which is the one that counts.
+var ErrStreamReplaced = &metasrv.Error{Kind: metasrv.KindAborted, Reason: "STREAM_REPLACED"}
+
+// Tracker is what the metasrv leader of one term has heard from the nodes. It begins empty with each term,
+// and is safe for concurrent use. All times are by the caller's monotonic clock.
+type Tracker struct {
+	cfg     Config
+	term    uint64
+	started time.Time
+
+	mu    sync.RWMutex // guards the map, not what it points to
+	nodes map[metasrv.NodeID]*heard
+
+	records recordCache
+}
+
+// heard is what arrived from one node in this term.
+type heard struct {
+	mu sync.Mutex
+
+	incarnation metasrv.Incarnation
+	stream      *stream // the last one opened, nil where it was closed
+	lastBeat    time.Time
+	beaten      bool
+	lastReport  time.Time
+	periodEnd   uint64
+	period      time.Duration
+	stat        *metasrvpb.NodeStat
+	rates       Rates
+	reports     reports
+	anomalies   Anomalies
+}
+
+// stream is the identity of one open stream.
+type stream struct {
+	id          metasrv.NodeID
+	incarnation metasrv.Incarnation
+	legacy      bool
+	node        *heard
+	sequence    uint64        // of the last beat, guarded by node.mu
+	replaced    chan struct{} // closed when another stream takes the node over
+}
+
+// Rates are per second, over the last report interval.
+type Rates struct {
+	RCUs, WCUs float64
+}
+
+// NodeStatus is a registered node with what the metasrv leader knows of it.
+type NodeStatus struct {
+	ID metasrv.NodeID
+	// Record is shared: it must not be modified.
+	Record *storagepb.NodeRecord
+	Role   metasrvpb.NodeRole
+	State  metasrvpb.NodeState
+	// Heard: a beat has arrived in this term. Without it the fields below are zero.
+	Heard bool
+	// Age is the time since the last beat.
+	Age time.Duration
+	// Stat is the last report, nil where none has come. Shared: it must not be modified.
+	Stat *metasrvpb.NodeStat
+	// Rates are zero before the first report whose interval is known.
+	Rates Rates
+	// Period is the time that the counters of the last report cover, 0 where it is unknown.
+	Period time.Duration
+	// Replicas is how many the node reports.
+	Replicas  int
+	Anomalies Anomalies
+}
+
+// NewTracker returns an empty tracker for a term that this member leads since now.
+func NewTracker(cfg Config, term uint64, now time.Time) (*Tracker, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &Tracker{cfg: cfg, term: term, started: now, nodes: map[metasrv.NodeID]*heard{}}, nil
+}
+
+// Term returns the term in which what the tracker has heard counts.
+func (t *Tracker) Term() uint64 { return t.term }
+
+// Config returns the tracker's configuration.
+func (t *Tracker) Config() Config { return t.cfg }
+
+// Nodes returns every node that is registered in the view, sorted by id, with its state at now.
+func (t *Tracker) Nodes(v state.View, now time.Time) ([]NodeStatus, error) {
+	records, err := t.records.all(v)
+	if err != nil {
+		return nil, err
+	}
+	statuses := make([]NodeStatus, len(records))
+	for i, record := range records {
+		t.fill(&statuses[i], record, now)
+	}
+	return statuses, nil
+}
+
+// Node returns one registered node with its state at now, or ErrNodeNotFound.
+func (t *Tracker) Node(v state.View, id metasrv.NodeID, now time.Time) (NodeStatus, error) {
+	record, err := Node(v, id)
+	if err != nil {
+		return NodeStatus{}, err
+	}
+	var status NodeStatus
+	t.fill(&status, record, now)
+	return status, nil
+}
+
+// Region returns what a node last reported of a replica, and whether it did.
+func (t *Tracker) Region(node metasrv.NodeID, region metasrv.RegionID, replica metasrv.ReplicaID) (RegionReport, bool) {
+	h := t.get(node)
+	if h == nil {
+		return RegionReport{}, false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.reports.find(region, replica)
+}
+
+// AppendRegions appends all that a node last reported to dst, sorted by region, and returns it.
+func (t *Tracker) AppendRegions(dst []RegionReport, node metasrv.NodeID) []RegionReport {
+	h := t.get(node)
+	if h == nil {
+		return dst
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append(dst, h.reports...)
+}
+
+// Anomalies returns the sums over all nodes.
+func (t *Tracker) Anomalies() Anomalies {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	var sum Anomalies
+	for _, h := range t.nodes {
+		h.mu.Lock()
+		sum.add(h.anomalies)
+		h.mu.Unlock()
+	}
+	return sum
+}
+
+func (t *Tracker) get(id metasrv.NodeID) *heard {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.nodes[id]
+}
+
+func (t *Tracker) getOrAdd(id metasrv.NodeID) *heard {
+	if h := t.get(id); h != nil {
+		return h
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.nodes[id]
+	if h == nil {
+		h = &heard{}
+		t.nodes[id] = h
+	}
+	return h
+}
+
+func (t *Tracker) fill(s *NodeStatus, record *storagepb.NodeRecord, now time.Time) {
+	s.ID = metasrv.NodeID(record.GetPeer().GetId())
+	s.Record = record
+	s.Role = RoleOf(record)
+	h := t.get(s.ID)
+	if h == nil {
+		s.State = t.stateOf(false, now.Sub(t.started))
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.beaten {
+		s.State = t.stateOf(false, now.Sub(t.started))
+		return
+	}
+	s.Heard = true
+	s.Age = max(0, now.Sub(h.lastBeat))
+	s.State = t.stateOf(true, s.Age)
+	s.Stat = h.stat
+	s.Rates = h.rates
+	s.Period = h.period
+	s.Replicas = len(h.reports)
+	s.Anomalies = h.anomalies
+}
+
+// stateOf judges a silence: since the last beat, or since the term began where there was none.
+func (t *Tracker) stateOf(heard bool, silence time.Duration) metasrvpb.NodeState {
+	switch {
+	case !heard && silence < t.cfg.Grace:
+		return metasrvpb.NodeState_NODE_STATE_UNKNOWN
+	case !heard || silence >= t.cfg.DownAfter:
+		return metasrvpb.NodeState_NODE_STATE_DOWN
+	case silence >= t.cfg.SuspectAfter:
+		return metasrvpb.NodeState_NODE_STATE_SUSPECT
+	}
+	return metasrvpb.NodeState_NODE_STATE_LIVE
+}
+
+// connect makes a new stream the one that counts for its node. ErrStaleIncarnation: a later process of the
+// node has connected.
+func (t *Tracker) connect(id metasrv.NodeID, incarnation metasrv.Incarnation, legacy bool) (*stream, error) {
+	h := t.getOrAdd(id)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if incarnation < h.incarnation {
+		return nil, errStale(id, incarnation, h.incarnation)
+	}
+	if h.stream != nil {
+		close(h.stream.replaced)
+	}
+	if incarnation > h.incarnation {
+		// What another process reported says nothing of this one.
+		h.incarnation = incarnation
+		h.lastReport, h.periodEnd, h.period = time.Time{}, 0, 0
+		h.stat, h.rates, h.reports = nil, Rates{}, nil
+	}
+	h.stream = &stream{id: id, incarnation: incarnation, legacy: legacy, node: h, replaced: make(chan struct{})}
+	return h.stream, nil
+}
+
+// disconnect forgets a stream that ended. Its node is judged by its silence alone.
+func (t *Tracker) disconnect(s *stream) {
+	s.node.mu.Lock()
+	defer s.node.mu.Unlock()
+	if s.node.stream == s {
+		s.node.stream = nil
+	}
+}
+
+// observe takes a beat that arrived at now on a stream. The request's stat belongs to the tracker from then
+// on. ErrStreamReplaced, ErrStaleIncarnation: the stream no longer counts.
+func (t *Tracker) observe(now time.Time, s *stream, req *metasrvpb.HeartbeatRequest) error {
+	h := s.node
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case s.incarnation < h.incarnation:
+		return errStale(s.id, s.incarnation, h.incarnation)
+	case h.stream != s:
+		return ErrStreamReplaced.With("node %d opened another stream", s.id)
+	}
+	if !h.beaten || now.After(h.lastBeat) {
+		h.lastBeat, h.beaten = now, true
+	}
+	if repeated := s.number(req.GetSequence(), &h.anomalies); repeated {
+		return nil
+	}
+	// The early public protocol knows no partial list.
+	h.report(t.cfg, now, req, req.GetFullReport() || s.legacy)
+	return nil
+}
+
+// number checks the number of a beat and says whether it was there before. 0 is no number: the early public
+// protocol has none.
+func (s *stream) number(sequence uint64, a *Anomalies) (repeated bool) {
+	switch {
+	case sequence == 0:
+		return false
+	case sequence <= s.sequence:
+		a.SequenceRepeats++
+		return true
+	}
+	a.SequenceGaps += sequence - s.sequence - 1
+	s.sequence = sequence
+	return false
+}
+
+// report takes the statistics of a beat.
+func (h *heard) report(cfg Config, now time.Time, req *metasrvpb.HeartbeatRequest, full bool) {
+	var elapsed time.Duration
+	if !h.lastReport.IsZero() {
+		elapsed = now.Sub(h.lastReport)
+	}
+	h.lastReport = now
+	h.period, h.periodEnd = cfg.period(req.GetReportInterval(), h.periodEnd, elapsed, &h.anomalies)
+	if stat := req.GetNodeStat(); stat != nil {
+		sanitize(stat)
+		h.stat = stat
+		h.rates = Rates{RCUs: perSecond(stat.Rcus, h.period), WCUs: perSecond(stat.Wcus, h.period)}
+	}
+	h.reports = h.reports.update(req.GetRegionStats(), full)
+}
+
+func errStale(id metasrv.NodeID, incarnation, present metasrv.Incarnation) error {
+	return metasrv.ErrStaleIncarnation.With("incarnation %d of node %d is over: another process registered as incarnation %d",
+		incarnation, id, present)
+}
+
+// recordCache keeps the decoded records of all nodes, for they seldom change.
+type recordCache struct {
+	mu      sync.Mutex
+	entries map[string]cachedRecord
+}
+
+type cachedRecord struct {
+	value  []byte
+	record *storagepb.NodeRecord
+}
+
+// all returns the records of a view, sorted by id.
+func (c *recordCache) all(v state.View) ([]*storagepb.NodeRecord, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	records := make([]*storagepb.NodeRecord, 0, len(c.entries))
+	for key, value := range v.Ascend(NodePrefix, nodeEnd) {
+		cached, ok := c.entries[key]
+		if !ok || !bytes.Equal(cached.value, value) {
+			record, err := decode(key, value)
+			if err != nil {
+				return nil, err
+			}
+			if c.entries == nil {
+				c.entries = map[string]cachedRecord{}
+			}
+			cached = cachedRecord{value: value, record: record}
+			c.entries[key] = cached
+		}
+		records = append(records, cached.record)
+	}
+	return records, nil
+}
