@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"encoding/hex"
 	"math"
 	"strconv"
 	"strings"
@@ -165,7 +166,7 @@ func (v Value) String() string {
 	case kindString:
 		return quote(v.str)
 	case kindBytes:
-		return "x'" + hex(v.str) + "'"
+		return "x'" + hex.EncodeToString([]byte(v.str)) + "'"
 	case kindTimestamp:
 		return "'" + time.Unix(0, v.int()).UTC().Format(time.RFC3339Nano) + "'"
 	}
@@ -176,13 +177,4 @@ func quote(s string) string {
 	q := strconv.Quote(s)
 	q = strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
 	return "'" + strings.ReplaceAll(q, "'", "''") + "'"
-}
-
-func hex(s string) string {
-	const digits = "0123456789abcdef"
-	b := make([]byte, 0, 2*len(s))
-	for i := range len(s) {
-		b = append(b, digits[s[i]>>4], digits[s[i]&15])
-	}
-	return string(b)
 }
