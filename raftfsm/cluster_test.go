@@ -1,0 +1,141 @@
+package raftfsm_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/metasrv/metasrv/kv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm"
+	"github.com/metasrv/metasrv/raftfsm/memnet"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+// cluster is a number of members on a network inside the process, with real files.
+type cluster struct {
+	t       *testing.T
+	net     memnet.Net
+	servers []raftfsm.Server
+	dir     string
+	nodes   []*raftfsm.Node
+	timing  raftfsm.Timing
+}
+
+// newCluster starts members a, b, c, ….
+func newCluster(t *testing.T, size int) *cluster {
+	c := &cluster{t: t, dir: t.TempDir(), nodes: make([]*raftfsm.Node, size), timing: raftfsm.DefaultTiming()}
+	for i := range size {
+		id := string(rune('a' + i))
+		c.servers = append(c.servers, raftfsm.Server{ID: id, RaftAddr: id + ":3003"})
+	}
+	for i := range size {
+		c.start(i)
+	}
+	t.Cleanup(func() {
+		for i := range c.nodes {
+			c.stop(i)
+		}
+	})
+	return c
+}
+
+func (c *cluster) folder(i int) string { return filepath.Join(c.dir, c.servers[i].ID) }
+
+func (c *cluster) start(i int) *raftfsm.Node {
+	c.t.Helper()
+	s := c.servers[i]
+	node, err := raftfsm.Open(raftfsm.Config{
+		MemberID: s.ID, DataDir: c.folder(i), RaftAddr: s.RaftAddr,
+		Member:         &storagepb.MemberRecord{RaftAddr: s.RaftAddr, GrpcAddr: s.ID + ":3002"},
+		InitialCluster: c.servers, InitialClusterState: raftfsm.ClusterNew,
+		Appliers: []state.Applier{kv.Applier{}},
+		Network:  c.net.Host(s.RaftAddr),
+		Logger:   testLogger(),
+		Timing:   c.timing,
+	})
+	if err != nil {
+		c.t.Fatalf("start member %s: %v", s.ID, err)
+	}
+	c.nodes[i] = node
+	return node
+}
+
+func testLogger() *slog.Logger {
+	if os.Getenv("METASRV_TEST_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// stop ends a member without handing over its leadership.
+func (c *cluster) stop(i int) {
+	c.t.Helper()
+	if c.nodes[i] == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := c.nodes[i].Close(ctx); err != nil {
+		c.t.Errorf("close member %s: %v", c.servers[i].ID, err)
+	}
+	c.nodes[i] = nil
+}
+
+// leader waits for a metasrv leader among the running members.
+func (c *cluster) leader() (int, *raftfsm.Node) {
+	c.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		for i, n := range c.nodes {
+			if n == nil {
+				continue
+			}
+			if _, ok := n.Leadership(); ok {
+				return i, n
+			}
+		}
+	}
+	c.t.Fatal("no metasrv leader within 30 s")
+	return 0, nil
+}
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 30 s: %s", what)
+		}
+	}
+}
+
+func put(ctx context.Context, n state.Proposer, key, value string) (state.Result, error) {
+	return n.Propose(ctx, putProposal(key, value))
+}
+
+func putProposal(key, value string) state.Proposal {
+	return state.Proposal{
+		Kind:    storagepb.CommandKind_COMMAND_KIND_PUT,
+		Payload: &storagepb.Put{Key: []byte(key), Value: []byte(value)},
+	}
+}
+
+func get(v state.View, key string) string {
+	value, ok := v.Get("kv/" + key)
+	if !ok {
+		return "<absent>"
+	}
+	return string(value)
+}
+
+func within(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func key(i int) string { return fmt.Sprintf("k%05d", i) }

@@ -1,0 +1,142 @@
+package raftfsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+// ClusterState says whether a member without data founds a cluster or waits to be added to one.
+type ClusterState string
+
+// The states of the cluster that a new member finds.
+const (
+	// ClusterNew: a member without data founds the cluster together with the others of InitialCluster.
+	ClusterNew ClusterState = "new"
+	// ClusterExisting: a member without data waits until the cluster takes it in.
+	ClusterExisting ClusterState = "existing"
+)
+
+// Server is a member as raft knows it.
+type Server struct {
+	ID       string
+	RaftAddr string
+}
+
+// Config describes one member.
+type Config struct {
+	// MemberID names the member for ever; it must be among InitialCluster where the cluster is new.
+	MemberID string
+	// DataDir holds the log and the image; it is created.
+	DataDir string
+	// RaftAddr is the address to listen on for other members. The one that they dial is in Member.
+	RaftAddr string
+	// Member is what the member tells the others of itself. Its id is set to MemberID.
+	Member *storagepb.MemberRecord
+	// InitialCluster has the founding members. It is read only while the member has no data.
+	InitialCluster []Server
+	// InitialClusterState must be chosen for a member without data.
+	InitialClusterState ClusterState
+	// Appliers execute the commands.
+	Appliers []state.Applier
+	// Duties runs in its own goroutine while this member is the metasrv leader. Its context ends the moment
+	// the leadership is lost, and the next term's begins when it has returned. An error ends the node.
+	Duties func(ctx context.Context, l Leadership) error
+	// Network connects the members, TCP by default.
+	Network Network
+	Logger  *slog.Logger
+	Timing  Timing
+}
+
+// Timing holds the intervals of the node.
+type Timing struct {
+	// Heartbeat is how long a follower waits for the metasrv leader before it stands for election.
+	Heartbeat time.Duration
+	// Election is how long a candidate waits for votes.
+	Election time.Duration
+	// LeaderLease is how long a metasrv leader stays one without contact to a majority.
+	LeaderLease time.Duration
+	// PeerTimeout bounds one exchange with another member.
+	PeerTimeout time.Duration
+	// Flush is how long a change may wait for its place in the image on disk. It is durable in the log
+	// before.
+	Flush time.Duration
+	// FlushBytes of changed keys and values are flushed at once.
+	FlushBytes int
+}
+
+// DefaultTiming is for members in one region on disks of usual speed.
+func DefaultTiming() Timing {
+	return Timing{
+		Heartbeat:   300 * time.Millisecond,
+		Election:    300 * time.Millisecond,
+		LeaderLease: 200 * time.Millisecond,
+		PeerTimeout: 2 * time.Second,
+		Flush:       10 * time.Second,
+		FlushBytes:  64 << 20,
+	}
+}
+
+func (c *Config) setDefaults() {
+	if c.Network == nil {
+		c.Network = TCP{}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Timing == (Timing{}) {
+		c.Timing = DefaultTiming()
+	}
+	if c.Duties == nil {
+		c.Duties = func(ctx context.Context, _ Leadership) error {
+			<-ctx.Done()
+			return nil
+		}
+	}
+}
+
+// Validate returns an error that names the first field at fault.
+func (c *Config) Validate() error {
+	switch {
+	case c.MemberID == "":
+		return errors.New("MemberID is empty")
+	case c.DataDir == "":
+		return errors.New("DataDir is empty")
+	case c.RaftAddr == "":
+		return errors.New("RaftAddr is empty")
+	case c.Member.GetRaftAddr() == "":
+		return errors.New("Member.RaftAddr is empty")
+	case c.InitialClusterState != ClusterNew && c.InitialClusterState != ClusterExisting:
+		return fmt.Errorf("InitialClusterState is %q, want %q or %q", c.InitialClusterState, ClusterNew, ClusterExisting)
+	}
+	if c.InitialClusterState == ClusterExisting {
+		return nil
+	}
+	return c.validateInitialCluster()
+}
+
+func (c *Config) validateInitialCluster() error {
+	ids, addrs := map[string]bool{}, map[string]bool{}
+	for _, s := range c.InitialCluster {
+		switch {
+		case s.ID == "" || s.RaftAddr == "":
+			return fmt.Errorf("InitialCluster has an entry without id or address: %q=%q", s.ID, s.RaftAddr)
+		case ids[s.ID]:
+			return fmt.Errorf("InitialCluster names member %q twice", s.ID)
+		case addrs[s.RaftAddr]:
+			return fmt.Errorf("InitialCluster names address %s twice", s.RaftAddr)
+		case s.ID == c.MemberID && s.RaftAddr != c.Member.RaftAddr:
+			return fmt.Errorf("InitialCluster has %s for this member %q, which is reached at %s", s.RaftAddr, s.ID, c.Member.RaftAddr)
+		}
+		ids[s.ID], addrs[s.RaftAddr] = true, true
+	}
+	if !ids[c.MemberID] {
+		return fmt.Errorf("InitialCluster doesn't name this member %q", c.MemberID)
+	}
+	return nil
+}

@@ -1,0 +1,162 @@
+package raftfsm
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+var errFlusherStopped = errors.New("the flusher has stopped")
+
+// flusher writes the state behind to the image: one cut after the other, by time and by volume. The log is the
+// durability; the image only bounds how much of it is replayed at a start, and what of it may be dropped.
+type flusher struct {
+	fsm      *fsm
+	interval time.Duration
+	bytes    int
+	fail     func(error)
+
+	// mu is held while a cut is written.
+	mu      sync.Mutex
+	image   *image
+	// flushed is the index that the image has, size its bytes on disk.
+	flushed atomic.Uint64
+	size    atomic.Int64
+
+	wake    chan struct{}
+	stop    chan struct{}
+	stopped sync.WaitGroup
+	// room is closed and replaced when a flush has made room.
+	roomMu sync.Mutex
+	room   chan struct{}
+	over   atomic.Bool
+}
+
+func newFlusher(f *fsm, img *image, timing Timing, fail func(error)) *flusher {
+	fl := &flusher{
+		fsm: f, image: img, interval: timing.Flush, bytes: timing.FlushBytes, fail: fail,
+		wake: make(chan struct{}, 1), stop: make(chan struct{}), room: make(chan struct{}),
+	}
+	fl.flushed.Store(f.current.Load().index())
+	fl.size.Store(img.bytes())
+	f.flusher = fl
+	return fl
+}
+
+func (fl *flusher) start() { fl.stopped.Go(fl.run) }
+
+func (fl *flusher) run() {
+	timer := time.NewTicker(fl.interval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-fl.wake:
+		case <-fl.stop:
+			return
+		}
+		if err := fl.flush(); err != nil {
+			fl.fail(err)
+			return
+		}
+	}
+}
+
+// written tells how much has changed since the last cut.
+func (fl *flusher) written(dirtyBytes int) {
+	if dirtyBytes < fl.bytes {
+		return
+	}
+	if dirtyBytes >= 2*fl.bytes {
+		fl.over.Store(true)
+	}
+	select {
+	case fl.wake <- struct{}{}:
+	default:
+	}
+}
+
+// throttle waits while twice the volume of a flush has changed since the last cut: the one case in which an
+// entry waits for the disk. It bounds the memory that unflushed changes take.
+func (fl *flusher) throttle() {
+	for fl.over.Load() {
+		fl.roomMu.Lock()
+		room := fl.room
+		fl.roomMu.Unlock()
+		if !fl.over.Load() {
+			return
+		}
+		select {
+		case <-room:
+		case <-fl.stop:
+			return
+		}
+	}
+}
+
+// flush writes one cut. After an error the image must not be written again: a failed sync may have lost pages.
+func (fl *flusher) flush() error {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	a, keys := fl.fsm.cut()
+	fl.over.Store(false)
+	fl.roomMu.Lock()
+	close(fl.room)
+	fl.room = make(chan struct{})
+	fl.roomMu.Unlock()
+	if a.index() == fl.flushed.Load() {
+		return nil
+	}
+	if err := fl.image.write(a, keys); err != nil {
+		return fmt.Errorf("write %s at index %d: %w", fl.image.db.Path(), a.index(), err)
+	}
+	fl.flushed.Store(a.index())
+	fl.size.Store(fl.image.bytes())
+	return nil
+}
+
+// flushTo returns when the image has reached an index.
+func (fl *flusher) flushTo(index uint64) error {
+	for fl.flushed.Load() < index {
+		select {
+		case <-fl.stop:
+			return errFlusherStopped
+		default:
+		}
+		if err := fl.flush(); err != nil {
+			fl.fail(err)
+			return err
+		}
+	}
+	return nil
+}
+
+// replace runs swap, which exchanges the image file, while nothing is written; the image has the state at
+// index then.
+func (fl *flusher) replace(swap func(old *image) (*image, uint64, error)) error {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	img, index, err := swap(fl.image)
+	if err != nil {
+		return err
+	}
+	fl.image = img
+	fl.flushed.Store(index)
+	fl.size.Store(img.bytes())
+	return nil
+}
+
+// close ends the loop, writes a last cut unless the member has failed, and closes the image.
+func (fl *flusher) close(failed bool) error {
+	close(fl.stop)
+	fl.stopped.Wait()
+	var err error
+	if !failed {
+		err = fl.flush()
+	}
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	return errors.Join(err, fl.image.close())
+}

@@ -1,0 +1,192 @@
+package raftfsm
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/metasrv/metasrv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm/machine"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+const feedBytes = 64 << 20
+
+// fsm executes the entries that raft hands over, one after the other, and publishes the state after each.
+type fsm struct {
+	// mu is held for a whole entry, so that a cut falls between two.
+	mu         sync.Mutex
+	machine    *machine.Machine
+	dirty      map[string]struct{}
+	dirtyBytes int
+	failed     bool
+
+	feed    *machine.Feed
+	current atomic.Pointer[applied]
+	flusher *flusher
+	logs    raft.LogStore
+	install func(old *image) (*image, *applied, error)
+	fail    func(error)
+
+	waitMu  sync.Mutex
+	changed chan struct{}
+}
+
+// newFSM returns an fsm that continues from a state. fail is called where the member can't go on.
+func newFSM(from *applied, appliers []state.Applier, logs raft.LogStore, fail func(error)) *fsm {
+	f := &fsm{
+		machine: machine.New(appliers...),
+		dirty:   make(map[string]struct{}),
+		feed:    machine.NewFeed(from.view.Revision(), feedBytes),
+		logs:    logs,
+		fail:    fail,
+		changed: make(chan struct{}),
+	}
+	f.machine.Reset(from.view)
+	f.current.Store(from)
+	return f
+}
+
+// entryResult is what raft returns to the proposer of an entry.
+type entryResult struct {
+	term    uint64
+	results []*storagepb.Result
+	err     error
+}
+
+// Apply executes one entry.
+func (f *fsm) Apply(log *raft.Log) any {
+	f.flusher.throttle()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failed {
+		return entryResult{err: metasrv.ErrOutcomeUnknown.With("this member has failed and is stopping")}
+	}
+	if log.Index <= f.current.Load().index() {
+		return entryResult{err: fmt.Errorf("entry %d was applied before", log.Index)}
+	}
+	out, err := f.machine.Apply(log.Index, log.Term, log.Data)
+	if err != nil {
+		f.halt(err)
+		return entryResult{err: metasrv.ErrOutcomeUnknown.With("this member can't execute the entry: %v", err)}
+	}
+	for _, key := range out.Written {
+		f.dirty[key] = struct{}{}
+	}
+	f.dirtyBytes += len(log.Data)
+	was := f.current.Load()
+	f.publish(&applied{view: f.machine.View(), configuration: was.configuration, configurationIndex: was.configurationIndex})
+	f.feed.Publish(out.Revisions)
+	f.flusher.written(f.dirtyBytes)
+	return entryResult{term: log.Term, results: out.Results}
+}
+
+// StoreConfiguration takes the place of Apply for entries that change the raft configuration.
+func (f *fsm) StoreConfiguration(index uint64, configuration raft.Configuration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failed || index <= f.current.Load().index() {
+		return
+	}
+	var log raft.Log
+	if err := f.logs.GetLog(index, &log); err != nil {
+		f.halt(fmt.Errorf("read entry %d: %w", index, err))
+		return
+	}
+	f.machine.SkipTo(index, log.Term)
+	f.publish(&applied{view: f.machine.View(), configuration: configuration, configurationIndex: index})
+}
+
+// halt stops the execution of entries: this member's state would differ from the others'.
+func (f *fsm) halt(err error) {
+	f.failed = true
+	f.fail(err)
+}
+
+func (f *fsm) publish(a *applied) {
+	f.current.Store(a)
+	f.waitMu.Lock()
+	defer f.waitMu.Unlock()
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// wait returns the first published state that fulfils the condition.
+func (f *fsm) wait(ctx context.Context, condition func(*applied) bool) (*applied, error) {
+	for {
+		f.waitMu.Lock()
+		changed := f.changed
+		f.waitMu.Unlock()
+		if a := f.current.Load(); condition(a) {
+			return a, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// cut returns the present state and the keys that have changed since the last cut. Both are of the same moment
+// between two entries, so that an image written from them is the state at exactly that index.
+func (f *fsm) cut() (*applied, []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	keys := make([]string, 0, len(f.dirty))
+	for key := range f.dirty {
+		keys = append(keys, key)
+	}
+	f.dirty = make(map[string]struct{})
+	f.dirtyBytes = 0
+	return f.current.Load(), keys
+}
+
+// Snapshot makes raft drop log entries that the image has. It waits, in Persist, until the image has all that
+// is applied now; there is no dump.
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	return &localSnapshot{index: f.current.Load().index(), flusher: f.flusher}, nil
+}
+
+// Restore replaces the state by the one that the snapshot store has received and verified. Nothing is flushed
+// meanwhile, and what was dirty belongs to the old state.
+func (f *fsm) Restore(source io.ReadCloser) error {
+	_ = source.Close()
+	err := f.flusher.replace(func(old *image) (*image, uint64, error) {
+		img, a, err := f.install(old)
+		if err != nil {
+			return nil, 0, err
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		clear(f.dirty)
+		f.dirtyBytes = 0
+		f.machine.Reset(a.view)
+		f.publish(a)
+		f.feed.Reset(a.view.Revision())
+		return img, a.index(), nil
+	})
+	if err != nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.halt(fmt.Errorf("install snapshot: %w", err))
+	}
+	return err
+}
+
+// localSnapshot is the image itself, once it has reached an index.
+type localSnapshot struct {
+	index   uint64
+	flusher *flusher
+}
+
+// Persist waits until the image on disk has reached the index.
+func (s *localSnapshot) Persist(raft.SnapshotSink) error { return s.flusher.flushTo(s.index) }
+
+// Release does nothing: the image stays.
+func (s *localSnapshot) Release() {}

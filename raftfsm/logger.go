@@ -1,0 +1,123 @@
+package raftfsm
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// raftLogger writes raft's log lines to slog.
+type raftLogger struct {
+	log  *slog.Logger
+	name string
+	args []any
+}
+
+func newRaftLogger(l *slog.Logger) *raftLogger { return &raftLogger{log: l} }
+
+var levels = map[hclog.Level]slog.Level{
+	hclog.Trace: slog.LevelDebug - 4,
+	hclog.Debug: slog.LevelDebug,
+	hclog.Info:  slog.LevelInfo,
+	hclog.Warn:  slog.LevelWarn,
+	hclog.Error: slog.LevelError,
+}
+
+// Log writes one line.
+func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
+	to, known := levels[level]
+	if !known {
+		to = slog.LevelInfo
+	}
+	for i, a := range args {
+		if f, ok := a.(hclog.Format); ok && len(f) > 0 {
+			args[i] = fmt.Sprintf(fmt.Sprint(f[0]), f[1:]...)
+		}
+	}
+	l.log.Log(context.Background(), to, "raft: "+msg, args...)
+}
+
+// Trace writes a line below debug.
+func (l *raftLogger) Trace(msg string, args ...any) { l.Log(hclog.Trace, msg, args...) }
+
+// Debug writes a debug line.
+func (l *raftLogger) Debug(msg string, args ...any) { l.Log(hclog.Debug, msg, args...) }
+
+// Info writes an info line.
+func (l *raftLogger) Info(msg string, args ...any) { l.Log(hclog.Info, msg, args...) }
+
+// Warn writes a warning.
+func (l *raftLogger) Warn(msg string, args ...any) { l.Log(hclog.Warn, msg, args...) }
+
+// Error writes an error.
+func (l *raftLogger) Error(msg string, args ...any) { l.Log(hclog.Error, msg, args...) }
+
+func (l *raftLogger) enabled(level hclog.Level) bool {
+	return l.log.Enabled(context.Background(), levels[level])
+}
+
+// IsTrace reports whether trace lines are written.
+func (l *raftLogger) IsTrace() bool { return l.enabled(hclog.Trace) }
+
+// IsDebug reports whether debug lines are written.
+func (l *raftLogger) IsDebug() bool { return l.enabled(hclog.Debug) }
+
+// IsInfo reports whether info lines are written.
+func (l *raftLogger) IsInfo() bool { return l.enabled(hclog.Info) }
+
+// IsWarn reports whether warnings are written.
+func (l *raftLogger) IsWarn() bool { return l.enabled(hclog.Warn) }
+
+// IsError reports whether errors are written.
+func (l *raftLogger) IsError() bool { return l.enabled(hclog.Error) }
+
+// ImpliedArgs returns the arguments of every line.
+func (l *raftLogger) ImpliedArgs() []any { return l.args }
+
+// With returns a logger that adds arguments to every line.
+func (l *raftLogger) With(args ...any) hclog.Logger {
+	return &raftLogger{log: l.log.With(args...), name: l.name, args: append(l.args[:len(l.args):len(l.args)], args...)}
+}
+
+// Name returns the logger's name.
+func (l *raftLogger) Name() string { return l.name }
+
+// Named returns the logger under a longer name.
+func (l *raftLogger) Named(name string) hclog.Logger {
+	if l.name != "" {
+		name = l.name + "." + name
+	}
+	return l.ResetNamed(name)
+}
+
+// ResetNamed returns the logger under another name.
+func (l *raftLogger) ResetNamed(name string) hclog.Logger {
+	return &raftLogger{log: l.log, name: name, args: l.args}
+}
+
+// SetLevel does nothing: slog's handler decides.
+func (l *raftLogger) SetLevel(hclog.Level) {}
+
+// GetLevel returns the lowest level that is written.
+func (l *raftLogger) GetLevel() hclog.Level {
+	for _, level := range []hclog.Level{hclog.Trace, hclog.Debug, hclog.Info, hclog.Warn} {
+		if l.enabled(level) {
+			return level
+		}
+	}
+	return hclog.Error
+}
+
+// StandardLogger returns a logger of the standard library that writes here.
+func (l *raftLogger) StandardLogger(*hclog.StandardLoggerOptions) *log.Logger {
+	return slog.NewLogLogger(l.log.Handler(), slog.LevelInfo)
+}
+
+// StandardWriter returns a writer whose lines are written here.
+func (l *raftLogger) StandardWriter(*hclog.StandardLoggerOptions) io.Writer {
+	return l.StandardLogger(nil).Writer()
+}

@@ -1,0 +1,189 @@
+package raftfsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// The first byte of a connection to the raft port says what is spoken on it. Sharing the port lets members
+// reach each other beside raft before any other address is known.
+const (
+	protocolRaft byte = 'R'
+	protocolPeer byte = 'P'
+)
+
+const preambleTimeout = 5 * time.Second
+
+// mux shares the raft port between raft and the peer protocol.
+type mux struct {
+	network   Network
+	listener  net.Listener
+	advertise raft.ServerAddress
+	peer      func(net.Conn)
+	raft      chan net.Conn
+	closed    chan struct{}
+	closeOnce sync.Once
+	wg        sync.WaitGroup
+	mu        sync.Mutex
+	open      map[net.Conn]struct{}
+}
+
+// newMux accepts connections on listener. Those of the peer protocol are served by peer, those of raft are
+// handed out by Accept.
+func newMux(network Network, listener net.Listener, advertise string, peer func(net.Conn)) *mux {
+	m := &mux{
+		network: network, listener: listener, advertise: raft.ServerAddress(advertise), peer: peer,
+		raft: make(chan net.Conn), closed: make(chan struct{}), open: make(map[net.Conn]struct{}),
+	}
+	m.wg.Go(m.accept)
+	return m
+}
+
+func (m *mux) accept() {
+	for {
+		conn, err := m.listener.Accept()
+		switch {
+		case err == nil:
+			m.wg.Go(func() { m.dispatch(conn) })
+		case m.isClosed():
+			return
+		default: // such as too many open files
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-m.closed:
+				return
+			}
+		}
+	}
+}
+
+func (m *mux) dispatch(conn net.Conn) {
+	if !m.track(conn) {
+		return
+	}
+	var preamble [1]byte
+	_ = conn.SetReadDeadline(time.Now().Add(preambleTimeout))
+	_, err := conn.Read(preamble[:])
+	_ = conn.SetReadDeadline(time.Time{})
+	switch {
+	case err == nil && preamble[0] == protocolPeer:
+		m.peer(conn)
+		m.untrack(conn)
+	case err == nil && preamble[0] == protocolRaft:
+		// Raft doesn't close what it has accepted when it stops, so it stays among the open ones.
+		select {
+		case m.raft <- &trackedConn{Conn: conn, mux: m}:
+		case <-m.closed:
+			m.untrack(conn)
+		}
+	default:
+		m.untrack(conn)
+	}
+}
+
+// track remembers a connection so that Close can end it; false if the mux is closed already.
+func (m *mux) track(conn net.Conn) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.isClosed() {
+		_ = conn.Close()
+		return false
+	}
+	m.open[conn] = struct{}{}
+	return true
+}
+
+func (m *mux) untrack(conn net.Conn) {
+	m.mu.Lock()
+	delete(m.open, conn)
+	m.mu.Unlock()
+	_ = conn.Close()
+}
+
+// trackedConn is an accepted connection of raft.
+type trackedConn struct {
+	net.Conn
+	mux *mux
+}
+
+// Close ends the connection.
+func (c *trackedConn) Close() error {
+	c.mux.untrack(c.Conn)
+	return nil
+}
+
+func (m *mux) isClosed() bool {
+	select {
+	case <-m.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Accept returns the next connection of raft.
+func (m *mux) Accept() (net.Conn, error) {
+	select {
+	case conn := <-m.raft:
+		return conn, nil
+	case <-m.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Addr returns the address that other members dial.
+func (m *mux) Addr() net.Addr { return memberAddr(m.advertise) }
+
+// Dial opens a connection of raft.
+func (m *mux) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return m.dial(ctx, string(addr), protocolRaft)
+}
+
+func (m *mux) dial(ctx context.Context, addr string, protocol byte) (net.Conn, error) {
+	conn, err := m.network.Dial(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = conn.SetWriteDeadline(deadline)
+	}
+	if _, err := conn.Write([]byte{protocol}); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("greet %s: %w", addr, err)
+	}
+	_ = conn.SetWriteDeadline(time.Time{})
+	return conn, nil
+}
+
+// Close ends the listener and all accepted connections, and waits for the handlers of the peer protocol.
+func (m *mux) Close() error {
+	var err error
+	m.closeOnce.Do(func() {
+		m.mu.Lock()
+		close(m.closed)
+		for conn := range m.open {
+			_ = conn.Close()
+		}
+		m.mu.Unlock()
+		err = m.listener.Close()
+	})
+	m.wg.Wait()
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// memberAddr is the address of a member as a net.Addr.
+type memberAddr string
+
+func (memberAddr) Network() string  { return "tcp" }
+func (a memberAddr) String() string { return string(a) }

@@ -1,0 +1,311 @@
+package raftfsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+// Raft's own numbers that are not a matter of the cluster's speed.
+const (
+	logCacheEntries = 512
+	maxAppend       = 32
+	// A member that lags by less is fed from the log, so the log must outlast the transfer of a snapshot.
+	trailingLogs      = 100_000
+	snapshotThreshold = 50_000
+	snapshotInterval  = 30 * time.Second
+)
+
+// Node is one member.
+type Node struct {
+	cfg     Config
+	log     *slog.Logger
+	raft    *raft.Raft
+	fsm     *fsm
+	flusher *flusher
+	store   *raftboltdb.BoltStore
+	mux     *mux
+	trans   *transport
+	peers   *peerClient
+
+	proposer *proposer
+	rounds   rounds
+
+	leading        atomic.Pointer[Leadership]
+	leadingMu      sync.Mutex
+	leadingChanged chan struct{}
+
+	// started is closed when raft runs; other members may ask before.
+	started chan struct{}
+	// ctx ends when the node closes.
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	failOnce  sync.Once
+	failure   error
+	failed    chan struct{}
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Open starts a member from its data folder, or founds it there. The member takes part in the cluster when Open
+// returns.
+func Open(cfg Config) (*Node, error) {
+	cfg.setDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg.Member.Id = cfg.MemberID
+	ctx, cancel := context.WithCancel(context.Background())
+	n := &Node{
+		cfg: cfg, log: cfg.Logger.With("member", cfg.MemberID),
+		proposer: newProposer(), leadingChanged: make(chan struct{}),
+		ctx: ctx, cancel: cancel, started: make(chan struct{}), failed: make(chan struct{}),
+	}
+	if err := n.open(); err != nil {
+		cancel()
+		n.release()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Node) open() error {
+	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
+		return err
+	}
+	if err := n.openStores(); err != nil {
+		return err
+	}
+	listener, err := n.cfg.Network.Listen(n.cfg.RaftAddr)
+	if err != nil {
+		return fmt.Errorf("listen for members on %s: %w", n.cfg.RaftAddr, err)
+	}
+	logger := newRaftLogger(n.log)
+	n.mux = newMux(n.cfg.Network, listener, n.cfg.Member.RaftAddr, n.servePeer)
+	n.trans = newTransport(n.mux, n.cfg.Timing.PeerTimeout, logger)
+	n.peers = newPeerClient(n.mux, n.cfg.Timing.PeerTimeout)
+	// Buffered, for raft waits until the channel takes a change of leadership.
+	notify := make(chan bool, 64)
+	if err := n.startRaft(n.raftConfig(logger, notify)); err != nil {
+		return err
+	}
+	close(n.started)
+	n.flusher.start()
+	n.wg.Go(func() { n.runLeadership(n.ctx, notify) })
+	n.wg.Go(func() { n.proposer.run(n.ctx, n.commit) })
+	n.wg.Go(func() { n.publishMember(n.ctx) })
+	return nil
+}
+
+// openStores opens log and image and checks that they belong together.
+func (n *Node) openStores() error {
+	store, err := openLog(filepath.Join(n.cfg.DataDir, "raft.db"))
+	if err != nil {
+		return err
+	}
+	n.store = store
+	snapshots := &snapshotStore{dir: n.cfg.DataDir}
+	img, err := openImage(snapshots.imagePath())
+	if err != nil {
+		return err
+	}
+	from, err := img.load()
+	if err != nil {
+		return errors.Join(err, img.close())
+	}
+	if err := n.reconcile(from.index()); err != nil {
+		return errors.Join(err, img.close())
+	}
+	n.fsm = newFSM(from, n.cfg.Appliers, store, n.fail)
+	n.flusher = newFlusher(n.fsm, img, n.cfg.Timing, n.fail)
+	n.fsm.install = n.snapshots().install
+	return nil
+}
+
+func (n *Node) snapshots() *snapshotStore {
+	return &snapshotStore{fsm: n.fsm, flusher: n.flusher, dir: n.cfg.DataDir, logger: n.log}
+}
+
+func (n *Node) reconcile(imageIndex uint64) error {
+	term, err := n.store.GetUint64([]byte("CurrentTerm"))
+	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return err
+	}
+	if term == 0 && imageIndex > 0 {
+		return fmt.Errorf("%s has a state at index %d but no log: a member that has lost its log may have voted and must not vote again; "+
+			"remove this member from the cluster and let it join again with an empty folder under a new id", n.cfg.DataDir, imageIndex)
+	}
+	return reconcile(n.store, imageIndex)
+}
+
+func (n *Node) raftConfig(logger *raftLogger, notify chan bool) *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(n.cfg.MemberID)
+	c.HeartbeatTimeout = n.cfg.Timing.Heartbeat
+	c.ElectionTimeout = n.cfg.Timing.Election
+	c.LeaderLeaseTimeout = n.cfg.Timing.LeaderLease
+	c.MaxAppendEntries = maxAppend
+	c.TrailingLogs = trailingLogs
+	c.SnapshotThreshold = snapshotThreshold
+	c.SnapshotInterval = snapshotInterval
+	c.NoSnapshotRestoreOnStart = true // the image is loaded already
+	c.NoLegacyTelemetry = true
+	c.NotifyCh = notify
+	c.Logger = logger
+	return c
+}
+
+func (n *Node) startRaft(c *raft.Config) error {
+	cache, err := raft.NewLogCache(logCacheEntries, &logStore{
+		LogStore: n.store,
+		kept:     func() (uint64, uint64) { return n.flusher.flushed.Load(), n.fsm.current.Load().index() },
+	})
+	if err != nil {
+		return err
+	}
+	snapshots := n.snapshots()
+	exists, err := raft.HasExistingState(cache, n.store, snapshots)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", n.cfg.DataDir, err)
+	}
+	if !exists && n.cfg.InitialClusterState == ClusterNew {
+		n.log.Info("founding the cluster", "members", len(n.cfg.InitialCluster))
+		if err := raft.BootstrapCluster(c, cache, n.store, snapshots, n.trans, n.founders()); err != nil {
+			return fmt.Errorf("found the cluster: %w", err)
+		}
+	}
+	n.raft, err = raft.NewRaft(c, n.fsm, cache, n.store, snapshots, n.trans)
+	if err != nil {
+		return fmt.Errorf("start raft on %s: %w", n.cfg.DataDir, err)
+	}
+	return nil
+}
+
+func (n *Node) founders() raft.Configuration {
+	var c raft.Configuration
+	for _, s := range n.cfg.InitialCluster {
+		c.Servers = append(c.Servers, raft.Server{
+			Suffrage: raft.Voter, ID: raft.ServerID(s.ID), Address: raft.ServerAddress(s.RaftAddr),
+		})
+	}
+	return c
+}
+
+// View returns the state of this member, however old.
+func (n *Node) View() state.View { return n.fsm.current.Load().view }
+
+// WaitRevision returns the state of this member as soon as it has reached a revision.
+func (n *Node) WaitRevision(ctx context.Context, revision uint64) (state.View, error) {
+	a, err := n.fsm.wait(ctx, func(a *applied) bool { return a.view.Revision() >= revision })
+	if err != nil {
+		return nil, err
+	}
+	return a.view, nil
+}
+
+// Read returns the changes of whole revisions, see state.Feed.
+func (n *Node) Read(ctx context.Context, from uint64) ([]state.Revision, error) {
+	return n.fsm.feed.Read(ctx, from)
+}
+
+// fail records why the member can't go on. The process must end.
+func (n *Node) fail(err error) {
+	n.failOnce.Do(func() {
+		n.failure = err
+		n.log.Error("this member has failed and must stop", "error", err)
+		close(n.failed)
+	})
+}
+
+// Done is closed when the member has failed; Err says why.
+func (n *Node) Done() <-chan struct{} { return n.failed }
+
+// Err returns why the member has failed, nil if it hasn't.
+func (n *Node) Err() error {
+	select {
+	case <-n.failed:
+		return n.failure
+	default:
+		return nil
+	}
+}
+
+// Close ends the member: it hands the leadership to another one if it has it, writes the image and closes its
+// files. ctx bounds the hand-over only.
+func (n *Node) Close(ctx context.Context) error {
+	n.closeOnce.Do(func() {
+		n.transferLeadership(ctx)
+		n.cancel()
+		n.closeErr = n.release()
+	})
+	return n.closeErr
+}
+
+// transferLeadership makes another voter the metasrv leader, so that the cluster need not wait for an election.
+func (n *Node) transferLeadership(ctx context.Context) {
+	if n.raft.State() != raft.Leader || len(n.voters()) < 2 {
+		return
+	}
+	if err := awaitFuture(ctx, n.raft.LeadershipTransfer()); err != nil {
+		n.log.Info("the leadership was not handed over, the other members will elect", "error", err)
+	}
+}
+
+// release closes what open has opened, in the reverse order.
+func (n *Node) release() error {
+	var errs []error
+	if n.raft != nil {
+		errs = append(errs, n.raft.Shutdown().Error())
+	}
+	n.wg.Wait()
+	if n.peers != nil {
+		n.peers.close()
+	}
+	if n.trans != nil {
+		n.trans.CloseStreams()
+		errs = append(errs, n.trans.Close())
+	}
+	if n.mux != nil {
+		errs = append(errs, n.mux.Close())
+	}
+	n.rounds.wg.Wait()
+	if n.flusher != nil {
+		errs = append(errs, n.flusher.close(n.Err() != nil))
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+var (
+	_ state.Proposer = (*Node)(nil)
+	_ state.Barrier  = (*Node)(nil)
+	_ state.Viewer   = (*Node)(nil)
+	_ state.Feed     = (*Node)(nil)
+)
+
+// configuration returns raft's latest configuration.
+func (n *Node) configuration() raft.Configuration { return n.raft.GetConfiguration().Configuration() }
+
+// memberRecord returns what a member has published, or at least its raft address.
+func (n *Node) memberRecord(server raft.Server) *storagepb.MemberRecord {
+	if record, ok := publishedMember(n.View(), string(server.ID)); ok {
+		return record
+	}
+	return &storagepb.MemberRecord{Id: string(server.ID), RaftAddr: string(server.Address)}
+}

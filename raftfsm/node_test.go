@@ -1,0 +1,123 @@
+package raftfsm_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/metasrv/metasrv"
+)
+
+func TestThreeMembersElectReplicateAndCatchUp(t *testing.T) {
+	c := newCluster(t, 3)
+	old, leader := c.leader()
+	ctx := within(t, time.Minute)
+	if _, err := put(ctx, leader, "before", "1"); err != nil {
+		t.Fatal(err)
+	}
+	for i, n := range c.nodes {
+		eventually(t, "every member has the value", func() bool { return get(n.View(), "before") == "1" })
+		eventually(t, "every member knows the client address of the metasrv leader", func() bool {
+			record, ok := n.Leader()
+			return ok && record.GrpcAddr == c.servers[old].ID+":3002"
+		})
+		if i != old {
+			if _, err := put(ctx, n, "x", "y"); !errors.Is(err, metasrv.ErrNotLeader) {
+				t.Errorf("a follower answered a write with %v, want ErrNotLeader", err)
+			}
+			if _, err := n.Barrier(ctx); !errors.Is(err, metasrv.ErrNotLeader) {
+				t.Errorf("a follower answered a barrier with %v, want ErrNotLeader", err)
+			}
+		}
+	}
+	c.stop(old)
+	_, leader = c.leader()
+	if _, err := put(ctx, leader, "after", "2"); err != nil {
+		t.Fatal(err)
+	}
+	view, err := leader.Barrier(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if get(view, "before") != "1" || get(view, "after") != "2" {
+		t.Errorf("the new metasrv leader has before=%s after=%s", get(view, "before"), get(view, "after"))
+	}
+	n := c.start(old)
+	eventually(t, "the restarted member catches up", func() bool { return get(n.View(), "after") == "2" })
+}
+
+func TestRestartOfAllKeepsEverything(t *testing.T) {
+	c := newCluster(t, 3)
+	_, leader := c.leader()
+	ctx := within(t, time.Minute)
+	for i := range 100 {
+		if _, err := put(ctx, leader, key(i), "v"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id, revision := leader.ClusterID(), leader.View().Revision()
+	for i := range c.nodes {
+		c.stop(i)
+	}
+	for i := range c.nodes {
+		c.start(i)
+	}
+	_, leader = c.leader()
+	view, err := leader.Barrier(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		if get(view, key(i)) != "v" {
+			t.Fatalf("%s is lost", key(i))
+		}
+	}
+	if leader.ClusterID() != id || view.Revision() != revision {
+		t.Errorf("cluster id %d and revision %d, want %d and %d", leader.ClusterID(), view.Revision(), id, revision)
+	}
+}
+
+func TestClusterInSimulatedTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		started := time.Now()
+		for i := range 20 {
+			at, leader := c.leader()
+			if _, err := put(within(t, time.Minute), leader, key(i), "v"); err != nil {
+				t.Fatal(err)
+			}
+			addr := c.servers[at].RaftAddr
+			c.net.Cut(addr)
+			eventually(t, "the metasrv leader that is cut off lets go", func() bool {
+				_, leads := leader.Leadership()
+				return !leads
+			})
+			_, next := c.leader()
+			if view, err := next.Barrier(within(t, time.Minute)); err != nil || get(view, key(i)) != "v" {
+				t.Fatalf("round %d: %v, %s", i, err, get(next.View(), key(i)))
+			}
+			c.net.Heal(addr)
+			eventually(t, "the healed member catches up", func() bool { return get(c.nodes[at].View(), key(i)) == "v" })
+			time.Sleep(20 * time.Second)
+		}
+		t.Logf("simulated %s", time.Since(started))
+	})
+}
+
+func TestProposeEndsWithItsContext(t *testing.T) {
+	c := newCluster(t, 3)
+	at, leader := c.leader()
+	for i := range c.nodes {
+		if i != at {
+			c.net.Cut(c.servers[i].RaftAddr)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := put(ctx, leader, "x", "1")
+	if !errors.Is(err, metasrv.ErrOutcomeUnknown) && !errors.Is(err, metasrv.ErrNotLeader) {
+		t.Errorf("a write without majority ended with %v, want ErrOutcomeUnknown or ErrNotLeader", err)
+	}
+}

@@ -1,0 +1,180 @@
+package raftfsm
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/metasrv/metasrv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm/machine"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+// Bounds of a batch, which becomes one entry, and of the batches that wait.
+const (
+	maxBatchCommands = 4096
+	maxBatchBytes    = 1 << 20
+	maxQueuedBytes   = 64 << 20
+	maxCommandBytes  = 8 << 20
+	enqueueTimeout   = 5 * time.Second
+)
+
+// batch holds the commands of the requests that share an entry.
+type batch struct {
+	commands []*storagepb.Command
+	bytes    int
+	done     chan struct{}
+	// results and err are set when done is closed.
+	results []*storagepb.Result
+	err     error
+}
+
+// proposer puts the commands of concurrent requests into one entry (group commit). One entry is in flight at a
+// time: meanwhile the next batch grows, and an idle member adds no delay.
+type proposer struct {
+	mu     sync.Mutex
+	queue  []*batch
+	bytes  int
+	closed bool
+	wake   chan struct{}
+}
+
+func newProposer() *proposer { return &proposer{wake: make(chan struct{}, 1)} }
+
+// add puts a command into the batch that is open and returns the batch and the command's place in it.
+func (p *proposer) add(c *storagepb.Command) (*batch, int, error) {
+	size := len(c.Payload) + 64
+	if size > maxCommandBytes {
+		return nil, 0, metasrv.InvalidArgument("", "the request has %d bytes, at most %d are allowed", size, maxCommandBytes)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+		return nil, 0, metasrv.ErrNotReady.With("this member is stopping")
+	case p.bytes+size > maxQueuedBytes:
+		return nil, 0, metasrv.ErrOverloaded.With("%d bytes of requests wait to be written", p.bytes)
+	}
+	var open *batch
+	if len(p.queue) > 0 {
+		open = p.queue[len(p.queue)-1]
+	}
+	if open == nil || len(open.commands) == maxBatchCommands || open.bytes+size > maxBatchBytes {
+		open = &batch{done: make(chan struct{})}
+		p.queue = append(p.queue, open)
+	}
+	open.commands = append(open.commands, c)
+	open.bytes += size
+	p.bytes += size
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+	return open, len(open.commands) - 1, nil
+}
+
+// next takes the oldest batch, nil if none waits. Nothing is added to it any more.
+func (p *proposer) next() *batch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.queue) == 0 {
+		return nil
+	}
+	b := p.queue[0]
+	p.queue = p.queue[1:]
+	p.bytes -= b.bytes
+	return b
+}
+
+// run hands batches to commit until ctx ends, and refuses those that are left then.
+func (p *proposer) run(ctx context.Context, commit func(*batch)) {
+	for ctx.Err() == nil {
+		b := p.next()
+		if b == nil {
+			select {
+			case <-p.wake:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		commit(b)
+		close(b.done)
+	}
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	for b := p.next(); b != nil; b = p.next() {
+		b.err = metasrv.ErrNotReady.With("this member is stopping")
+		close(b.done)
+	}
+}
+
+// Propose executes a command through the log and returns its result.
+func (n *Node) Propose(ctx context.Context, proposal state.Proposal) (state.Result, error) {
+	if _, err := n.awaitLeadership(ctx); err != nil {
+		return state.Result{}, err
+	}
+	b, place, err := n.proposer.add(&storagepb.Command{
+		Kind:        proposal.Kind,
+		Payload:     state.Encode(proposal.Payload),
+		Id:          proposal.ID,
+		PlannedTerm: proposal.PlannedTerm,
+	})
+	if err != nil {
+		return state.Result{}, err
+	}
+	select {
+	case <-b.done:
+	case <-ctx.Done():
+		return state.Result{}, metasrv.ErrOutcomeUnknown.With("the request ended while it was written: %v", context.Cause(ctx))
+	}
+	if b.err != nil {
+		return state.Result{}, b.err
+	}
+	return machine.ResultOf(b.results[place])
+}
+
+// commit makes a batch an entry of the log and waits until it is executed.
+func (n *Node) commit(b *batch) {
+	l, ok := n.Leadership()
+	if !ok {
+		b.err = metasrv.ErrNotLeader.With("member %s is not the metasrv leader", n.cfg.MemberID)
+		return
+	}
+	future := n.raft.Apply(state.Encode(&storagepb.Entry{
+		Version:      machine.EntryVersion,
+		Term:         l.Term,
+		LeaderTimeMs: uint64(l.Now()),
+		Commands:     b.commands,
+	}), enqueueTimeout)
+	if err := future.Error(); err != nil {
+		b.err = proposeError(err)
+		return
+	}
+	result, ok := future.Response().(entryResult)
+	switch {
+	case !ok:
+		b.err = metasrv.ErrOutcomeUnknown.With("raft answered without a result")
+	case result.err != nil:
+		b.err = result.err
+	default:
+		b.results = result.results
+	}
+}
+
+// proposeError says whether a command that raft did not execute may still be executed.
+func proposeError(err error) error {
+	switch {
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return metasrv.ErrNotLeader.With("%v", err)
+	case errors.Is(err, raft.ErrEnqueueTimeout):
+		return metasrv.ErrOverloaded.With("raft takes no more entries: %v", err)
+	}
+	// Among them ErrLeadershipLost, ErrRaftShutdown, ErrAbortedByRestore: the entry may be in the log of a
+	// majority.
+	return metasrv.ErrOutcomeUnknown.With("%v", err)
+}

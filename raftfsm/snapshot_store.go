@@ -1,0 +1,221 @@
+package raftfsm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/hashicorp/raft"
+	"go.etcd.io/bbolt"
+
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+// snapshotStore is raft's view of snapshots. The member's own snapshot is its image: List reports the index that
+// the image has reached, so raft keeps the log behind it and replays only that at a start. Open streams the state
+// in memory, of one moment, to a member that lags behind the log. A snapshot that arrives is written to a file
+// beside the image and takes its place in fsm.Restore.
+type snapshotStore struct {
+	fsm     *fsm
+	flusher *flusher
+	dir     string
+	logger  interface{ Info(string, ...any) }
+}
+
+const (
+	ownSnapshotID     = "image"
+	installSnapshotID = "install"
+)
+
+func (s *snapshotStore) imagePath() string   { return filepath.Join(s.dir, "state.db") }
+func (s *snapshotStore) installPath() string { return filepath.Join(s.dir, "install.db") }
+
+// List returns the image, if it holds anything.
+func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
+	if s.flusher.flushed.Load() == 0 {
+		return nil, nil
+	}
+	s.flusher.mu.Lock()
+	defer s.flusher.mu.Unlock()
+	var meta *storagepb.ImageMeta
+	err := s.flusher.image.db.View(func(tx *bbolt.Tx) error {
+		var err error
+		meta, err = readMeta(tx)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", s.imagePath(), err)
+	}
+	return []*raft.SnapshotMeta{raftMeta(ownSnapshotID, meta, 0)}, nil
+}
+
+func raftMeta(id string, meta *storagepb.ImageMeta, size int64) *raft.SnapshotMeta {
+	return &raft.SnapshotMeta{
+		Version:            raft.SnapshotVersionMax,
+		ID:                 id,
+		Index:              meta.Index,
+		Term:               meta.Term,
+		Configuration:      configurationOf(meta),
+		ConfigurationIndex: meta.ConfigurationIndex,
+		Size:               size,
+	}
+}
+
+// Open returns the state for another member. For a snapshot that was just installed there is nothing to read: its
+// file takes the place of the image in fsm.Restore.
+func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	a := s.fsm.current.Load()
+	if id == installSnapshotID {
+		return raftMeta(id, a.meta(), 0), io.NopCloser(eof{}), nil
+	}
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(writeSnapshot(w, a)) }() // ends when the reader is closed
+	return raftMeta(id, a.meta(), snapshotSize(a)), r, nil
+}
+
+type eof struct{}
+
+func (eof) Read([]byte) (int, error) { return 0, io.EOF }
+
+// Create returns a sink. Which kind of snapshot comes shows at its first write: the member's own has none.
+func (s *snapshotStore) Create(_ raft.SnapshotVersion, index, _ uint64, _ raft.Configuration, _ uint64, _ raft.Transport) (raft.SnapshotSink, error) {
+	return &snapshotSink{store: s, index: index}, nil
+}
+
+// snapshotSink receives a snapshot into a file of its own.
+type snapshotSink struct {
+	store *snapshotStore
+	index uint64
+	pipe  *io.PipeWriter
+	done  chan error
+}
+
+// ID names the snapshot: the image itself if nothing was written.
+func (s *snapshotSink) ID() string {
+	if s.pipe == nil {
+		return ownSnapshotID
+	}
+	return installSnapshotID
+}
+
+// Write takes the next bytes. It refuses a snapshot that is older than the state that the member has.
+func (s *snapshotSink) Write(p []byte) (int, error) {
+	if s.pipe == nil {
+		if have := s.store.fsm.current.Load().index(); s.index < have {
+			return 0, fmt.Errorf("refused a snapshot of index %d: this member has applied %d", s.index, have)
+		}
+		r, w := io.Pipe()
+		s.pipe, s.done = w, make(chan error, 1)
+		go func() {
+			err := s.store.receive(r)
+			_ = r.CloseWithError(err)
+			s.done <- err
+		}()
+	}
+	return s.pipe.Write(p)
+}
+
+// Close verifies what was received. It is durable when Close returns no error.
+func (s *snapshotSink) Close() error {
+	if s.pipe == nil {
+		return nil
+	}
+	_ = s.pipe.Close()
+	return <-s.done
+}
+
+// Cancel throws away what was received.
+func (s *snapshotSink) Cancel() error {
+	if s.pipe == nil {
+		return nil
+	}
+	_ = s.pipe.CloseWithError(errors.New("snapshot cancelled"))
+	<-s.done
+	return nil
+}
+
+// receive writes a snapshot to the install file, which it removes where the snapshot is not whole.
+func (s *snapshotStore) receive(r io.Reader) error {
+	path := s.installPath()
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	img, err := openImage(path)
+	if err != nil {
+		return err
+	}
+	err = fillImage(img.db, r)
+	if err = errors.Join(err, img.close()); err != nil {
+		return errors.Join(fmt.Errorf("receive snapshot: %w", err), os.Remove(path))
+	}
+	return nil
+}
+
+// installBatch bounds the bytes in one transaction of an install.
+const installBatch = 16 << 20
+
+// fillImage writes a streamed snapshot into an empty image. The meta record goes last, after the checksum was
+// found right, so a half received image is not one.
+func fillImage(db *bbolt.DB, r io.Reader) error {
+	var meta *storagepb.ImageMeta
+	tx, err := db.Begin(true)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()
+	pending := 0
+	put := func(key, value []byte) error {
+		b := tx.Bucket(stateBucket)
+		b.FillPercent = 0.9 // keys come in order
+		if err := b.Put(key, value); err != nil {
+			return err
+		}
+		if pending += len(key) + len(value); pending < installBatch {
+			return nil
+		}
+		pending = 0
+		if err := tx.Commit(); err != nil {
+			return err
+		}
+		tx, err = db.Begin(true)
+		return err
+	}
+	begin := func(m *storagepb.ImageMeta) error {
+		meta = m
+		return nil
+	}
+	if err := readSnapshot(r, begin, put); err != nil {
+		return err
+	}
+	meta.Keys = 0
+	if err := tx.Bucket(metaBucket).Put(metaKey, state.Encode(meta)); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// install puts the received file in the place of the image and loads it.
+func (s *snapshotStore) install(old *image) (*image, *applied, error) {
+	if err := old.close(); err != nil {
+		return nil, nil, err
+	}
+	if err := os.Rename(s.installPath(), s.imagePath()); err != nil {
+		return nil, nil, err
+	}
+	if err := syncDir(s.dir); err != nil {
+		return nil, nil, err
+	}
+	img, err := openImage(s.imagePath())
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := img.load()
+	if err != nil {
+		return nil, nil, errors.Join(err, img.close())
+	}
+	s.logger.Info("installed snapshot", "index", a.index(), "revision", a.view.Revision())
+	return img, a, nil
+}
