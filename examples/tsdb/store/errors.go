@@ -1,0 +1,35 @@
+package store
+
+import (
+	"errors"
+
+	"modernc.org/sqlite"
+	sqlitelib "modernc.org/sqlite/lib"
+)
+
+// The errors that callers tell apart. They are wrapped with the region or the file.
+var (
+	// ErrNotFound: the replica isn't here.
+	ErrNotFound = errors.New("replica not found")
+	// ErrExists: another replica of the region is here, or the same one with another definition.
+	ErrExists = errors.New("region exists")
+	// ErrDamaged: the replica's file can't be read. Restore it, or drop the replica.
+	ErrDamaged = errors.New("replica file is damaged")
+	// ErrStaleEpoch: the sender's leader_epoch is below the replica's.
+	ErrStaleEpoch = errors.New("leader_epoch is too old")
+	// ErrDiverged: the follower has another write in the same place of the region's order.
+	ErrDiverged = errors.New("follower has diverged from the region leader")
+)
+
+// isDamage reports whether the file itself is wrong, which no retry mends.
+func isDamage(err error) bool {
+	if errors.Is(err, ErrDamaged) {
+		return true
+	}
+	e, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
+		return false
+	}
+	primary := e.Code() & 0xff
+	return primary == sqlitelib.SQLITE_CORRUPT || primary == sqlitelib.SQLITE_NOTADB
+}
