@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/metasrv/metasrv"
+)
+
+// What an operator does about an error, by its reason.
+var advice = map[string]string{
+	metasrv.ErrCatalogNotFound.Reason: "List them with: metactl catalog list",
+	metasrv.ErrSchemaNotFound.Reason:  "List them with: metactl schema list",
+	metasrv.ErrTableNotFound.Reason: "List them with: metactl table list\n" +
+		"A name without catalog or schema is looked for in greptime.public.",
+	metasrv.ErrNodeNotFound.Reason:   "List them with: metactl node list",
+	metasrv.ErrNodesNotHeard.Reason:  "A new metasrv leader waits for the heartbeats of its nodes. Try again in some seconds.",
+	metasrv.ErrOverloaded.Reason:     "Try again later.",
+	metasrv.ErrOutcomeUnknown.Reason: "Look whether it was done before you try again.",
+}
+
+// Errors that say something of the cluster rather than of the request: what each endpoint says helps.
+var ofTheCluster = []string{
+	metasrv.ErrNotLeader.Reason, metasrv.ErrNotReady.Reason, metasrv.ErrOutcomeUnknown.Reason,
+}
+
+// probeTimeout is how long explain waits for the endpoints; a person has already waited for the command.
+const probeTimeout = time.Second
+
+// explain returns an error as a person needs it in the middle of the night: what went wrong, what each
+// endpoint says, and what to do.
+func (a *app) explain(ctx context.Context, err error) string {
+	if un, ok := errors.AsType[*unreachableError](err); ok {
+		return explainUnreachable(un.answers)
+	}
+	if sick, ok := errors.AsType[*unhealthyError](err); ok {
+		return sick.Error()
+	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return "interrupted; a change that was under way may have been made or not"
+	}
+	domain, isDomain := errors.AsType[*metasrv.Error](err)
+	inTime := !errors.Is(err, context.DeadlineExceeded)
+	if isDomain && inTime && !slices.Contains(ofTheCluster, domain.Reason) {
+		return withAdvice(domain.Error(), domain.Reason)
+	}
+
+	probe, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	answers := askCluster(probe, a.endpoints)
+	if !slices.ContainsFunc(answers, func(a answer) bool { return a.err == nil }) {
+		return explainUnreachable(answers)
+	}
+	if leaderOf(answers) == nil {
+		return "the cluster has no metasrv leader\n" + said(answers) + adviceWithoutLeader(answers) +
+			"Until then reads work with --stale, and writes don't."
+	}
+	switch {
+	case isDomain:
+		return withAdvice(domain.Error()+"\n"+strings.TrimSuffix(said(answers), "\n"), domain.Reason)
+	case !inTime:
+		return fmt.Sprintf("no answer within %v\n%sTry again with a longer --timeout.", a.timeout, said(answers))
+	}
+	return err.Error()
+}
+
+func adviceWithoutLeader(answers []answer) string {
+	if slices.ContainsFunc(answers, func(a answer) bool { return a.err != nil }) {
+		return "It elects one as soon as a majority of its members is up: start those that don't answer.\n"
+	}
+	return "It elects one as soon as a majority of its members reach each other on their raft ports (3003 by\n" +
+		"default): try again in some seconds, then look at the logs of the members.\n"
+}
+
+func withAdvice(msg, reason string) string {
+	if do := advice[reason]; do != "" {
+		return msg + "\n" + do
+	}
+	return msg
+}
+
+func explainUnreachable(answers []answer) string {
+	msg := "no metasrv answered\n" + said(answers)
+	if len(answers) == 1 && answers[0].endpoint == defaultEndpoint {
+		return msg + "Start one with \"metasrv dev\", or name the members of your cluster:\n" +
+			"  metactl --endpoints HOST:3002,…   or   export METACTL_ENDPOINTS=HOST:3002,…"
+	}
+	return msg + "Is metasrv running there, and are these its gRPC addresses (3002 by default)?\n" +
+		"They come from --endpoints, METACTL_ENDPOINTS or METASRV_ENDPOINTS."
+}
+
+// said lists what each endpoint said, a line each.
+func said(answers []answer) string {
+	var b strings.Builder
+	g := newGrid(&b)
+	for _, a := range answers {
+		g.row("  "+a.endpoint, a.describe())
+	}
+	g.end()
+	return b.String()
+}

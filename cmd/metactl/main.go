@@ -1,0 +1,23 @@
+// Command metactl is what an operator asks and tells a metasrv cluster with.
+//
+// It exits with 0 where it did what it was asked, with 1 where it could not, and with 2 where it did not
+// understand.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/mattn/go-isatty"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, streams{
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, interactive: isatty.IsTerminal(os.Stdin.Fd()),
+	}, os.Args[1:], os.Getenv)
+	stop()
+	os.Exit(code)
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/client"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+)
+
+func (a *app) regionCommand() *cobra.Command {
+	req := &metasrvpb.ListRegionsRequest{}
+	list := &cobra.Command{
+		Use: "list [TABLE]", Aliases: []string{"ls"},
+		Args:              args(cobra.MaximumNArgs(1), "at most the name of a table"),
+		ValidArgsFunction: a.completeTables,
+		Short:             "List regions with their replicas, of one table or of all",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				name, err := parseTableName(args[0])
+				if err != nil {
+					return err
+				}
+				req.TableName = toProto(name)
+			}
+			req.Header = a.header()
+			return a.connected(cmd.Context(), func(ctx context.Context, c *client.Client) error {
+				return a.listRegions(ctx, c, req)
+			})
+		},
+	}
+	list.Flags().Uint64Var(&req.NodeId, "node", 0, "only regions with a replica on the node of this `id`")
+	cmd := group("region", "Regions, the parts of tables", list)
+	cmd.Aliases = []string{"regions"}
+	return cmd
+}
+
+func (a *app) listRegions(ctx context.Context, c *client.Client, req *metasrvpb.ListRegionsRequest) error {
+	resp, err := c.Cluster().ListRegions(ctx, req)
+	if err != nil {
+		return err
+	}
+	return a.show(resp, func(w io.Writer) {
+		g := newGrid(w, "REGION", "TABLE", "STATE", "LEADER", "FOLLOWERS", "LEADER EPOCH", "CONF VERSION", "ROWS", "SIZE")
+		for _, r := range resp.Regions {
+			leader, followers := replicas(r)
+			stat := leader.GetStat()
+			rows, bytes := none, none
+			if stat != nil {
+				rows, bytes = number(stat.ApproximateRows), size(stat.ApproximateSize)
+			}
+			g.row(metasrv.RegionID(r.RegionId).String(), tableName(r.GetTableName()), label(r.TableState, "TABLE_STATE_"),
+				replicaText(leader), followers, number(r.LeaderEpoch), number(r.ConfVersion), rows, bytes)
+		}
+		g.end()
+	})
+}
+
+// replicas returns a region's leader, nil where it has none, and the other replicas as text.
+func replicas(r *metasrvpb.RegionInfo) (leader *metasrvpb.Replica, others string) {
+	var texts []string
+	for _, rep := range r.Replicas {
+		if rep.Role == metasrvpb.ReplicaRole_REPLICA_ROLE_LEADER {
+			leader = rep
+			continue
+		}
+		text := replicaText(rep)
+		switch {
+		case rep.Role == metasrvpb.ReplicaRole_REPLICA_ROLE_LEARNER:
+			text += " learner"
+		case !rep.InSync:
+			text += " not in sync"
+		}
+		texts = append(texts, text)
+	}
+	return leader, strings.Join(texts, ", ")
+}
+
+func replicaText(r *metasrvpb.Replica) string {
+	if r == nil {
+		return "none"
+	}
+	return nodeText(r.Peer)
+}

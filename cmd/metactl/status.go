@@ -1,0 +1,158 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/metasrv/metasrv/client"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Args: noArgs(),
+		Short: "Show every member, who leads, and what the cluster holds",
+		Long: `Asks every endpoint, and every member that they name, for its own status.
+
+Fails if a member doesn't answer or if there is no metasrv leader that is ready.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context()) },
+	}
+}
+
+// unhealthyError says what a status that was shown lacks.
+type unhealthyError struct{ faults []string }
+
+func (e *unhealthyError) Error() string { return strings.Join(e.faults, "\n         ") }
+
+func (a *app) status(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	if err := reach(ctx, a.endpoints); err != nil {
+		return err
+	}
+	// A member that hangs must not take the time that the others' answers need.
+	probe, cancelProbe := context.WithTimeout(ctx, a.timeout/2)
+	defer cancelProbe()
+	answers := askCluster(probe, a.endpoints)
+
+	faults := faultsOf(answers)
+	var stats *metasrvpb.StatsResponse
+	if leader := leaderOf(answers); leader != nil && leader.status.LeaderReady {
+		err := a.connected(ctx, func(ctx context.Context, c *client.Client) (err error) {
+			stats, err = c.Cluster().Stats(ctx, &metasrvpb.StatsRequest{Header: a.header()})
+			return err
+		})
+		if err != nil {
+			faults = append(faults, "the totals of the cluster could not be read: "+err.Error())
+		}
+	}
+	if err := a.showStatus(answers, stats); err != nil {
+		return err
+	}
+	if len(faults) > 0 {
+		return &unhealthyError{faults}
+	}
+	return nil
+}
+
+// leaderOf returns the answer of the metasrv leader: of that with the highest term, if an old one has not
+// noticed yet that it was replaced.
+func leaderOf(answers []answer) *answer {
+	var leader *answer
+	for i, a := range answers {
+		if a.err == nil && a.role() == "leader" && (leader == nil || a.status.Term > leader.status.Term) {
+			leader = &answers[i]
+		}
+	}
+	return leader
+}
+
+func faultsOf(answers []answer) []string {
+	var faults []string
+	for _, a := range answers {
+		if a.err != nil {
+			faults = append(faults, fmt.Sprintf("%s does not answer: %s", a.endpoint, why(a.err)))
+		}
+	}
+	switch leader := leaderOf(answers); {
+	case leader == nil:
+		faults = append(faults, "the cluster has no metasrv leader: writes and heartbeats are refused until a majority"+
+			" of its members is up and connected")
+	case !leader.status.LeaderReady:
+		faults = append(faults, leader.status.GetMember().GetId()+" is still taking over as metasrv leader; try again in some seconds")
+	}
+	return faults
+}
+
+func (a *app) showStatus(answers []answer, stats *metasrvpb.StatsResponse) error {
+	if a.format == formatJSON {
+		return a.statusJSON(answers, stats)
+	}
+	var b strings.Builder
+	g := newGrid(&b, "MEMBER", "ENDPOINT", "ROLE", "TERM", "REVISION", "APPLIED", "FLUSHED", "IMAGE", "UPTIME", "VERSION")
+	for _, a := range answers {
+		if a.err != nil {
+			g.row(cmp.Or(a.id, "?"), a.endpoint, "no answer", "", "", "", "", "", "", "")
+			continue
+		}
+		s := a.status
+		g.row(s.GetMember().GetId(), a.endpoint, a.role(), number(s.Term), number(s.GetHeader().GetRevision()),
+			number(s.AppliedIndex), number(s.FlushedIndex), size(uint64(max(0, s.ImageBytes))),
+			span(millis(s.UptimeMs)), s.GetMember().GetVersion())
+	}
+	g.end()
+	fmt.Fprintf(&b, "\nleader  %s\n", leaderLine(answers))
+	if stats != nil {
+		fmt.Fprintf(&b, "nodes   %d live, %d suspect, %d down; %.0f RCU/s, %.0f WCU/s\n",
+			stats.LiveNodes, stats.SuspectNodes, stats.DownNodes, stats.RcusPerSecond, stats.WcusPerSecond)
+		fmt.Fprintf(&b, "holds   %s, %s, %s, %s\n", plural(stats.Catalogs, "catalog"), plural(stats.Schemas, "schema"),
+			plural(stats.Tables, "table"), plural(stats.Regions, "region"))
+	}
+	_, err := io.WriteString(a.out, b.String())
+	return err
+}
+
+func leaderLine(answers []answer) string {
+	if leader := leaderOf(answers); leader != nil {
+		return fmt.Sprintf("%s at %s, in term %d", leader.status.GetMember().GetId(), leader.endpoint, leader.status.Term)
+	}
+	return "none"
+}
+
+func (a *app) statusJSON(answers []answer, stats *metasrvpb.StatsResponse) error {
+	type member struct {
+		Endpoint string          `json:"endpoint"`
+		Member   string          `json:"member,omitempty"`
+		Status   json.RawMessage `json:"status,omitempty"`
+		Error    string          `json:"error,omitempty"`
+	}
+	doc := struct {
+		Members []member        `json:"members"`
+		Stats   json.RawMessage `json:"stats,omitempty"`
+	}{Members: []member{}}
+	for _, a := range answers {
+		m := member{Endpoint: a.endpoint, Member: a.id, Error: why(a.err)}
+		if a.err == nil {
+			b, err := toJSON(a.status)
+			if err != nil {
+				return err
+			}
+			m.Status = b
+		}
+		doc.Members = append(doc.Members, m)
+	}
+	if stats != nil {
+		b, err := toJSON(stats)
+		if err != nil {
+			return err
+		}
+		doc.Stats = b
+	}
+	return writeJSON(a.out, doc)
+}
