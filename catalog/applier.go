@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"fmt"
+
 	"google.golang.org/protobuf/proto"
 
 	metasrv "github.com/metasrv/metasrv"
@@ -43,13 +45,14 @@ func (Applier) Apply(tx state.Tx, kind storagepb.CommandKind, payload []byte) (p
 	case storagepb.CommandKind_COMMAND_KIND_RENAME_TABLE:
 		return run(tx, payload, &storagepb.RenameTable{}, renameTable)
 	}
-	return nil, metasrv.ErrInternal.With("catalog was given a command of kind %s", kind)
+	return nil, fmt.Errorf("catalog was given a command of kind %s", kind)
 }
 
-// run decodes a command and executes it.
+// run decodes a command and executes it. A command or a record that this build can't decode is not a
+// *metasrv.Error: it stops the member instead of being answered, for other members may understand it.
 func run[C, R proto.Message](tx state.Tx, payload []byte, cmd C, apply func(state.Tx, C) (R, error)) (proto.Message, error) {
 	if err := state.Decode(payload, cmd); err != nil {
-		return nil, metasrv.ErrInternal.With("%v", err)
+		return nil, err
 	}
 	result, err := apply(tx, cmd)
 	if err != nil {

@@ -40,7 +40,7 @@ func encodeID(id metasrv.TableID) []byte { return binary.BigEndian.AppendUint64(
 
 func decodeID(key string, value []byte) (metasrv.TableID, error) {
 	if len(value) != 8 {
-		return 0, metasrv.ErrInternal.With("%s holds %d bytes, not a table id", key, len(value))
+		return 0, fmt.Errorf("%s holds %d bytes, not a table id", key, len(value))
 	}
 	return metasrv.TableID(binary.BigEndian.Uint64(value)), nil
 }

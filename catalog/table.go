@@ -23,7 +23,7 @@ func Reserve(tx state.Tx, cmd *storagepb.CreateTable) (*storagepb.TableRecord, e
 	}
 	id := metasrv.TableID(state.Next(tx, sequenceKey, uint64(metasrv.FirstTableID)))
 	if id > math.MaxUint32 {
-		return nil, metasrv.ErrInternal.With("all table ids were given out")
+		return nil, metasrv.ErrOverloaded.With("all table ids were given out")
 	}
 	table := &storagepb.TableRecord{
 		Id:                 uint64(id),

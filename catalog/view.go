@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"cmp"
+	"fmt"
 	"iter"
 	"slices"
 	"strconv"
@@ -139,7 +140,7 @@ func holder(v state.View, name metasrv.TableName) (*storagepb.TableRecord, error
 	}
 	record, err := GetTable(v, id)
 	if err != nil {
-		return nil, metasrv.ErrInternal.With("%s names table %d, which has no record", key, id)
+		return nil, fmt.Errorf("%s names table %d, which has no record", key, id)
 	}
 	return record, nil
 }
@@ -224,12 +225,12 @@ func Pending(v state.View) iter.Seq2[*storagepb.TableRecord, error] {
 		for key := range v.Ascend(pendingPrefix, end(pendingPrefix)) {
 			id, err := strconv.ParseUint(key[len(pendingPrefix):], 16, 64)
 			if err != nil {
-				yield(nil, metasrv.ErrInternal.With("key %s has no table id", key))
+				yield(nil, fmt.Errorf("key %s has no table id", key))
 				return
 			}
 			record, err := GetTable(v, metasrv.TableID(id))
 			if err != nil {
-				yield(nil, metasrv.ErrInternal.With("%s names table %d, which has no record", key, id))
+				yield(nil, fmt.Errorf("%s names table %d, which has no record", key, id))
 				return
 			}
 			if !yield(record, nil) {
@@ -278,7 +279,7 @@ func read(v state.View, key string, record proto.Message) (bool, error) {
 
 func decode(key string, value []byte, record proto.Message) error {
 	if err := state.Decode(value, record); err != nil {
-		return metasrv.ErrInternal.With("%s: %v", key, err)
+		return fmt.Errorf("%s: %w", key, err)
 	}
 	return nil
 }

@@ -2,10 +2,10 @@ package kv
 
 import (
 	"bytes"
+	"fmt"
 
 	"google.golang.org/protobuf/proto"
 
-	metasrv "github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
@@ -36,13 +36,14 @@ func (Applier) Apply(tx state.Tx, kind storagepb.CommandKind, payload []byte) (p
 	case storagepb.CommandKind_COMMAND_KIND_DELETE_RANGE:
 		return run(tx, payload, &storagepb.DeleteRange{}, deleteRange)
 	}
-	return nil, metasrv.ErrInternal.With("kv was given a command of kind %s", kind)
+	return nil, fmt.Errorf("kv was given a command of kind %s", kind)
 }
 
-// run decodes a command and executes it.
+// run decodes a command and executes it. A command or a record that this build can't decode is not a
+// *metasrv.Error: it stops the member instead of being answered, for other members may understand it.
 func run[C proto.Message](tx state.Tx, payload []byte, cmd C, apply func(state.Tx, C) (*storagepb.KvResult, error)) (proto.Message, error) {
 	if err := state.Decode(payload, cmd); err != nil {
-		return nil, metasrv.ErrInternal.With("%v", err)
+		return nil, err
 	}
 	result, err := apply(tx, cmd)
 	if err != nil {

@@ -17,6 +17,8 @@ const (
 	MaxReplicas = 15
 	// MaxPartitionBytes bounds the opaque partitions of a request together.
 	MaxPartitionBytes = 1 << 20
+	// MaxReasonLength bounds the reason of an abort, in bytes.
+	MaxReasonLength = 1024
 	// MaxCreationTimeoutMs is an hour: names must not be taken for long by a frontend that is gone.
 	MaxCreationTimeoutMs = 60 * 60 * 1000
 )
@@ -112,6 +114,17 @@ func ValidateCommit(req *metasrvpb.CommitTableRequest) error {
 		return nil
 	}
 	return catalog.ValidateSchema("schema", req.Schema)
+}
+
+// ValidateAbort is ValidateCommit for aborts.
+func ValidateAbort(req *metasrvpb.AbortTableRequest) error {
+	if req.TableId == 0 {
+		return metasrv.InvalidArgument("table_id", "is 0")
+	}
+	if len(req.Reason) > MaxReasonLength {
+		return metasrv.InvalidArgument("reason", "has %d bytes, at most %d are allowed", len(req.Reason), MaxReasonLength)
+	}
+	return nil
 }
 
 // prefixField puts the path of the message before the field of an error.

@@ -54,7 +54,7 @@ func Get(v state.View, id metasrv.TableID) (Record, error) {
 func located(v state.View, table *storagepb.TableRecord) (Record, error) {
 	route, err := Route(v, metasrv.TableID(table.Id))
 	if isNotFound(err) {
-		return Record{}, metasrv.ErrInternal.With("table %q (id %d) has no route", catalog.Name(table), table.Id)
+		return Record{}, fmt.Errorf("table %q (id %d) has no route", catalog.Name(table), table.Id)
 	}
 	return Record{Table: table, Route: route}, err
 }
@@ -99,7 +99,7 @@ func Tables(v state.View) iter.Seq2[Record, error] {
 func decodeRoute(key string, value []byte) (*storagepb.RouteRecord, error) {
 	route := &storagepb.RouteRecord{}
 	if err := state.Decode(value, route); err != nil {
-		return nil, metasrv.ErrInternal.With("%s: %v", key, err)
+		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	return route, nil
 }
@@ -112,7 +112,7 @@ func putRoute(tx state.Tx, route *storagepb.RouteRecord) {
 func tableOf(key, prefix string) (metasrv.TableID, error) {
 	id, err := strconv.ParseUint(key[len(prefix):], 16, 64)
 	if err != nil {
-		return 0, metasrv.ErrInternal.With("key %s has no table id", key)
+		return 0, fmt.Errorf("key %s has no table id", key)
 	}
 	return metasrv.TableID(id), nil
 }

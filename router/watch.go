@@ -1,6 +1,7 @@
 package router
 
 import (
+	"fmt"
 	"strings"
 
 	metasrv "github.com/metasrv/metasrv"
@@ -127,7 +128,7 @@ func decodeTable(key string, value []byte) (*storagepb.TableRecord, error) {
 	}
 	table := &storagepb.TableRecord{}
 	if err := state.Decode(value, table); err != nil {
-		return nil, metasrv.ErrInternal.With("%s: %v", key, err)
+		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	return table, nil
 }
