@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// usageError is a command line that can't be understood.
+type usageError struct{ error }
+
+func (e *usageError) Unwrap() error { return e.error }
+
+func newCommand(stdout, stderr io.Writer) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "metasrv",
+		Short: "Metadata and coordination server of a distributed time-series database",
+		Long: `metasrv stores what a distributed time-series database consists of (catalogs, schemas, tables, regions), tells
+frontends where to write and read, and decides which datanode serves what.
+
+"metasrv dev" tries it out on this machine; "metasrv server" runs a member of a cluster. Every flag can also be set
+in the environment: --grpc-addr as METASRV_GRPC_ADDR.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+	}
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{fmt.Errorf("%w; %q lists what there is", err, cmd.CommandPath()+" --help")}
+	})
+	root.AddCommand(newDevCommand(), newServerCommand(), newVersionCommand())
+	return root
+}
+
+func newVersionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "metasrv", version())
+			return err
+		},
+	}
+}
+
+// version returns what the Go toolchain knows of this build: a module version, a commit, or "devel".
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "devel"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return "devel-" + s.Value[:12]
+		}
+	}
+	return "devel"
+}
+
+// fromEnvironment sets the flags that the command line doesn't from METASRV_* variables.
+func fromEnvironment(flags *pflag.FlagSet, name func(flag string) string, lookup func(string) (string, bool)) error {
+	var failed error
+	flags.VisitAll(func(f *pflag.Flag) {
+		value, set := lookup(name(f.Name))
+		if f.Changed || !set || failed != nil {
+			return
+		}
+		if err := flags.Set(f.Name, value); err != nil {
+			failed = &usageError{fmt.Errorf("%s=%q: %w", name(f.Name), value, err)}
+		}
+	})
+	return failed
+}

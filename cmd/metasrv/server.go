@@ -1,0 +1,74 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/metasrv/metasrv/raftfsm"
+	"github.com/metasrv/metasrv/server"
+)
+
+func newServerCommand() *cobra.Command {
+	cfg := server.Default()
+	var logs logFlags
+	var initialCluster, initialState string
+	cmd := &cobra.Command{
+		Use:   "server",
+		Short: "Run a member of a cluster",
+		Example: `  # Three members on one machine; run one line in each of three terminals.
+  C=m1=127.0.0.1:3003,m2=127.0.0.1:3103,m3=127.0.0.1:3203
+  metasrv server --node-id m1 --data-dir /tmp/m1 --initial-cluster $C
+  metasrv server --node-id m2 --data-dir /tmp/m2 --initial-cluster $C --grpc-addr 127.0.0.1:3102 --raft-addr 127.0.0.1:3103 --http-addr 127.0.0.1:3104
+  metasrv server --node-id m3 --data-dir /tmp/m3 --initial-cluster $C --grpc-addr 127.0.0.1:3202 --raft-addr 127.0.0.1:3203 --http-addr 127.0.0.1:3204`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fromEnvironment(cmd.Flags(), server.EnvName, os.LookupEnv); err != nil {
+				return err
+			}
+			logger, err := logs.logger(cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			if cfg.InitialCluster, err = server.ParseInitialCluster(initialCluster); err != nil {
+				return err
+			}
+			cfg.InitialClusterState = raftfsm.ClusterState(initialState)
+			cfg.Version, cfg.Logger = version(), logger
+			s, err := server.Start(cfg)
+			if err != nil {
+				return err
+			}
+			logger.Info("member serves", "member", cfg.NodeID, "version", cfg.Version, "data_dir", cfg.DataDir,
+				"grpc_addr", s.GRPCAddr(), "raft_addr", s.RaftAddr(), "http_addr", s.HTTPAddr())
+			return s.Wait(cmd.Context())
+		},
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&cfg.NodeID, "node-id", "", "name of this member in the cluster, for ever (required)")
+	flags.StringVar(&cfg.DataDir, "data-dir", "", "folder of this member's log and image (required)")
+	flags.StringVar(&cfg.GRPCAddr, "grpc-addr", cfg.GRPCAddr, "address to serve clients on")
+	flags.StringVar(&cfg.RaftAddr, "raft-addr", cfg.RaftAddr, "address to serve other members on")
+	flags.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "address of /livez, /readyz and /metrics")
+	flags.StringVar(&cfg.AdvertiseGRPCAddr, "advertise-grpc-addr", "", "address that clients dial (default --grpc-addr)")
+	flags.StringVar(&cfg.AdvertiseRaftAddr, "advertise-raft-addr", "", "address that other members dial (default --raft-addr)")
+	flags.StringVar(&initialCluster, "initial-cluster", "",
+		"members that form a new cluster, as id=raft-addr,id=raft-addr (default this one alone)")
+	flags.StringVar(&initialState, "initial-cluster-state", string(cfg.InitialClusterState),
+		"what a member without data does: new forms the cluster, existing waits to be added to one; "+
+			"a member with data goes on in any case")
+	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow to listen beyond this machine, without encryption")
+	registerIntervals(flags, &cfg)
+	logs.register(flags, "info")
+	return cmd
+}
+
+// registerIntervals adds the flags that both commands have.
+func registerIntervals(flags *pflag.FlagSet, cfg *server.Config) {
+	flags.DurationVar(&cfg.HeartbeatInterval, "heartbeat-interval", cfg.HeartbeatInterval, "how often nodes are asked for a heartbeat")
+	flags.DurationVar(&cfg.SuspectAfter, "suspect-after", cfg.SuspectAfter, "silence after which a node gets no new regions")
+	flags.DurationVar(&cfg.DownAfter, "down-after", cfg.DownAfter, "silence after which a node counts as down")
+	flags.DurationVar(&cfg.ShutdownTimeout, "shutdown-timeout", cfg.ShutdownTimeout, "how long an orderly stop waits for requests under way")
+}

@@ -1,0 +1,239 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/catalog"
+	"github.com/metasrv/metasrv/heartbeat"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+	"github.com/metasrv/metasrv/router"
+)
+
+func (s clusterService) ListNodes(ctx context.Context, req *metasrvpb.ListNodesRequest) (*metasrvpb.ListNodesResponse, error) {
+	view, err := s.read(ctx, req.GetHeader())
+	if err != nil {
+		return nil, err
+	}
+	statuses, err := s.nodes(view)
+	if err != nil {
+		return nil, err
+	}
+	placed, err := countReplicas(view)
+	if err != nil {
+		return nil, err
+	}
+	resp := &metasrvpb.ListNodesResponse{Header: revision(view)}
+	for _, status := range statuses {
+		if req.GetRole() == metasrvpb.NodeRole_NODE_ROLE_UNSPECIFIED || req.GetRole() == status.Role {
+			resp.Nodes = append(resp.Nodes, placed.node(status))
+		}
+	}
+	return resp, nil
+}
+
+func (s clusterService) GetNode(ctx context.Context, req *metasrvpb.GetNodeRequest) (*metasrvpb.GetNodeResponse, error) {
+	view, err := s.read(ctx, req.GetHeader())
+	if err != nil {
+		return nil, err
+	}
+	id := metasrv.NodeID(req.GetNodeId())
+	var status heartbeat.NodeStatus
+	if t := s.term.Load(); t != nil {
+		status, err = t.tracker.Node(view, id, time.Now())
+	} else {
+		var record *storagepb.NodeRecord
+		record, err = heartbeat.Node(view, id)
+		status = unheard(record)
+	}
+	if err != nil {
+		return nil, err
+	}
+	placed, err := countReplicas(view)
+	if err != nil {
+		return nil, err
+	}
+	return &metasrvpb.GetNodeResponse{Header: revision(view), Node: placed.node(status)}, nil
+}
+
+// nodes returns the registered nodes: on the metasrv leader with what it has heard, elsewhere in state UNKNOWN.
+func (s *services) nodes(view state.View) ([]heartbeat.NodeStatus, error) {
+	if t := s.term.Load(); t != nil {
+		return t.tracker.Nodes(view, time.Now())
+	}
+	records, err := heartbeat.Nodes(view)
+	if err != nil {
+		return nil, err
+	}
+	return each(records, unheard), nil
+}
+
+// unheard is what a member that is not the metasrv leader knows of a node.
+func unheard(record *storagepb.NodeRecord) heartbeat.NodeStatus {
+	return heartbeat.NodeStatus{
+		ID: metasrv.NodeID(record.GetPeer().GetId()), Record: record, Role: heartbeat.RoleOf(record),
+		State: metasrvpb.NodeState_NODE_STATE_UNKNOWN,
+	}
+}
+
+// placement counts the replicas that the routes place on each node.
+type placement map[uint64]*struct{ replicas, leaders uint32 }
+
+func countReplicas(view state.View) (placement, error) {
+	placed := placement{}
+	for route, err := range router.Routes(view) {
+		if err != nil {
+			return nil, err
+		}
+		for _, region := range route.GetRegions() {
+			for _, replica := range region.GetReplicas() {
+				if !replica.GetDropped() {
+					placed.add(replica, region.GetLeaderReplicaId())
+				}
+			}
+		}
+	}
+	return placed, nil
+}
+
+func (p placement) add(replica *storagepb.ReplicaRecord, leader uint64) {
+	n := p[replica.GetNodeId()]
+	if n == nil {
+		n = &struct{ replicas, leaders uint32 }{}
+		p[replica.GetNodeId()] = n
+	}
+	n.replicas++
+	if replica.GetReplicaId() == leader {
+		n.leaders++
+	}
+}
+
+// node returns a node as the API shows it.
+func (p placement) node(status heartbeat.NodeStatus) *metasrvpb.Node {
+	node := &metasrvpb.Node{
+		Peer:               status.Record.GetPeer(),
+		Info:               status.Record.GetInfo(),
+		Incarnation:        status.Record.GetIncarnation(),
+		State:              status.State,
+		LastHeartbeatAgeMs: uint64(status.Age.Milliseconds()), //nolint:gosec // never negative
+		Stat:               status.Stat,
+		Legacy:             status.Record.GetLegacy(),
+	}
+	if n := p[uint64(status.ID)]; n != nil {
+		node.Replicas, node.RegionLeaders = n.replicas, n.leaders
+	}
+	return node
+}
+
+func (s clusterService) ListRegions(ctx context.Context, req *metasrvpb.ListRegionsRequest) (*metasrvpb.ListRegionsResponse, error) {
+	view, err := s.read(ctx, req.GetHeader())
+	if err != nil {
+		return nil, err
+	}
+	regions := regionList{view: view, term: s.term.Load(), node: req.GetNodeId(), addresses: addresses(view)}
+	resp := &metasrvpb.ListRegionsResponse{Header: revision(view)}
+	if req.GetTableName() != nil {
+		record, err := router.Find(view, catalog.NameOf(req.GetTableName()))
+		if err != nil {
+			return nil, err
+		}
+		resp.Regions = regions.append(nil, record)
+		return resp, nil
+	}
+	for record, err := range router.Tables(view) {
+		if err != nil {
+			return nil, err
+		}
+		resp.Regions = regions.append(resp.Regions, record)
+	}
+	return resp, nil
+}
+
+// regionList makes the regions of an answer.
+type regionList struct {
+	view      state.View
+	term      *term
+	node      uint64
+	addresses func(metasrv.NodeID) string
+}
+
+// append adds the regions of a table that have a replica on the node asked for.
+func (l regionList) append(regions []*metasrvpb.RegionInfo, r router.Record) []*metasrvpb.RegionInfo {
+	for _, region := range r.Route.GetRegions() {
+		info := &metasrvpb.RegionInfo{
+			RegionId:        region.GetRegionId(),
+			TableName:       r.Table.GetName(),
+			TableState:      r.Table.GetState(),
+			PartitionNumber: region.GetPartitionNumber(),
+			LeaderEpoch:     region.GetLeaderEpoch(),
+			ConfVersion:     region.GetConfVersion(),
+		}
+		wanted := l.node == 0
+		for _, replica := range region.GetReplicas() {
+			wanted = wanted || replica.GetNodeId() == l.node
+			info.Replicas = append(info.Replicas, l.replica(region, replica))
+		}
+		if wanted {
+			regions = append(regions, info)
+		}
+	}
+	return regions
+}
+
+func (l regionList) replica(region *storagepb.RegionRecord, r *storagepb.ReplicaRecord) *metasrvpb.Replica {
+	node := metasrv.NodeID(r.GetNodeId())
+	replica := &metasrvpb.Replica{
+		ReplicaId: r.GetReplicaId(),
+		Peer:      &metasrvpb.Peer{Id: r.GetNodeId(), Addr: l.addresses(node)},
+		Role:      metasrvpb.ReplicaRole_REPLICA_ROLE_FOLLOWER,
+		InSync:    r.GetInSync(),
+	}
+	if r.GetReplicaId() == region.GetLeaderReplicaId() {
+		replica.Role = metasrvpb.ReplicaRole_REPLICA_ROLE_LEADER
+	}
+	if l.term != nil {
+		if report, ok := l.term.tracker.Region(node, metasrv.RegionID(region.GetRegionId()), metasrv.ReplicaID(r.GetReplicaId())); ok {
+			replica.Stat = report.Stat()
+		}
+	}
+	return replica
+}
+
+func (s clusterService) Stats(ctx context.Context, req *metasrvpb.StatsRequest) (*metasrvpb.StatsResponse, error) {
+	view, err := s.read(ctx, req.GetHeader())
+	if err != nil {
+		return nil, err
+	}
+	counts := catalog.Count(view)
+	resp := &metasrvpb.StatsResponse{
+		Header: revision(view), Catalogs: counts.Catalogs, Schemas: counts.Schemas, Tables: counts.PublicTables,
+	}
+	for record, err := range router.Tables(view) {
+		if err != nil {
+			return nil, err
+		}
+		if record.Table.GetState() == metasrvpb.TableState_TABLE_STATE_PUBLIC {
+			resp.Regions += uint64(len(record.Route.GetRegions()))
+		}
+	}
+	statuses, err := s.nodes(view)
+	if err != nil {
+		return nil, err
+	}
+	for _, status := range statuses {
+		switch status.State {
+		case metasrvpb.NodeState_NODE_STATE_LIVE:
+			resp.LiveNodes++
+		case metasrvpb.NodeState_NODE_STATE_SUSPECT:
+			resp.SuspectNodes++
+		case metasrvpb.NodeState_NODE_STATE_DOWN:
+			resp.DownNodes++
+		}
+		resp.RcusPerSecond += status.Rates.RCUs
+		resp.WcusPerSecond += status.Rates.WCUs
+	}
+	return resp, nil
+}

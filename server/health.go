@@ -1,0 +1,89 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+)
+
+// live says whether the process must be restarted.
+func (s *Server) live() []check {
+	return []check{{"process", s.failure()}}
+}
+
+// failure returns why the member can't go on, nil while it can.
+func (s *Server) failure() error {
+	if !s.ready.Load() {
+		return nil
+	}
+	select {
+	case <-s.services.node.Done():
+		return s.services.node.Err()
+	default:
+		return nil
+	}
+}
+
+// readiness says whether the member is of use to clients.
+func (s *Server) readiness() []check {
+	if !s.ready.Load() {
+		return []check{{"node", errors.New("the member is starting or stopping")}}
+	}
+	status := s.services.node.Status()
+	checks := []check{{"node", s.failure()}, {name: "state"}, {name: "leader"}}
+	if status.ClusterID == 0 {
+		checks[1].err = errors.New("nothing of a cluster has been applied yet: either it is new and has no metasrv leader, or this " +
+			"member has not been added to one")
+	}
+	if _, ok := s.services.node.Leader(); !ok {
+		checks[2].err = fmt.Errorf("no metasrv leader is known (raft is %s in term %d); a majority of the members must reach each other",
+			status.State, status.Term)
+	}
+	return checks
+}
+
+// usable reports whether clients that ask this member are answered, by it or by the metasrv leader that it names.
+func (s *Server) usable() bool {
+	if !passed(s.readiness()) {
+		return false
+	}
+	record, ok := s.services.node.Leader()
+	if ok && record.GetId() == s.cfg.NodeID {
+		return s.services.requireLeader() == nil
+	}
+	return ok && record.GetGrpcAddr() != ""
+}
+
+// watchHealth keeps the gRPC health service up to date until ctx ends.
+func (s *Server) watchHealth(ctx context.Context) error {
+	ticker := time.NewTicker(healthPeriod)
+	defer ticker.Stop()
+	for {
+		s.health.SetServingStatus("", serves(passed(s.readiness())))
+		s.health.SetServingStatus(leaderService, serves(s.services.requireLeader() == nil))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+func passed(checks []check) bool {
+	for _, c := range checks {
+		if c.err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func serves(ok bool) healthpb.HealthCheckResponse_ServingStatus {
+	if ok {
+		return healthpb.HealthCheckResponse_SERVING
+	}
+	return healthpb.HealthCheckResponse_NOT_SERVING
+}

@@ -1,0 +1,86 @@
+package server
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/metasrv/metasrv/raftfsm"
+)
+
+// newRegistry returns a registry of its own, with the metrics of the process: nothing global is counted.
+func newRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// rpcMetrics measures the gRPC services.
+type rpcMetrics struct {
+	duration    *prometheus.HistogramVec
+	openStreams *prometheus.GaugeVec
+}
+
+func newRPCMetrics(r prometheus.Registerer) *rpcMetrics {
+	m := &rpcMetrics{
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "metasrv_grpc_request_duration_seconds",
+			Help:    "Time from the arrival of a request to its answer; of a stream, its life.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{"method", "code"}),
+		openStreams: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "metasrv_grpc_open_streams",
+			Help: "Streams that are open now.",
+		}, []string{"method"}),
+	}
+	r.MustRegister(m.duration, m.openStreams)
+	return m
+}
+
+// nodeCollector shows a node's status.
+type nodeCollector struct {
+	node    Node
+	metrics []nodeMetric
+}
+
+type nodeMetric struct {
+	desc  *prometheus.Desc
+	value func(raftfsm.Status) float64
+}
+
+func newNodeCollector(node Node) *nodeCollector {
+	metric := func(name, help string, value func(raftfsm.Status) float64) nodeMetric {
+		return nodeMetric{prometheus.NewDesc("metasrv_"+name, help, nil, nil), value}
+	}
+	return &nodeCollector{node: node, metrics: []nodeMetric{
+		metric("raft_term", "Present raft term.", func(s raftfsm.Status) float64 { return float64(s.Term) }),
+		metric("raft_applied_index", "Last raft index in the member's state.",
+			func(s raftfsm.Status) float64 { return float64(s.AppliedIndex) }),
+		metric("raft_flushed_index", "Last raft index in the member's durable image.",
+			func(s raftfsm.Status) float64 { return float64(s.FlushedIndex) }),
+		metric("state_revision", "Revision of the member's state.", func(s raftfsm.Status) float64 { return float64(s.Revision) }),
+		metric("image_bytes", "Size of the member's durable image.", func(s raftfsm.Status) float64 { return float64(s.ImageBytes) }),
+	}}
+}
+
+var isLeaderDesc = prometheus.NewDesc("metasrv_is_leader", "1 on the metasrv leader once it is ready, else 0.", nil, nil)
+
+// Describe implements prometheus.Collector.
+func (c *nodeCollector) Describe(out chan<- *prometheus.Desc) {
+	out <- isLeaderDesc
+	for _, m := range c.metrics {
+		out <- m.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *nodeCollector) Collect(out chan<- prometheus.Metric) {
+	status := c.node.Status()
+	for _, m := range c.metrics {
+		out <- prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue, m.value(status))
+	}
+	leads := 0.0
+	if _, ok := c.node.Leadership(); ok {
+		leads = 1
+	}
+	out <- prometheus.MustNewConstMetric(isLeaderDesc, prometheus.GaugeValue, leads)
+}

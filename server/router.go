@@ -1,0 +1,214 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/catalog"
+	"github.com/metasrv/metasrv/heartbeat"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+	"github.com/metasrv/metasrv/router"
+	"github.com/metasrv/metasrv/scheduler"
+)
+
+const (
+	// defaultCreationTimeout is the time that a frontend has for creating the replicas of a table.
+	defaultCreationTimeout = time.Minute
+	// maxPlans bounds how often a table is placed anew because a planned node registered anew meanwhile.
+	maxPlans = 4
+)
+
+// routerService is the Router service over packages router and scheduler; Watch is in watch.go.
+type routerService struct {
+	metasrvpb.UnimplementedRouterServer
+	*services
+	// early serves callers of the early public protocol: it has no commit, so their tables are public at once.
+	early bool
+}
+
+// Create plans the table's regions, places them on live datanodes and reserves all of it in one command. The
+// answer is made from the command's result: where the request was executed before, that is the first plan.
+func (s routerService) Create(ctx context.Context, req *metasrvpb.CreateRequest) (*metasrvpb.RouteResponse, error) {
+	regions, err := router.PlanRegions(req)
+	if err != nil {
+		return nil, err
+	}
+	t := s.term.Load()
+	if t == nil {
+		return nil, s.notLeader()
+	}
+	for plans := 1; ; plans++ {
+		view := s.node.View()
+		command, err := s.plan(view, t, req, regions)
+		if err != nil {
+			return nil, err
+		}
+		var result storagepb.TableResult
+		h, err := s.execute(ctx, req.GetHeader(), storagepb.CommandKind_COMMAND_KIND_CREATE_TABLE, command, &result)
+		// The refusal of a request with an id is remembered: to try again would only repeat it.
+		if errors.Is(err, metasrv.ErrStaleIncarnation) && req.GetHeader().GetRequestId() == nil && plans < maxPlans {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		b := router.NewBuilder(addresses(s.node.View()))
+		route := b.AddCreation(router.Record{Table: result.GetTable(), Route: result.GetRoute()}, t.leadership.Now())
+		return &metasrvpb.RouteResponse{Header: h, Peers: b.Peers(), TableRoutes: []*metasrvpb.TableRoute{route}}, nil
+	}
+}
+
+// plan returns the command that creates a table with its regions on nodes that are live now.
+func (s routerService) plan(
+	view state.View, t *term, req *metasrvpb.CreateRequest, regions []*storagepb.PlannedRegion,
+) (*storagepb.CreateTable, error) {
+	loads, err := nodeLoads(view, t)
+	if err != nil {
+		return nil, err
+	}
+	placed, err := scheduler.Policy{}.Place(loads, scheduler.Request{
+		Regions: len(regions), Replicas: int(req.GetReplicas()), Rotation: uint64(catalog.NextTableID(view)), AllowLegacy: s.early,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("place table %s: %w", catalog.NameOf(req.GetTableName()), err)
+	}
+	command := &storagepb.CreateTable{
+		Name:              req.GetTableName(),
+		Schema:            req.GetSchema(),
+		PartitionRule:     req.GetPartitionRule(),
+		TableInfo:         req.GetTableInfo(),
+		CreationToken:     newToken(),
+		CreationTimeoutMs: req.GetCreationTimeoutMs(),
+		WallTimeMs:        wallTime(),
+		Commit:            s.early,
+	}
+	if command.CreationTimeoutMs == 0 {
+		command.CreationTimeoutMs = uint64(defaultCreationTimeout.Milliseconds())
+	}
+	for i, replicas := range placed {
+		command.Regions = append(command.Regions, &storagepb.PlannedRegion{
+			Partition: regions[i].GetPartition(),
+			Replicas: each(replicas, func(a scheduler.Assignment) *storagepb.PlannedReplica {
+				return &storagepb.PlannedReplica{NodeId: uint64(a.Node), Incarnation: uint64(a.Incarnation)}
+			}),
+		})
+	}
+	return command, nil
+}
+
+// nodeLoads returns the registered nodes as placement sees them.
+func nodeLoads(view state.View, t *term) ([]scheduler.NodeLoad, error) {
+	statuses, err := t.tracker.Nodes(view, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	placed, err := countReplicas(view)
+	if err != nil {
+		return nil, err
+	}
+	return each(statuses, func(status heartbeat.NodeStatus) scheduler.NodeLoad { return placed.load(status) }), nil
+}
+
+// load returns a node as placement sees it.
+func (p placement) load(status heartbeat.NodeStatus) scheduler.NodeLoad {
+	info, stat := status.Record.GetInfo(), status.Stat
+	load := scheduler.NodeLoad{
+		ID:            status.ID,
+		Incarnation:   metasrv.Incarnation(status.Record.GetIncarnation()),
+		Role:          status.Role,
+		State:         status.State,
+		Legacy:        status.Record.GetLegacy(),
+		Zone:          info.GetLabels()["zone"],
+		Measured:      stat != nil,
+		RCUs:          status.Rates.RCUs,
+		WCUs:          status.Rates.WCUs,
+		RCUsPerSecond: info.GetCapacity().GetRcusPerSecond(),
+		WCUsPerSecond: info.GetCapacity().GetWcusPerSecond(),
+		CPU:           stat.GetCpuUsage(),
+		CPUCores:      info.GetCapacity().GetCpuCores(),
+		MemoryUsed:    stat.GetMemoryUsedBytes(),
+		MemoryBytes:   info.GetCapacity().GetMemoryBytes(),
+		DiskUsed:      stat.GetDiskUsedBytes(),
+		DiskBytes:     info.GetCapacity().GetDiskBytes(),
+	}
+	if n := p[uint64(status.ID)]; n != nil {
+		load.Replicas, load.Leaders = int(n.replicas), int(n.leaders)
+	}
+	return load
+}
+
+func (s routerService) Route(ctx context.Context, req *metasrvpb.RouteRequest) (*metasrvpb.RouteResponse, error) {
+	view, err := s.read(ctx, req.GetHeader())
+	if err != nil {
+		return nil, err
+	}
+	b := router.NewBuilder(addresses(view))
+	resp := &metasrvpb.RouteResponse{Header: revision(view)}
+	for _, name := range req.GetTableNames() {
+		record, err := router.Find(view, catalog.NameOf(name))
+		if err != nil {
+			return nil, err
+		}
+		resp.TableRoutes = append(resp.TableRoutes, b.Add(record))
+	}
+	for _, id := range req.GetTableIds() {
+		record, err := router.Get(view, metasrv.TableID(id))
+		if err != nil {
+			return nil, err
+		}
+		resp.TableRoutes = append(resp.TableRoutes, b.Add(record))
+	}
+	resp.Peers = b.Peers()
+	return resp, nil
+}
+
+func (s routerService) Delete(ctx context.Context, req *metasrvpb.DeleteRequest) (*metasrvpb.RouteResponse, error) {
+	if err := catalog.NameOf(req.GetTableName()).Validate(); err != nil {
+		return nil, inField("table_name", err)
+	}
+	var result storagepb.TableResult
+	h, err := s.execute(ctx, req.GetHeader(), storagepb.CommandKind_COMMAND_KIND_DROP_TABLE,
+		&storagepb.DropTable{Name: req.GetTableName()}, &result)
+	if err != nil {
+		return nil, err
+	}
+	b := router.NewBuilder(addresses(s.node.View()))
+	route := b.Add(router.Record{Table: result.GetTable(), Route: result.GetRoute()})
+	return &metasrvpb.RouteResponse{Header: h, Peers: b.Peers(), TableRoutes: []*metasrvpb.TableRoute{route}}, nil
+}
+
+// addresses returns the function from a node's id to its address, "" where it is not registered.
+func addresses(view state.View) func(metasrv.NodeID) string {
+	return func(id metasrv.NodeID) string {
+		record, err := heartbeat.Node(view, id)
+		if err != nil {
+			return ""
+		}
+		return record.GetPeer().GetAddr()
+	}
+}
+
+// inField puts the field of a message before the field of an error in it.
+func inField(field string, err error) error {
+	e, ok := errors.AsType[*metasrv.Error](err)
+	if !ok || e.Field == "" {
+		return err
+	}
+	c := *e
+	c.Field = field + "." + e.Field
+	return &c
+}
+
+// newToken returns a random number that names one creation.
+func newToken() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return binary.BigEndian.Uint64(b[:]) | 1
+}

@@ -1,0 +1,76 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/metasrv/metasrv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+// services is what the gRPC services of a member share.
+type services struct {
+	node     Node
+	memberID string
+	started  time.Time
+	log      *slog.Logger
+	// term holds what lives as long as this member is the metasrv leader, nil while it is not.
+	term atomic.Pointer[term]
+	// receivers read the requests of heartbeat streams; they end with their streams.
+	receivers sync.WaitGroup
+	// cluster is the id of the cluster once it is known: it never changes.
+	cluster atomic.Uint64
+}
+
+// clusterID returns the id of the cluster, 0 while this member doesn't know it.
+func (s *services) clusterID() uint64 {
+	if id := s.cluster.Load(); id != 0 {
+		return id
+	}
+	id := s.node.Status().ClusterID
+	s.cluster.Store(id)
+	return id
+}
+
+// register adds every service, under its own name and where it has one under its early public name.
+func (s *services) register(r grpc.ServiceRegistrar) {
+	metasrvpb.RegisterHeartbeatServer(r, heartbeatService{services: s})
+	metasrvpb.RegisterRouterServer(r, routerService{services: s})
+	metasrvpb.RegisterCatalogServer(r, catalogService{services: s})
+	metasrvpb.RegisterStoreServer(r, storeService{services: s})
+	metasrvpb.RegisterClusterServer(r, clusterService{services: s})
+	registerEarly(r, s)
+}
+
+// execute runs a client's command, fills result with its answer, and returns the header of the response.
+func (s *services) execute(
+	ctx context.Context, h *metasrvpb.RequestHeader, kind storagepb.CommandKind, command, result proto.Message,
+) (*metasrvpb.ResponseHeader, error) {
+	id, err := commandID(h)
+	if err != nil {
+		return nil, err
+	}
+	// What a member can't decode must not enter the log: every member would stop at it.
+	if err := state.Known(command); err != nil {
+		return nil, metasrv.ErrInvalidArgument.With("the request: %v", err)
+	}
+	r, err := s.node.Propose(ctx, state.Proposal{Kind: kind, Payload: command, ID: id})
+	if err != nil {
+		return nil, err
+	}
+	if err := state.Decode(r.Payload, result); err != nil {
+		return nil, metasrv.ErrInternal.With("result of %s: %v", kind, err)
+	}
+	return &metasrvpb.ResponseHeader{Revision: r.Revision}, nil
+}
+
+// wallTime returns the time for display that commands carry.
+func wallTime() int64 { return time.Now().UnixMilli() }
