@@ -82,6 +82,9 @@ check-fmt: ## Fail if gofmt would change a file
 .PHONY: lint
 lint: ## Lint both modules: bugs, dependency directions, purity of apply code
 	$(call each-module,$(GOLANGCI) run --config $(LINT_CONFIG) ./...)
+	$(GO) test -C tools/lint ./purity
+	$(GO) build -C tools/lint -o $(BIN)/purity ./purity
+	$(GO) vet -tags $(TAGS) -vettool=$(BIN)/purity ./...
 
 .PHONY: tidy-check
 tidy-check: ## Fail if go mod tidy would change a go.mod or go.sum

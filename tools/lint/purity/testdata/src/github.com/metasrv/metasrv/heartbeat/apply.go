@@ -1,0 +1,5 @@
+package heartbeat
+
+func apply() {
+	go func() {}() // want "no goroutines"
+}

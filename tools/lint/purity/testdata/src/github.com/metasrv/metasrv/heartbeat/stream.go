@@ -1,0 +1,5 @@
+package heartbeat
+
+func stream() {
+	go func() {}()
+}

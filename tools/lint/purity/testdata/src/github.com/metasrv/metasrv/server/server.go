@@ -1,0 +1,7 @@
+package server
+
+func serve(m map[string]int) {
+	go func() {}()
+	for range m {
+	}
+}
