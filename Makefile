@@ -16,8 +16,10 @@ TESTFLAGS ?=
 MODULES := . examples/tsdb
 BIN := $(CURDIR)/bin
 BINARIES := -metasrv $(BIN)/metasrv -metactl $(BIN)/metactl -tsdb $(BIN)/tsdb
-PROTO_DIRS := $(patsubst %/buf.gen.yaml,%,$(wildcard proto/buf.gen.yaml examples/tsdb/proto/buf.gen.yaml))
+PROTO_DIRS := proto examples/tsdb/proto
 BUF := $(GO) tool -modfile=$(CURDIR)/tools/go.mod buf
+# The example's messages use those of metasrv.v1, so buf reads them from the root.
+FROM_ROOT := ../../.. --config buf.yaml --path ../../../examples/tsdb/proto/tsdb
 GOLANGCI := $(GO) tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint
 # The linter reads files of one module at a time; paths in the configuration are relative to the root in both.
 LINT_CONFIG := $(CURDIR)/.golangci.yml
@@ -52,23 +54,25 @@ run: build ## Start the cluster of the demo and leave it running until Ctrl-C
 
 .PHONY: proto
 proto: ## Generate the Go code of the protocol
-	for dir in $(PROTO_DIRS); do (cd $$dir && $(BUF) generate); done
+	cd $(CURDIR)/proto && $(BUF) generate
+	cd $(CURDIR)/examples/tsdb/proto && $(BUF) generate $(FROM_ROOT) --template buf.gen.yaml
 
 .PHONY: check-proto
 check-proto: ## Fail if the generated code is not what the protocol generates
 	tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT
-	for dir in $(PROTO_DIRS); do
-		(cd $$dir && $(BUF) generate -o "$$tmp/$$dir")
-		diff -ru -x '*.proto' -x 'buf*.yaml' $$dir "$$tmp/$$dir" || { echo "$$dir: run make proto, and commit what it changes" >&2; exit 1; }
-	done
+	cd $(CURDIR)/proto && $(BUF) generate -o "$$tmp/proto"
+	cd $(CURDIR)/examples/tsdb/proto && $(BUF) generate $(FROM_ROOT) --template buf.gen.yaml -o "$$tmp/examples/tsdb/proto"
+	sums() { cd "$$1" && find $(PROTO_DIRS) -name '*.pb.go' -exec sha256sum {} + | sort -k 2; }
+	diff <(sums $(CURDIR)) <(sums "$$tmp") || { echo 'run make proto, and commit what it changes' >&2; exit 1; }
 
 .PHONY: proto-lint
 proto-lint: ## Check the style of the protocol
-	for dir in $(PROTO_DIRS); do (cd $$dir && $(BUF) lint); done
+	cd $(CURDIR)/proto && $(BUF) lint
+	cd $(CURDIR)/examples/tsdb/proto && $(BUF) lint $(FROM_ROOT)
 
 .PHONY: proto-breaking
 proto-breaking: ## Compare the protocol with BASE (main): nothing that is promised may change
-	cd proto && $(BUF) breaking --against "../.git#ref=$(or $(BASE),main),subdir=proto"
+	cd $(CURDIR)/proto && $(BUF) breaking --against "../.git#ref=$(or $(BASE),main),subdir=proto"
 
 .PHONY: fmt
 fmt: ## Format the Go code
