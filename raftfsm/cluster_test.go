@@ -1,4 +1,4 @@
-package raftfsm_test
+package raftfsm
 
 import (
 	"context"
@@ -11,7 +11,6 @@ import (
 
 	"github.com/metasrv/metasrv/kv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
-	"github.com/metasrv/metasrv/raftfsm"
 	"github.com/metasrv/metasrv/raftfsm/memnet"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
@@ -20,18 +19,22 @@ import (
 type cluster struct {
 	t       *testing.T
 	net     memnet.Net
-	servers []raftfsm.Server
+	servers []Server
 	dir     string
-	nodes   []*raftfsm.Node
-	timing  raftfsm.Timing
+	nodes   []*Node
+	timing  Timing
+	log     LogRetention
 }
 
 // newCluster starts members a, b, c, ….
-func newCluster(t *testing.T, size int) *cluster {
-	c := &cluster{t: t, dir: t.TempDir(), nodes: make([]*raftfsm.Node, size), timing: raftfsm.DefaultTiming()}
+func newCluster(t *testing.T, size int, options ...func(*cluster)) *cluster {
+	c := &cluster{t: t, dir: t.TempDir(), nodes: make([]*Node, size), timing: DefaultTiming()}
 	for i := range size {
 		id := string(rune('a' + i))
-		c.servers = append(c.servers, raftfsm.Server{ID: id, RaftAddr: id + ":3003"})
+		c.servers = append(c.servers, Server{ID: id, RaftAddr: id + ":3003"})
+	}
+	for _, option := range options {
+		option(c)
 	}
 	for i := range size {
 		c.start(i)
@@ -46,17 +49,18 @@ func newCluster(t *testing.T, size int) *cluster {
 
 func (c *cluster) folder(i int) string { return filepath.Join(c.dir, c.servers[i].ID) }
 
-func (c *cluster) start(i int) *raftfsm.Node {
+func (c *cluster) start(i int) *Node {
 	c.t.Helper()
 	s := c.servers[i]
-	node, err := raftfsm.Open(raftfsm.Config{
+	node, err := Open(Config{
 		MemberID: s.ID, DataDir: c.folder(i), RaftAddr: s.RaftAddr,
 		Member:         &storagepb.MemberRecord{RaftAddr: s.RaftAddr, GrpcAddr: s.ID + ":3002"},
-		InitialCluster: c.servers, InitialClusterState: raftfsm.ClusterNew,
+		InitialCluster: c.servers, InitialClusterState: ClusterNew,
 		Appliers: []state.Applier{kv.Applier{}},
 		Network:  c.net.Host(s.RaftAddr),
 		Logger:   testLogger(),
 		Timing:   c.timing,
+		Log:      c.log,
 	})
 	if err != nil {
 		c.t.Fatalf("start member %s: %v", s.ID, err)
@@ -87,7 +91,7 @@ func (c *cluster) stop(i int) {
 }
 
 // leader waits for a metasrv leader among the running members.
-func (c *cluster) leader() (int, *raftfsm.Node) {
+func (c *cluster) leader() (int, *Node) {
 	c.t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		for i, n := range c.nodes {

@@ -51,6 +51,23 @@ type Config struct {
 	Network Network
 	Logger  *slog.Logger
 	Timing  Timing
+	Log     LogRetention
+}
+
+// LogRetention says how much of the log is kept.
+type LogRetention struct {
+	// Trailing entries stay behind the image. A member that lags by less is fed from them, so they must outlast
+	// the transfer of a snapshot; one that lags by more gets a snapshot.
+	Trailing uint64
+	// Threshold is the number of new entries after which older ones are dropped.
+	Threshold uint64
+	// Interval is how often that is looked at.
+	Interval time.Duration
+}
+
+// DefaultLogRetention suits states of up to a gigabyte.
+func DefaultLogRetention() LogRetention {
+	return LogRetention{Trailing: 100_000, Threshold: 50_000, Interval: 30 * time.Second}
 }
 
 // Timing holds the intervals of the node.
@@ -91,6 +108,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Timing == (Timing{}) {
 		c.Timing = DefaultTiming()
+	}
+	if c.Log == (LogRetention{}) {
+		c.Log = DefaultLogRetention()
 	}
 	if c.Duties == nil {
 		c.Duties = func(ctx context.Context, _ Leadership) error {

@@ -19,8 +19,8 @@ type flusher struct {
 	fail     func(error)
 
 	// mu is held while a cut is written.
-	mu      sync.Mutex
-	image   *image
+	mu    sync.Mutex
+	image *image
 	// flushed is the index that the image has, size its bytes on disk.
 	flushed atomic.Uint64
 	size    atomic.Int64

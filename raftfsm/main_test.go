@@ -1,4 +1,4 @@
-package raftfsm_test
+package raftfsm
 
 import (
 	"testing"

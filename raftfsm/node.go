@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
@@ -22,10 +21,6 @@ import (
 const (
 	logCacheEntries = 512
 	maxAppend       = 32
-	// A member that lags by less is fed from the log, so the log must outlast the transfer of a snapshot.
-	trailingLogs      = 100_000
-	snapshotThreshold = 50_000
-	snapshotInterval  = 30 * time.Second
 )
 
 // Node is one member.
@@ -159,9 +154,9 @@ func (n *Node) raftConfig(logger *raftLogger, notify chan bool) *raft.Config {
 	c.ElectionTimeout = n.cfg.Timing.Election
 	c.LeaderLeaseTimeout = n.cfg.Timing.LeaderLease
 	c.MaxAppendEntries = maxAppend
-	c.TrailingLogs = trailingLogs
-	c.SnapshotThreshold = snapshotThreshold
-	c.SnapshotInterval = snapshotInterval
+	c.TrailingLogs = n.cfg.Log.Trailing
+	c.SnapshotThreshold = n.cfg.Log.Threshold
+	c.SnapshotInterval = n.cfg.Log.Interval
 	c.NoSnapshotRestoreOnStart = true // the image is loaded already
 	c.NoLegacyTelemetry = true
 	c.NotifyCh = notify

@@ -1,4 +1,4 @@
-package raftfsm_test
+package raftfsm
 
 import (
 	"context"
@@ -120,4 +120,38 @@ func TestProposeEndsWithItsContext(t *testing.T) {
 	if !errors.Is(err, metasrv.ErrOutcomeUnknown) && !errors.Is(err, metasrv.ErrNotLeader) {
 		t.Errorf("a write without majority ended with %v, want ErrOutcomeUnknown or ErrNotLeader", err)
 	}
+}
+
+// A member that lags by more than the log keeps gets a snapshot, under writes, and goes on from it after a restart.
+func TestLaggingMemberGetsASnapshot(t *testing.T) {
+	c := newCluster(t, 3, func(c *cluster) {
+		c.log = LogRetention{Trailing: 10, Threshold: 20, Interval: 20 * time.Millisecond}
+	})
+	at, leader := c.leader()
+	behind := (at + 1) % 3
+	c.stop(behind)
+	ctx := within(t, time.Minute)
+	for i := range 300 {
+		if _, err := put(ctx, leader, key(i), "v"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the metasrv leader drops what the image has", func() bool {
+		return leader.Status().FlushedIndex > 250
+	})
+	n := c.start(behind)
+	caughtUp := func() bool { return get(n.View(), key(0)) == "v" && get(n.View(), key(299)) == "v" }
+	eventually(t, "the member catches up", caughtUp)
+	if _, err := n.Read(ctx, 1); !errors.Is(err, metasrv.ErrCompacted) {
+		t.Errorf("its feed from revision 1 answers %v: it did not get a snapshot", err)
+	}
+	if _, err := put(ctx, leader, "after", "1"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it follows the log again", func() bool { return get(n.View(), "after") == "1" })
+	c.stop(behind)
+	n = c.start(behind)
+	eventually(t, "it continues from the snapshot after a restart", func() bool {
+		return caughtUp() && get(n.View(), "after") == "1"
+	})
 }
