@@ -66,7 +66,7 @@ func (c *Client) runOnce(ctx context.Context, k *call) error {
 // sessionError says that a write was never sent because there was no session for it.
 func (k *call) sessionError(err error) error {
 	if e, ok := errors.AsType[*Error](err); ok {
-		return e
+		return &Error{Method: k.method, status: e.status, causes: e.causes, trail: e.trail}
 	}
 	return newError(k.method, status.FromContextError(err).Err(), nil, err)
 }
@@ -100,7 +100,7 @@ func (c *Client) run(ctx context.Context, k *call) error {
 func (c *Client) attempt(ctx context.Context, addr string, k *call) (sent bool, err error) {
 	cc, release, err := c.conns.use(addr)
 	if err != nil {
-		return false, status.Convert(err).Err()
+		return false, err
 	}
 	defer release()
 	attemptCtx, cancel := context.WithTimeout(ctx, c.attemptTimeout(ctx, k.cut))
@@ -149,22 +149,20 @@ func (k *call) failed(ctx context.Context, err error, v verdict) error {
 		return errOutcomeUnknown(k.method, err)
 	}
 	var causes []error
-	if k.unknown && v.action != giveUp && (k.kind == write || k.kind == once) {
+	if k.unknown && !v.settled && (k.kind == write || k.kind == once) {
 		causes = append(causes, metasrv.ErrOutcomeUnknown.With("%s may have been executed or not", k.method))
 	}
-	ended := context.Cause(ctx)
-	if ended == nil && v.action != giveUp && v.action != renewSession {
-		// The call has time left, but less than the pause before the next attempt, unless it may not be
-		// sent again.
-		if k.mayRetry(v) {
-			causes = append(causes, context.DeadlineExceeded)
-		}
-	}
-	if ended != nil {
-		causes = append(causes, ended)
+	switch {
+	case v.action == giveUp || v.action == renewSession:
+		// The answer is final, whether there is time left or not.
+	case ctx.Err() != nil:
+		causes = append(causes, context.Cause(ctx))
 		if errors.Is(ctx.Err(), context.Canceled) {
-			err = status.Error(codes.Canceled, ended.Error())
+			err = status.Error(codes.Canceled, context.Cause(ctx).Error())
 		}
+	case k.mayRetry(v):
+		// The deadline would have passed before the next attempt.
+		causes = append(causes, context.DeadlineExceeded)
 	}
 	return newError(k.method, err, k.trail, causes...)
 }

@@ -51,7 +51,7 @@ func New(cfg Config) (*Client, error) {
 	_, release, err := c.conns.use(cfg.Endpoints[0])
 	if err != nil {
 		c.cancel()
-		return nil, fmt.Errorf("connection to %s: %w", cfg.Endpoints[0], err)
+		return nil, err
 	}
 	release()
 	return c, nil

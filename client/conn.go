@@ -7,8 +7,10 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 )
 
 // conns has one connection a member, made when it is first needed.
@@ -65,7 +67,7 @@ func (c *conns) use(addr string) (cc *grpc.ClientConn, release func(), err error
 		c.pruneLocked()
 		g, err := grpc.NewClient(addr, c.options...)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, status.Errorf(codes.Unavailable, "connection to %s: %v", addr, err)
 		}
 		cn = &conn{ClientConn: g}
 		c.byAddr[addr] = cn

@@ -2,11 +2,23 @@ package client
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"math/rand/v2"
+	"sync"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
+	"github.com/metasrv/metasrv"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
+
+// DefaultHeartbeatInterval is the time between beats until metasrv names another one.
+const DefaultHeartbeatInterval = 5 * time.Second
+
+// silentIntervals is how many intervals without a response break a stream.
+const silentIntervals = 3
 
 // HeartbeatReport is what a node says in one beat.
 type HeartbeatReport struct {
@@ -20,41 +32,181 @@ type HeartbeatReport struct {
 	ReplicaStats []*metasrvpb.ReplicaStat
 }
 
-// HeartbeatConfig says who beats and what it reports.
+// HeartbeatConfig says who beats and what it reports. Only Peer has no default.
 type HeartbeatConfig struct {
 	// Peer is the node's id and the address that frontends dial.
 	Peer *metasrvpb.Peer
-	// NodeInfo is what the node registers with. Its registration_nonce is filled in.
+	// NodeInfo is what the node registers with. A registration_nonce of 0 is replaced by a random number.
 	NodeInfo *metasrvpb.NodeInfo
 	// Interval is the time between beats until metasrv names another one. Default 5 s.
 	Interval time.Duration
-	// Collect returns the report of the time since its previous call. Without it beats carry no statistics.
+	// Collect returns the report of the time since its previous call; what it returns is not kept or changed.
+	// Counts that a broken stream lost are added to those of the next report. After an error the beat says
+	// only that the node is alive. Default: empty reports.
 	Collect func(ctx context.Context) (HeartbeatReport, error)
-	// OnInstruction executes an instruction. It is called for one at a time; metasrv repeats an instruction
-	// until the node's reports show that it was done, so it must be idempotent. An error is reported.
+	// OnInstruction executes an instruction. It is called for one at a time, off the receiving goroutine.
+	// metasrv repeats an instruction until the node's reports show that it was done, so doing it twice must
+	// do no harm. An error is reported with the next beat. Default: every instruction is refused.
 	OnInstruction func(ctx context.Context, instruction *metasrvpb.Instruction) error
-	// OnRegistered is told the incarnation of the registration. It must not block.
+	// OnRegistered is told the incarnation when the node is registered. Responses wait while it runs.
 	OnRegistered func(incarnation uint64)
 	// Logger is told of broken streams and failed instructions. Default: that of the client.
 	Logger *slog.Logger
 }
 
-// HeartbeatTask keeps a node registered.
+// Validate returns metasrv.ErrInvalidArgument naming the field that can't be used.
+func (c HeartbeatConfig) Validate() error {
+	switch {
+	case c.Peer.GetId() == 0:
+		return metasrv.InvalidArgument("Peer.id", "is 0")
+	case c.Peer.GetAddr() == "":
+		return metasrv.InvalidArgument("Peer.addr", "is empty")
+	case c.Interval < 0:
+		return metasrv.InvalidArgument("Interval", "%s is negative", c.Interval)
+	}
+	return nil
+}
+
+// HeartbeatTask keeps a node registered with metasrv: it reports the node's state to whichever member leads,
+// and has instructions executed. Changes of the metasrv leader don't show.
 type HeartbeatTask struct {
 	client *Client
 	cfg    HeartbeatConfig
+	logger *slog.Logger
+	// began is the origin of report intervals: wall time once, then by the monotonic clock.
+	began time.Time
+	// wake asks for a beat at once.
+	wake chan struct{}
+
+	mu          sync.Mutex
+	incarnation uint64
+	interval    time.Duration
+	ledger      ledger
 }
 
-// NewHeartbeatTask returns a task that beats while Run runs.
+// NewHeartbeatTask returns a task that beats while Run runs. A process uses one task for its node: the task
+// is what the node's incarnation belongs to.
 func NewHeartbeatTask(c *Client, cfg HeartbeatConfig) *HeartbeatTask {
-	return &HeartbeatTask{client: c, cfg: cfg}
+	info := &metasrvpb.NodeInfo{}
+	if cfg.NodeInfo != nil {
+		info = proto.CloneOf(cfg.NodeInfo)
+	}
+	for info.RegistrationNonce == 0 {
+		info.RegistrationNonce = rand.Uint64() //nolint:gosec // tells processes apart, guards nothing
+	}
+	cfg.NodeInfo = info
+	cfg.Peer = proto.CloneOf(cfg.Peer)
+	if cfg.Interval == 0 {
+		cfg.Interval = DefaultHeartbeatInterval
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = c.cfg.Logger
+	}
+	if cfg.Collect == nil {
+		cfg.Collect = func(context.Context) (HeartbeatReport, error) { return HeartbeatReport{}, nil }
+	}
+	if cfg.OnInstruction == nil {
+		cfg.OnInstruction = func(context.Context, *metasrvpb.Instruction) error {
+			return errors.New("this node executes no instructions")
+		}
+	}
+	t := &HeartbeatTask{
+		client:   c,
+		cfg:      cfg,
+		logger:   cfg.Logger.With("node_id", cfg.Peer.GetId()),
+		began:    time.Now(),
+		wake:     make(chan struct{}, 1),
+		interval: cfg.Interval,
+	}
+	t.ledger.reset(t.nowMillis())
+	return t
 }
 
-// Run beats until ctx ends.
-func (t *HeartbeatTask) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+// Run beats until ctx ends, and then returns nil; all of its goroutines have ended by then. It returns an
+// error only where beating on is pointless: HeartbeatConfig.Validate's, metasrv.ErrStaleIncarnation (another
+// process took the node id), metasrv.ErrClusterMismatch, metasrv.ErrInvalidArgument, or that the client was
+// closed. It must not be called twice at the same time.
+func (t *HeartbeatTask) Run(ctx context.Context) error {
+	if err := t.cfg.Validate(); err != nil {
+		return err
+	}
+	runCtx, done, err := t.client.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	runCtx, cancel := context.WithCancel(runCtx)
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel()
+	worker := newInstructionWorker(t)
+	work.Go(func() { worker.run(runCtx) })
+
+	w := t.client.members.walk(false)
+	for {
+		answered, err := t.beatAt(runCtx, w, worker)
+		t.mu.Lock()
+		t.ledger.broken()
+		t.mu.Unlock()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case runCtx.Err() != nil:
+			return errClosed
+		case endsHeartbeats(err):
+			return newError(metasrvpb.Heartbeat_Heartbeat_FullMethodName, err, nil)
+		}
+		if answered {
+			w.restart()
+		}
+		v := classify(err)
+		if v.action != follow {
+			t.logger.Warn("heartbeat stream broken", "member", w.target, "error", err)
+			if v.action != again {
+				v.action = another
+			}
+		}
+		if !pause(runCtx, w.next(v)) {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return errClosed
+		}
+	}
+}
+
+// endsHeartbeats reports whether no member will ever take the node's beats.
+func endsHeartbeats(err error) bool {
+	switch Reason(err) {
+	case metasrv.ErrStaleIncarnation.Reason, metasrv.ErrClusterMismatch.Reason, metasrv.ErrInvalidArgument.Reason:
+		return true
+	}
+	return false
+}
 
 // Incarnation returns the incarnation of the node's registration, 0 before it is registered.
-func (t *HeartbeatTask) Incarnation() uint64 { return 0 }
+func (t *HeartbeatTask) Incarnation() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.incarnation
+}
 
-// Beat asks for a beat at once.
-func (t *HeartbeatTask) Beat() {}
+// Beat asks for a beat at once, for example after a region was created or dropped. It does not wait; several
+// calls may become one beat, which is collected after the last of them.
+func (t *HeartbeatTask) Beat() {
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (t *HeartbeatTask) currentInterval() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.interval
+}
+
+// nowMillis is the node's clock for report intervals: it never runs backwards.
+func (t *HeartbeatTask) nowMillis() uint64 {
+	return uint64(t.began.UnixMilli() + time.Since(t.began).Milliseconds()) //nolint:gosec // after 1970
+}

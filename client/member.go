@@ -178,3 +178,8 @@ func (w *walk) backoff() time.Duration {
 	w.failures++
 	return pause/2 + rand.N(pause/2+1) //nolint:gosec // spreads load, guards nothing
 }
+
+// restart forgets the trouble on the way, after the target has answered.
+func (w *walk) restart() {
+	w.failures, w.hops, w.silent = 0, 0, nil
+}

@@ -31,6 +31,8 @@ type verdict struct {
 	delay time.Duration
 	// unknown: the request may have been executed, or may yet be.
 	unknown bool
+	// settled: the error is the outcome of the request, also if earlier attempts left it unknown.
+	settled bool
 }
 
 // classify is the whole retry policy. err is the error of one attempt whose call still has time.
@@ -58,11 +60,15 @@ func classify(err error) verdict {
 		v.action, v.unknown = another, true
 		return v
 	}
+	v.settled = d.reason != ""
 	switch st.Code() {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
 		// Lost connections, attempts that took too long, members that stop. A metasrv error among these has
 		// a reason that a newer member knows; it is no more certain.
-		v.action, v.unknown = another, true
+		v.action, v.unknown, v.settled = another, true, false
+	case codes.Internal, codes.Unknown, codes.DataLoss:
+		// Something broke, perhaps behind the log. Trying again would break it again.
+		v.unknown, v.settled = true, false
 	case codes.ResourceExhausted:
 		// Without RetryInfo this is gRPC's own: a message too large stays too large.
 		if d.hasRetryInfo {

@@ -1,0 +1,218 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+)
+
+// maxPatience is how often the time to wait for a member's first response doubles.
+const maxPatience = 3
+
+// wakeGap is the share of an interval that lies between any two beats.
+const wakeGap = 20
+
+var errSilent = status.Error(codes.Unavailable, "the member doesn't respond")
+
+// heartbeatStream is one stream of a HeartbeatTask.
+type heartbeatStream struct {
+	task   *HeartbeatTask
+	worker *instructionWorker
+	member string
+	stream metasrvpb.Heartbeat_HeartbeatClient
+	// watchdog breaks the stream when no response comes.
+	watchdog *time.Timer
+	// retimed says that the interval changed.
+	retimed chan struct{}
+
+	// Of the sending goroutine.
+	sequence uint64
+	lastBeat time.Time
+	// Of the receiving goroutine, read when it has ended.
+	answered bool
+}
+
+// beatAt beats at one member until the stream breaks or ctx ends. answered reports whether the member
+// responded, which only the metasrv leader does.
+func (t *HeartbeatTask) beatAt(ctx context.Context, w *walk, worker *instructionWorker) (answered bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// Until the first response the patience is that of other calls.
+	patience := t.client.cfg.AttemptTimeout << min(w.failures, maxPatience)
+	watchdog := time.AfterFunc(patience, func() { cancel(errSilent) })
+	defer watchdog.Stop()
+	defer func() {
+		if errors.Is(context.Cause(ctx), errSilent) {
+			err = errSilent
+		}
+	}()
+
+	cc, release, err := t.client.conns.use(w.target)
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	stream, err := metasrvpb.NewHeartbeatClient(cc).Heartbeat(ctx)
+	if err != nil {
+		return false, err
+	}
+	s := &heartbeatStream{
+		task:     t,
+		worker:   worker,
+		member:   w.target,
+		stream:   stream,
+		watchdog: watchdog,
+		retimed:  make(chan struct{}, 1),
+	}
+	ended := make(chan struct{})
+	var receiving sync.WaitGroup
+	var receiveErr error
+	receiving.Go(func() {
+		receiveErr = s.receive()
+		close(ended)
+	})
+	sendErr := s.send(ctx, ended)
+	if !errors.Is(sendErr, io.EOF) {
+		cancel(sendErr)
+	}
+	receiving.Wait()
+	// Why the stream ended is what its receiving side says, unless the sending side ended it.
+	if sendErr != nil && !errors.Is(sendErr, io.EOF) {
+		return s.answered, sendErr
+	}
+	return s.answered, receiveErr
+}
+
+// send beats until the receiving side has ended (nil, io.EOF), sending fails, or ctx ends.
+func (s *heartbeatStream) send(ctx context.Context, ended <-chan struct{}) error {
+	for {
+		if err := s.beat(ctx); err != nil {
+			return err
+		}
+		ok, err := s.waitForBeat(ctx, ended)
+		if !ok {
+			return err
+		}
+	}
+}
+
+// waitForBeat waits for the time of the next beat. It returns false when the stream has ended.
+func (s *heartbeatStream) waitForBeat(ctx context.Context, ended <-chan struct{}) (bool, error) {
+	interval := s.task.currentInterval()
+	due := time.NewTimer(time.Until(s.lastBeat.Add(interval)))
+	defer due.Stop()
+	woken := false
+	for {
+		select {
+		case <-ended:
+			return false, nil
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		case <-due.C:
+			return true, nil
+		case <-s.retimed:
+			interval = s.task.currentInterval()
+			if !woken {
+				due.Reset(time.Until(s.lastBeat.Add(interval)))
+			}
+		case <-s.task.wake:
+			woken = true
+			// A gap, so that an instruction that is never done can't turn into a stream of beats.
+			due.Reset(time.Until(s.lastBeat.Add(interval / wakeGap)))
+		}
+	}
+}
+
+// beat sends one request.
+func (s *heartbeatStream) beat(ctx context.Context) error {
+	t := s.task
+	now := t.nowMillis()
+	report, collectErr := t.cfg.Collect(ctx)
+	if collectErr != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		t.logger.Warn("heartbeat report not collected", "error", collectErr)
+	}
+	s.sequence++
+	s.lastBeat = time.Now()
+	request := &metasrvpb.HeartbeatRequest{
+		Header:   &metasrvpb.RequestHeader{MemberId: t.cfg.Peer.GetId()},
+		Peer:     t.cfg.Peer,
+		Sequence: s.sequence,
+	}
+	if s.sequence == 1 {
+		request.Node = t.cfg.NodeInfo
+	}
+	t.mu.Lock()
+	request.Incarnation = t.incarnation
+	if collectErr == nil {
+		request.IsLeader = report.IsLeader
+		request.ReplicaStats = report.ReplicaStats
+		request.FullReport = true
+		t.ledger.report(request, report, now)
+	}
+	t.ledger.sent(request)
+	t.mu.Unlock()
+	return s.stream.Send(request)
+}
+
+// receive handles responses until the stream ends.
+func (s *heartbeatStream) receive() error {
+	for {
+		response, err := s.stream.Recv()
+		if errors.Is(err, io.EOF) {
+			// A member ends streams with a status; one that just ends is going away.
+			return status.Error(codes.Unavailable, "the member ended the stream")
+		}
+		if err != nil {
+			return err
+		}
+		if !s.answered {
+			s.answered = true
+			s.task.client.members.lead(s.member)
+		}
+		s.handle(response)
+		s.watchdog.Reset(silentIntervals * s.task.currentInterval())
+	}
+}
+
+// handle takes in one response.
+func (s *heartbeatStream) handle(response *metasrvpb.HeartbeatResponse) {
+	t := s.task
+	t.mu.Lock()
+	t.ledger.delivered(response.GetSequence())
+	registered := response.GetIncarnation() != 0 && response.GetIncarnation() != t.incarnation
+	if registered {
+		t.incarnation = response.GetIncarnation()
+	}
+	interval := time.Duration(min(response.GetHeartbeatIntervalMs(), uint64(time.Hour/time.Millisecond))) * time.Millisecond //nolint:gosec // at most an hour
+	retimed := interval > 0 && interval != t.interval
+	if retimed {
+		t.interval = interval
+	}
+	t.mu.Unlock()
+
+	if retimed {
+		select {
+		case s.retimed <- struct{}{}:
+		default:
+		}
+	}
+	if registered {
+		t.logger.Info("node registered", "member", s.member, "incarnation", response.GetIncarnation())
+		if t.cfg.OnRegistered != nil {
+			t.cfg.OnRegistered(response.GetIncarnation())
+		}
+	}
+	for _, payload := range response.GetPayload() {
+		s.worker.offer(payload)
+	}
+}
