@@ -29,7 +29,7 @@ type PlanDrops func(v state.View, node metasrv.NodeID, report []ReportedReplica)
 // verdict remembers that a report called for nothing, for the same report in the same state still doesn't.
 type verdict struct {
 	valid    bool
-	revision uint64
+	version  uint64
 	identity uint64
 	// report is reused from beat to beat.
 	report []ReportedReplica
@@ -56,16 +56,16 @@ func (s *Session) drops(ctx context.Context, req *metasrvpb.HeartbeatRequest) ([
 	if !req.GetFullReport() || s.stream.legacy || RoleOf(s.record) != metasrvpb.NodeRole_NODE_ROLE_DATANODE {
 		return nil, nil
 	}
-	view := s.cfg.Viewer.View()
-	revision, sum := view.Revision(), identity(req.GetRegionStats())
-	if s.verdict.valid && s.verdict.revision == revision && s.verdict.identity == sum {
+	version, view := s.planView()
+	sum := identity(req.GetRegionStats())
+	if s.verdict.valid && s.verdict.version == version && s.verdict.identity == sum {
 		return nil, nil
 	}
 	s.verdict.valid = false
 	report := s.reported(req.GetRegionStats())
 	drop, confirmed := s.cfg.PlanDrops(view, s.stream.id, report)
 	if len(drop) == 0 && len(confirmed) == 0 {
-		s.verdict.valid, s.verdict.revision, s.verdict.identity = true, revision, sum
+		s.verdict.valid, s.verdict.version, s.verdict.identity = true, version, sum
 		return nil, nil
 	}
 	drop, err := s.decide(ctx, report)
@@ -78,6 +78,17 @@ func (s *Session) drops(ctx context.Context, req *metasrvpb.HeartbeatRequest) ([
 	// The beat has been taken, and the next one brings the same to decide.
 	s.log.Warn("drop of replicas is put off", "error", err)
 	return drop, nil
+}
+
+// planView returns the local state with the number that stands for what PlanDrops reads of it. The number is
+// taken first: one that is older than the view only makes the next beat compare again.
+func (s *Session) planView() (uint64, state.View) {
+	if s.cfg.PlanVersion != nil {
+		version := s.cfg.PlanVersion()
+		return version, s.cfg.Viewer.View()
+	}
+	view := s.cfg.Viewer.View()
+	return view.Revision(), view
 }
 
 // decide plans behind a barrier, proposes what is confirmed, and returns what is to be dropped. That is

@@ -14,7 +14,7 @@ import (
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
-// SessionConfig is what the sessions of one term share. Every field is needed.
+// SessionConfig is what the sessions of one term share.
 type SessionConfig struct {
 	Tracker  *Tracker
 	Proposer state.Proposer
@@ -23,6 +23,10 @@ type SessionConfig struct {
 	// PlanDrops is the router's rule of what a node should no longer have.
 	PlanDrops PlanDrops
 	Logger    *slog.Logger
+	// PlanVersion returns a number that has changed soon after whatever PlanDrops reads has: a report that
+	// called for nothing is not compared again while it stays. Optional: without it, it is the view's revision,
+	// which writes of any kind change.
+	PlanVersion func() uint64
 }
 
 // Session handles the beats of one stream. It is made for one goroutine.

@@ -19,14 +19,25 @@ func (t *table) chooseLeaders() {
 		lead(region, best)
 		region[0].leaders++
 	}
+	led := t.ledRegions()
 	for improved := true; improved; {
 		improved = false
 		for _, from := range t.nodes {
-			for from.leaders > 0 && t.handOn(from) {
+			for from.leaders > 0 && t.handOn(from, led) {
 				improved = true
+				led = t.ledRegions()
 			}
 		}
 	}
+}
+
+// ledRegions returns the indexes of the regions that each node leads.
+func (t *table) ledRegions() [][]int {
+	led := make([][]int, len(t.nodes))
+	for i, region := range t.regions {
+		led[region[0].index] = append(led[region[0].index], i)
+	}
+	return led
 }
 
 // leaderCost is the cost of one more region leader on a node that has some of this table.
@@ -39,10 +50,10 @@ func (n *node) leaderCost(leaders int) int64 {
 
 // handOn takes one leadership from a node, along the chain to the node where that is cheapest, and says
 // whether there was one where it is cheaper.
-func (t *table) handOn(from *node) bool {
-	led := make([][]int, len(t.nodes)) // regions that each node leads
-	for i, region := range t.regions {
-		led[region[0].index] = append(led[region[0].index], i)
+func (t *table) handOn(from *node, led [][]int) bool {
+	cost := from.leaderCost(from.leaders - 1)
+	if !slices.ContainsFunc(t.nodes, func(n *node) bool { return n.leaderCost(n.leaders) < cost }) {
+		return false
 	}
 	type step struct {
 		by     *node // who hands on
@@ -51,7 +62,7 @@ func (t *table) handOn(from *node) bool {
 	reached := make([]step, len(t.nodes))
 	seen := make([]bool, len(t.nodes))
 	seen[from.index] = true
-	best, bestCost := (*node)(nil), from.leaderCost(from.leaders-1)
+	best, bestCost := (*node)(nil), cost
 	for queue := []*node{from}; len(queue) > 0; queue = queue[1:] {
 		for _, i := range led[queue[0].index] {
 			for _, n := range t.regions[i][1:] {

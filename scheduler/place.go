@@ -106,8 +106,9 @@ type node struct {
 	zone     int
 	zoneSize int
 	model    model
-	replicas int // of this table
-	leaders  int // of this table
+	replicas int   // of this table
+	leaders  int   // of this table
+	score    int64 // by the policy, for one more replica; the lowest wins
 }
 
 func newTable(p Policy, chosen []*NodeLoad, req Request, replicas int) *table {
@@ -132,6 +133,9 @@ func newTable(p Policy, chosen []*NodeLoad, req Request, replicas int) *table {
 		n.zoneSize = sizes[n.zone]
 	}
 	estimate(t.nodes, req.Regions*replicas)
+	for _, n := range t.nodes {
+		n.score = p.score(n)
+	}
 	return t
 }
 
@@ -143,17 +147,13 @@ func (t *table) placeReplicas() {
 		used := make([]int, len(t.zones)) // replicas of this region in each zone
 		for range t.replicas {
 			var best *node
-			var bestScore int64
 			for _, n := range t.nodes {
-				if slices.Contains(region, n) {
-					continue
-				}
-				score := t.policy.score(n)
-				if best == nil || t.compare(used, n, score, best, bestScore) < 0 {
-					best, bestScore = n, score
+				if !slices.Contains(region, n) && (best == nil || t.compare(used, n, best) < 0) {
+					best = n
 				}
 			}
 			best.replicas++
+			best.score = t.policy.score(best)
 			t.zones[best.zone]++
 			used[best.zone]++
 			region = append(region, best)
@@ -162,15 +162,19 @@ func (t *table) placeReplicas() {
 	}
 }
 
-func (t *table) compare(used []int, a *node, scoreA int64, b *node, scoreB int64) int {
-	return cmp.Or(
-		cmp.Compare(used[a.zone], used[b.zone]),
-		cmp.Compare(scoreA, scoreB),
-		// Replicas a node in the zone: else the choice among equals could leave one zone behind, and the
-		// regions that follow, which need it, would pile up elsewhere.
-		cmp.Compare(t.zones[a.zone]*b.zoneSize, t.zones[b.zone]*a.zoneSize),
-		cmp.Compare(a.rank, b.rank),
-	)
+func (t *table) compare(used []int, a, b *node) int {
+	if c := cmp.Compare(used[a.zone], used[b.zone]); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(a.score, b.score); c != 0 {
+		return c
+	}
+	// Replicas a node in the zone: else the choice among equals could leave one zone behind, and the regions
+	// that follow, which need it, would pile up elsewhere.
+	if c := cmp.Compare(t.zones[a.zone]*b.zoneSize, t.zones[b.zone]*a.zoneSize); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.rank, b.rank)
 }
 
 func (t *table) assignments() [][]Assignment {

@@ -95,8 +95,12 @@ func estimate(nodes []*node, total int) {
 		replicas += int64(n.load.Replicas)
 		load += n.model.load
 	}
-	// With few replicas in the cluster what is measured is mostly something else.
-	step := max(unit/50, load/max(1, replicas))
+	// With few replicas in the cluster what is measured is mostly something else: no more than a tenth of a
+	// node is put down to one replica.
+	step := min(max(unit/50, load/max(1, replicas)), unit/10)
+	if replicas == 0 {
+		step = unit / 50
+	}
 	for _, n := range nodes {
 		m := &n.model
 		m.fair = max(unit, int64(total)*unit*m.weight/weights)

@@ -1,0 +1,282 @@
+package heartbeat
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	metasrv "github.com/metasrv/metasrv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+)
+
+func TestFirstBeatRegisters(t *testing.T) {
+	c := newCluster(t)
+	s := c.session(t)
+	if s.NodeID() != 0 || s.Replaced() != nil {
+		t.Error("a session without a beat has a node")
+	}
+	resp := mustBeat(t, s, firstBeat(1, 77))
+	want := &metasrvpb.HeartbeatResponse{Sequence: 1, Incarnation: 1, HeartbeatIntervalMs: 1000}
+	if !proto.Equal(resp, want) {
+		t.Errorf("got %v, want %v", resp, want)
+	}
+	if s.NodeID() != 1 || len(c.proposed) != 1 || c.proposed[0].PlannedTerm != 0 {
+		t.Errorf("node %d, proposals %v", s.NodeID(), c.proposed)
+	}
+
+	// The second beat may have left before the answer came.
+	mustBeat(t, s, &metasrvpb.HeartbeatRequest{Peer: peer(1), Sequence: 2})
+	mustBeat(t, s, &metasrvpb.HeartbeatRequest{Sequence: 3, Incarnation: 1})
+	mustBeat(t, s, &metasrvpb.HeartbeatRequest{Sequence: 4, Incarnation: 1, Node: info(77)})
+	if len(c.proposed) != 1 {
+		t.Errorf("beats that change nothing were proposed: %v", c.proposed[1:])
+	}
+
+	changed := info(77)
+	changed.Labels["zone"] = "b"
+	mustBeat(t, s, &metasrvpb.HeartbeatRequest{Sequence: 5, Incarnation: 1, Node: changed})
+	mustBeat(t, s, &metasrvpb.HeartbeatRequest{Sequence: 6, Incarnation: 1})
+	record, err := Node(c.View(), 1)
+	if err != nil || record.Incarnation != 1 || record.Info.Labels["zone"] != "b" || len(c.proposed) != 2 {
+		t.Errorf("%v, %v, %d proposals", record, err, len(c.proposed))
+	}
+}
+
+func TestReconnectIsNotProposed(t *testing.T) {
+	c := newCluster(t)
+	mustBeat(t, c.session(t), firstBeat(1, 77))
+	for name, req := range map[string]*metasrvpb.HeartbeatRequest{
+		"with its incarnation":   {Peer: peer(1), Node: info(77), Incarnation: 1, Sequence: 1},
+		"the answer got lost":    {Peer: peer(1), Node: info(77), Sequence: 1},
+		"without saying a nonce": {Peer: peer(1), Node: info(0), Incarnation: 1, Sequence: 1},
+	} {
+		if resp := mustBeat(t, c.session(t), req); resp.Incarnation != 1 {
+			t.Errorf("%s: incarnation %d", name, resp.Incarnation)
+		}
+	}
+	if len(c.proposed) != 1 {
+		t.Errorf("%d proposals, want 1", len(c.proposed))
+	}
+}
+
+func TestRefusedBeats(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		first *metasrvpb.HeartbeatRequest
+		then  *metasrvpb.HeartbeatRequest
+		err   error
+		field string
+	}{
+		{name: "no peer", first: &metasrvpb.HeartbeatRequest{Node: info(1)}, err: metasrv.ErrInvalidArgument, field: "peer.id"},
+		{name: "empty", first: &metasrvpb.HeartbeatRequest{}, err: metasrv.ErrInvalidArgument, field: "peer.id"},
+		{name: "no address", first: &metasrvpb.HeartbeatRequest{Peer: &metasrvpb.Peer{Id: 1}}, err: metasrv.ErrInvalidArgument, field: "peer.addr"},
+		{name: "incarnation without info", first: &metasrvpb.HeartbeatRequest{Peer: peer(1), Incarnation: 1}, err: metasrv.ErrInvalidArgument, field: "node"},
+		{name: "incarnation never given", first: &metasrvpb.HeartbeatRequest{Peer: peer(1), Node: info(1), Incarnation: 1}, err: metasrv.ErrStaleIncarnation},
+		{name: "another id", first: firstBeat(1, 1), then: &metasrvpb.HeartbeatRequest{Peer: peer(2), Sequence: 2}, err: metasrv.ErrInvalidArgument, field: "peer.id"},
+		{name: "another incarnation", first: firstBeat(1, 1), then: &metasrvpb.HeartbeatRequest{Incarnation: 9, Sequence: 2}, err: metasrv.ErrStaleIncarnation},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cluster := newCluster(t)
+			s := cluster.session(t)
+			req := c.first
+			if c.then != nil {
+				mustBeat(t, s, c.first)
+				req = c.then
+			}
+			_, err := s.HandleBeat(t.Context(), req)
+			var e *metasrv.Error
+			if !errors.Is(err, c.err) || !errors.As(err, &e) || e.Field != c.field {
+				t.Errorf("got %v", err)
+			}
+			if c.then == nil && len(cluster.proposed) > 0 {
+				t.Error("it was proposed")
+			}
+		})
+	}
+}
+
+// TestStaleProcess: a process wakes up after another one took its id.
+func TestStaleProcess(t *testing.T) {
+	c := newCluster(t)
+	old := c.session(t)
+	mustBeat(t, old, firstBeat(1, 1))
+	next := c.session(t)
+	if resp := mustBeat(t, next, firstBeat(1, 2)); resp.Incarnation != 2 {
+		t.Fatalf("incarnation %d", resp.Incarnation)
+	}
+	select {
+	case <-old.Replaced():
+	default:
+		t.Error("the old stream isn't told")
+	}
+	for name, beat := range map[string]func() (*metasrvpb.HeartbeatResponse, error){
+		"on its open stream": func() (*metasrvpb.HeartbeatResponse, error) {
+			return old.HandleBeat(t.Context(), &metasrvpb.HeartbeatRequest{Sequence: 2, Incarnation: 1})
+		},
+		"before it knows its incarnation": func() (*metasrvpb.HeartbeatResponse, error) {
+			return old.HandleBeat(t.Context(), &metasrvpb.HeartbeatRequest{Sequence: 2, Node: info(1)})
+		},
+		"on a new stream": func() (*metasrvpb.HeartbeatResponse, error) {
+			return c.session(t).HandleBeat(t.Context(), &metasrvpb.HeartbeatRequest{Peer: peer(1), Node: info(1), Incarnation: 1, Sequence: 1})
+		},
+	} {
+		if _, err := beat(); !errors.Is(err, metasrv.ErrStaleIncarnation) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	mustBeat(t, next, &metasrvpb.HeartbeatRequest{Sequence: 2, Incarnation: 2})
+}
+
+// TestStaleByRecordAlone: the newer registration was applied, but its answer never reached a session.
+func TestStaleByRecordAlone(t *testing.T) {
+	c := newCluster(t)
+	old := c.session(t)
+	mustBeat(t, old, firstBeat(1, 1))
+	if _, err := registerNode(t, c.Node, mustRegistration(t, c, firstBeat(1, 2))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := old.HandleBeat(t.Context(), &metasrvpb.HeartbeatRequest{Sequence: 2}); !errors.Is(err, metasrv.ErrStaleIncarnation) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSecondStreamReplacesFirst(t *testing.T) {
+	c := newCluster(t)
+	first, second := c.session(t), c.session(t)
+	mustBeat(t, first, firstBeat(1, 1))
+	mustBeat(t, second, firstBeat(1, 1))
+	if _, err := first.HandleBeat(t.Context(), &metasrvpb.HeartbeatRequest{Sequence: 2}); !errors.Is(err, ErrStreamReplaced) {
+		t.Errorf("got %v", err)
+	}
+	first.Close()
+	mustBeat(t, second, &metasrvpb.HeartbeatRequest{Sequence: 2})
+}
+
+func TestLegacyNode(t *testing.T) {
+	c := newCluster(t)
+	c.plan = dropEverything
+	s := c.session(t)
+	req := func() *metasrvpb.HeartbeatRequest {
+		return &metasrvpb.HeartbeatRequest{Peer: peer(1), RegionStats: regionStats(3), FullReport: true}
+	}
+	resp := mustBeat(t, s, req())
+	mustBeat(t, s, req())
+	mustBeat(t, c.session(t), req())
+	if len(c.proposed) != 1 || len(c.planned) != 0 || len(resp.Payload) != 0 {
+		t.Errorf("%d proposals, %d plans, answer %v", len(c.proposed), len(c.planned), resp)
+	}
+	nodes, err := c.tracker.Nodes(c.View(), time.Now())
+	if err != nil || !nodes[0].Record.Legacy || nodes[0].Role != metasrvpb.NodeRole_NODE_ROLE_DATANODE || nodes[0].Replicas != 3 {
+		t.Errorf("%+v, %v", nodes, err)
+	}
+	moved := req()
+	moved.Peer.Addr = "127.0.0.1:4999"
+	if resp := mustBeat(t, c.session(t), moved); resp.Incarnation != 2 {
+		t.Errorf("incarnation %d after a move", resp.Incarnation)
+	}
+}
+
+func TestFailedRegistration(t *testing.T) {
+	c := newCluster(t)
+	s := c.session(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.HandleBeat(ctx, firstBeat(1, 1)); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	nodes, err := c.tracker.Nodes(c.View(), time.Now())
+	if err != nil || len(nodes) != 0 || s.Replaced() != nil {
+		t.Errorf("%v, %v", nodes, err)
+	}
+	s.Close()
+}
+
+// TestSilence follows a node by the clock, from its beats to its end.
+func TestSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		s := c.session(t)
+		check := func(want metasrvpb.NodeState) {
+			t.Helper()
+			nodes, err := c.tracker.Nodes(c.View(), time.Now())
+			if err != nil || nodes[0].State != want {
+				t.Errorf("%v, %v; want %v", nodes[0].State, err, want)
+			}
+		}
+		for i := range uint64(30) {
+			req := firstBeat(1, 1)
+			req.Sequence = i + 1
+			mustBeat(t, s, req)
+			check(live)
+			time.Sleep(time.Second)
+		}
+		s.Close()
+		time.Sleep(time.Second)
+		check(live)
+		time.Sleep(time.Second)
+		check(suspect)
+		time.Sleep(7 * time.Second)
+		check(down)
+		mustBeat(t, c.session(t), firstBeat(1, 1))
+		check(live)
+	})
+}
+
+func mustRegistration(t *testing.T, c *cluster, req *metasrvpb.HeartbeatRequest) *storagepb.RegisterNode {
+	t.Helper()
+	cmd, err := c.session(t).registration(start, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+// BenchmarkHandleBeat is one beat of a node with 1,000 replicas: while nothing changes, and while writes make
+// every report be compared.
+func BenchmarkHandleBeat(b *testing.B) {
+	for name, writes := range map[string]bool{"idle": false, "compared": true} {
+		b.Run(name, func(b *testing.B) {
+			c := newCluster(b)
+			version := uint64(0)
+			c.version = func() uint64 { return version }
+			s := c.session(b)
+			stats := regionStats(1000)
+			mustBeat(b, s, firstBeat(1, 1))
+			req := &metasrvpb.HeartbeatRequest{
+				Peer: peer(1), RegionStats: stats, FullReport: true, Sequence: 1,
+				ReportInterval: &metasrvpb.TimeInterval{StartTimestampMillis: 1000, EndTimestampMillis: 2000},
+				NodeStat:       &metasrvpb.NodeStat{Rcus: 1000, Wcus: 1000},
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				req.Sequence++
+				if writes {
+					version++
+				}
+				c.planned = c.planned[:0]
+				mustBeat(b, s, req)
+			}
+		})
+	}
+}
+
+// BenchmarkNodes is the reading of 1,000 nodes for a placement.
+func BenchmarkNodes(b *testing.B) {
+	c := newCluster(b)
+	for id := range uint64(1000) {
+		mustBeat(b, c.session(b), firstBeat(id+1, 1))
+	}
+	now := time.Now()
+	view := c.View()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.tracker.Nodes(view, now); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
