@@ -1,0 +1,195 @@
+package datanode
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/client"
+	tsdbpb "github.com/metasrv/metasrv/examples/tsdb/proto/tsdb/v1"
+	"github.com/metasrv/metasrv/examples/tsdb/store"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+)
+
+// stopTimeout is how long a stopping datanode waits for requests under way.
+const stopTimeout = 10 * time.Second
+
+// Config says who a datanode is and where it stores, listens and reports.
+type Config struct {
+	// NodeID is unique in the cluster and stays with the data folder.
+	NodeID metasrv.NodeID
+	// Listen is the address of the gRPC port, host:port.
+	Listen string
+	// Advertise is the address that frontends and other datanodes dial. Default: where it listens.
+	Advertise string
+	// Metasrv are gRPC addresses of members.
+	Metasrv []string
+	DataDir string
+	// Zone is a failure domain, sent as label zone where it isn't empty.
+	Zone string
+	// Interval between heartbeats until metasrv names another one. Default: that of the client library.
+	Interval time.Duration
+	Logger   *slog.Logger
+	// OnListen is told the address once requests are answered. May be nil.
+	OnListen func(addr string)
+}
+
+// Validate returns ErrInvalidArgument naming the field that can't be used.
+func (c Config) Validate() error {
+	switch {
+	case c.NodeID == 0:
+		return metasrv.InvalidArgument("node-id", "is missing, or 0")
+	case c.DataDir == "":
+		return metasrv.InvalidArgument("data-dir", "is missing")
+	case len(c.Metasrv) == 0:
+		return metasrv.InvalidArgument("metasrv", "names no member")
+	}
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return metasrv.InvalidArgument("listen", "%q is not host:port", c.Listen)
+	}
+	if ip := net.ParseIP(host); c.Advertise == "" && (host == "" || ip.IsUnspecified()) {
+		return metasrv.InvalidArgument("advertise", "is missing: others can't dial %q", c.Listen)
+	}
+	return nil
+}
+
+// Run serves until ctx ends, finishes requests under way, closes the files and returns nil. It returns an error
+// where the node can't serve: Config.Validate's, store.ErrLocked, a port in use, or, told by metasrv, that
+// another process took the node id (metasrv.ErrStaleIncarnation).
+func Run(ctx context.Context, c Config) (err error) {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler)).With("node_id", c.NodeID)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	defer func() { _ = listener.Close() }() // the server closes it too
+	s, err := store.Open(ctx, store.Config{Folder: c.DataDir, NodeID: c.NodeID, Logger: c.Logger})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	c.Advertise = cmp.Or(c.Advertise, listener.Addr().String())
+	c.Logger.Info("datanode starts", "address", listener.Addr().String(), "data_dir", s.Path(),
+		"advertise", c.Advertise, "metasrv", c.Metasrv, "storage_uuid", s.StorageUUID(), "replicas", len(s.Replicas()))
+
+	cl, err := client.New(client.Config{Endpoints: c.Metasrv, Logger: c.Logger})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cl.Close()) }()
+	n := &node{config: c, store: s}
+	n.task = client.NewHeartbeatTask(cl, n.heartbeats(ctx))
+	n.service = NewService(c.NodeID, s, n.task, c.Logger)
+	defer func() { err = errors.Join(err, n.service.Close()) }()
+	return n.serve(ctx, listener)
+}
+
+type node struct {
+	config  Config
+	store   *store.Store
+	service *Service
+	task    *client.HeartbeatTask
+}
+
+func (n *node) heartbeats(ctx context.Context) client.HeartbeatConfig {
+	gauges := newMachine(ctx, n.store.Path())
+	labels := map[string]string{}
+	if n.config.Zone != "" {
+		labels["zone"] = n.config.Zone
+	}
+	return client.HeartbeatConfig{
+		Peer: &metasrvpb.Peer{Id: uint64(n.config.NodeID), Addr: n.config.Advertise},
+		NodeInfo: &metasrvpb.NodeInfo{
+			Role: metasrvpb.NodeRole_NODE_ROLE_DATANODE, Version: Version, Labels: labels,
+			Capacity: capacity(ctx, n.store.Path()), StorageUuid: n.store.StorageUUID(),
+		},
+		Interval: n.config.Interval,
+		Logger:   n.config.Logger,
+		Collect: func(ctx context.Context) (client.HeartbeatReport, error) {
+			report := n.service.report(ctx)
+			gauges.fill(ctx, report.NodeStat)
+			return report, nil
+		},
+		OnInstruction: n.execute,
+		OnRegistered: func(incarnation uint64) {
+			n.config.Logger.Info("registered with metasrv", "incarnation", incarnation)
+		},
+	}
+}
+
+// execute does what metasrv instructs.
+func (n *node) execute(ctx context.Context, instruction *metasrvpb.Instruction) error {
+	d := instruction.GetDropRegion()
+	if d == nil {
+		return metasrv.InvalidArgument("instruction", "this datanode knows DropRegion only")
+	}
+	_, err := n.service.drop(ctx, metasrv.RegionID(d.GetRegionId()), metasrv.ReplicaID(d.GetReplicaId()),
+		d.GetLeaderEpoch(), d.GetReason())
+	return err
+}
+
+// serve answers requests and beats until ctx ends or the heartbeats can't go on.
+func (n *node) serve(ctx context.Context, listener net.Listener) error {
+	server := grpc.NewServer(
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}))
+	tsdbpb.RegisterDatanodeServer(server, n.service)
+	healthpb.RegisterHealthServer(server, health.NewServer())
+	reflection.Register(server)
+
+	beats, endBeats := context.WithCancel(context.WithoutCancel(ctx))
+	defer endBeats()
+	group, serving := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, grpc.ErrServerStopped) {
+			return err
+		}
+		return nil
+	})
+	group.Go(func() error {
+		err := n.task.Run(beats)
+		switch {
+		case errors.Is(err, metasrv.ErrStaleIncarnation):
+			return fmt.Errorf("node %s was registered by another process since: one of the two must get its own --node-id: %w",
+				n.config.NodeID, err)
+		case err != nil:
+			return fmt.Errorf("heartbeats: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		// Beats go on until the last request is answered: the node is alive as long.
+		<-serving.Done()
+		n.stop(server)
+		endBeats()
+		return nil
+	})
+	if n.config.OnListen != nil {
+		n.config.OnListen(listener.Addr().String())
+	}
+	return group.Wait()
+}
+
+// stop takes no more requests and waits for those under way, for some time.
+func (n *node) stop(server *grpc.Server) {
+	n.config.Logger.Info("datanode stops")
+	late := time.AfterFunc(stopTimeout, server.Stop)
+	defer late.Stop()
+	server.GracefulStop()
+}
