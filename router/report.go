@@ -149,17 +149,14 @@ func (j *judge) replicasOf(id metasrv.TableID) ([]uint64, error) {
 	if ids, ok := j.wanted[id]; ok {
 		return ids, nil
 	}
-	route, err := Route(j.view, id)
-	if isNotFound(err) {
+	value, ok := j.view.Get(routeKey(id))
+	if !ok {
 		j.wanted[id] = nil
 		return nil, nil
 	}
+	ids, err := scanReplicaIDs(value)
 	if err != nil {
-		return nil, err
-	}
-	var ids []uint64
-	for _, replica := range replicas(route) {
-		ids = append(ids, replica.ReplicaId)
+		return nil, fmt.Errorf("%s: %w", routeKey(id), err)
 	}
 	slices.Sort(ids)
 	j.wanted[id] = ids
