@@ -34,7 +34,7 @@ help: ## Print this list
 .PHONY: build
 build: ## Build bin/metasrv, bin/metactl and bin/tsdb
 	$(GO) build -tags $(TAGS) -o $(BIN)/ ./cmd/...
-	cd examples/tsdb && $(GO) build -tags $(TAGS) -o $(BIN)/tsdb .
+	cd examples/tsdb && $(GO) build -tags $(TAGS) -o $(BIN)/ ./cmd/...
 
 .PHONY: test
 test: ## Run every test of both modules

@@ -11,7 +11,7 @@ func badInTest(m map[string]int, c chan int, x float64) float64 {
 	select {}
 	for range m {
 	}
-	//purity:unordered
+	//purity:allow
 	for range m {
 	}
 	return x * 2
@@ -20,7 +20,7 @@ func badInTest(m map[string]int, c chan int, x float64) float64 {
 func goodInTest(m map[string]int, x, y float64) bool {
 	for range slices.Sorted(maps.Keys(m)) {
 	}
-	//purity:unordered a sum is the same in every order
+	//purity:allow a sum is the same in every order
 	for range m {
 	}
 	return x < y && 2*3 == 6
