@@ -7,6 +7,7 @@ import (
 	"github.com/metasrv/metasrv/catalog"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/router"
 )
 
 func (s catalogService) GetTable(ctx context.Context, req *metasrvpb.GetTableRequest) (*metasrvpb.GetTableResponse, error) {
@@ -71,10 +72,8 @@ func (s catalogService) RenameTable(ctx context.Context, req *metasrvpb.RenameTa
 }
 
 func (s catalogService) CommitTable(ctx context.Context, req *metasrvpb.CommitTableRequest) (*metasrvpb.CommitTableResponse, error) {
-	if req.GetSchema() != nil {
-		if err := catalog.ValidateSchema("schema", req.GetSchema()); err != nil {
-			return nil, err
-		}
+	if err := router.ValidateCommit(req); err != nil {
+		return nil, err
 	}
 	replicas := each(req.GetReplicas(), func(r *metasrvpb.CreatedReplica) *storagepb.CommittedReplica {
 		return &storagepb.CommittedReplica{

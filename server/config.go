@@ -113,11 +113,13 @@ func (c *Config) Validate() error {
 
 func (c *Config) validateIdentity() error {
 	var errs []error
-	if err := metasrv.ValidateName("node-id", c.NodeID); err != nil || strings.ContainsAny(c.NodeID, "=,") {
-		errs = append(errs, wrong("node-id", "%q can't be a name; give each member its own, for example m1", c.NodeID))
+	if c.NodeID == "" {
+		errs = append(errs, wrong("node-id", "is required; give each member a name of its own, for example m1"))
+	} else if err := metasrv.ValidateName("node-id", c.NodeID); err != nil || strings.ContainsAny(c.NodeID, "=, ") {
+		errs = append(errs, wrong("node-id", "%q can't be the name of a member: use letters, digits and '-', for example m1", c.NodeID))
 	}
 	if c.DataDir == "" {
-		errs = append(errs, wrong("data-dir", "is empty; name a folder on a local disk that only this member uses"))
+		errs = append(errs, wrong("data-dir", "is required; name a folder on a local disk that only this member uses"))
 	}
 	return errors.Join(errs...)
 }

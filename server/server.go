@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -51,6 +52,9 @@ type Server struct {
 	background *errgroup.Group
 	failed     context.Context
 	end        context.CancelFunc
+
+	closeOnce sync.Once
+	closeErr  error
 }
 
 // Start opens a member and serves it. It returns when the ports are open and the data is read, which is before
@@ -138,8 +142,13 @@ func (s *Server) Node() Node { return s.services.node }
 
 // Close stops the member in order: it tells its clients, waits until requests under way are answered or
 // Config.ShutdownTimeout has passed, hands leadership over, flushes and closes. It returns why the member
-// failed, if it did.
+// failed, if it did. Closing it again returns the same.
 func (s *Server) Close() error {
+	s.closeOnce.Do(func() { s.closeErr = s.close() })
+	return s.closeErr
+}
+
+func (s *Server) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownTimeout)
 	defer cancel()
 	s.ready.Store(false)

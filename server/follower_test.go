@@ -1,0 +1,159 @@
+package server
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+)
+
+// everyMember are the RPCs that a member answers for itself, whoever leads. Any other one belongs to the metasrv
+// leader, unless it is a read that asks for no more than the member has.
+var everyMember = []string{
+	metasrvpb.Heartbeat_AskLeader_FullMethodName,
+	metasrvpb.Router_Watch_FullMethodName,
+	metasrvpb.Cluster_Status_FullMethodName,
+	metasrvpb.Cluster_ListMembers_FullMethodName,
+}
+
+var staleReads = []string{
+	metasrvpb.Router_Route_FullMethodName,
+	metasrvpb.Catalog_GetCatalog_FullMethodName,
+	metasrvpb.Catalog_ListCatalogs_FullMethodName,
+	metasrvpb.Catalog_GetSchema_FullMethodName,
+	metasrvpb.Catalog_ListSchemas_FullMethodName,
+	metasrvpb.Catalog_GetTable_FullMethodName,
+	metasrvpb.Catalog_ListTables_FullMethodName,
+	metasrvpb.Store_Range_FullMethodName,
+	metasrvpb.Cluster_ListNodes_FullMethodName,
+	metasrvpb.Cluster_GetNode_FullMethodName,
+	metasrvpb.Cluster_ListRegions_FullMethodName,
+	metasrvpb.Cluster_Stats_FullMethodName,
+}
+
+// eachMethod calls f for every RPC that the server offers in metasrv.v1.
+func eachMethod(t *testing.T, s *Server, f func(t *testing.T, method string, d protoreflect.MethodDescriptor)) {
+	t.Helper()
+	found := 0
+	for service := range s.grpc.GetServiceInfo() {
+		if !strings.HasPrefix(service, "metasrv.v1.") {
+			continue
+		}
+		d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rpcs := d.(protoreflect.ServiceDescriptor).Methods()
+		for i := range rpcs.Len() {
+			method := "/" + service + "/" + string(rpcs.Get(i).Name())
+			found++
+			t.Run(strings.TrimPrefix(method, nativePackage), func(t *testing.T) { f(t, method, rpcs.Get(i)) })
+		}
+	}
+	if found < 30 {
+		t.Errorf("only %d RPCs were found", found)
+	}
+}
+
+// call sends a request with the given header and returns the error of the answer.
+func call(t *testing.T, conn *grpc.ClientConn, method string, d protoreflect.MethodDescriptor, h *metasrvpb.RequestHeader) error {
+	t.Helper()
+	req, resp := newMessage(t, d.Input()), newMessage(t, d.Output())
+	m := req.ProtoReflect()
+	m.Set(m.Descriptor().Fields().ByName("header"), protoreflect.ValueOfMessage(h.ProtoReflect()))
+	if !d.IsStreamingClient() && !d.IsStreamingServer() {
+		return conn.Invoke(timeout(t), method, req, resp)
+	}
+	stream, err := conn.NewStream(timeout(t), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.SendMsg(req); err != nil {
+		t.Fatal(err)
+	}
+	if !d.IsStreamingClient() {
+		if err := stream.CloseSend(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return stream.RecvMsg(resp)
+}
+
+func newMessage(t *testing.T, d protoreflect.MessageDescriptor) proto.Message {
+	t.Helper()
+	mt, err := protoregistry.GlobalTypes.FindMessageByName(d.FullName())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mt.New().Interface()
+}
+
+func TestEveryMethodIsClassed(t *testing.T) {
+	m := startFollower(t)
+	seen := 0
+	eachMethod(t, m.Server, func(t *testing.T, method string, _ protoreflect.MethodDescriptor) {
+		seen++
+		if _, ok := methods[method]; !ok {
+			t.Error("is missing in methods")
+		}
+	})
+	if seen != len(methods) {
+		t.Errorf("methods has %d RPCs, the server %d", len(methods), seen)
+	}
+}
+
+func TestFollowerRedirects(t *testing.T) {
+	m := startFollower(t)
+	eachMethod(t, m.Server, func(t *testing.T, method string, d protoreflect.MethodDescriptor) {
+		err := call(t, m.conn, method, d, &metasrvpb.RequestHeader{})
+		if slices.Contains(everyMember, method) {
+			if err != nil {
+				t.Errorf("a follower refused it: %v", err)
+			}
+			return
+		}
+		wantRefusal(t, err, refusal{Code: codes.FailedPrecondition, Reason: "NOT_LEADER", Leader: otherAddr})
+	})
+}
+
+func TestFollowerAnswersStaleReads(t *testing.T) {
+	m := startFollower(t)
+	eachMethod(t, m.Server, func(t *testing.T, method string, d protoreflect.MethodDescriptor) {
+		err := call(t, m.conn, method, d, &metasrvpb.RequestHeader{ReadLevel: metasrvpb.ReadLevel_READ_LEVEL_STALE})
+		redirected := refusalOf(err).Reason == "NOT_LEADER"
+		if answers := slices.Contains(staleReads, method) || slices.Contains(everyMember, method); answers == redirected {
+			t.Errorf("redirected: %t (%v)", redirected, err)
+		}
+	})
+}
+
+func TestWithoutLeaderCallersRetry(t *testing.T) {
+	m := startMember(t)
+	_, err := m.store().Put(timeout(t), &metasrvpb.PutRequest{Key: []byte("k")})
+	wantRefusal(t, err, refusal{Code: codes.FailedPrecondition, Reason: "NOT_LEADER", Retry: true})
+
+	m.node.follow(m.node.self) // elected, but not ready
+	_, err = m.store().Put(timeout(t), &metasrvpb.PutRequest{Key: []byte("k")})
+	wantRefusal(t, err, refusal{Code: codes.Unavailable, Reason: "NOT_READY", Retry: true})
+}
+
+func TestAskLeader(t *testing.T) {
+	m := startFollower(t)
+	hb := metasrvpb.NewHeartbeatClient(m.conn)
+	resp, err := hb.AskLeader(timeout(t), &metasrvpb.AskLeaderRequest{})
+	if err != nil || resp.GetLeader().GetAddr() != otherAddr {
+		t.Errorf("AskLeader = %v, %v, want %s", resp, err, otherAddr)
+	}
+	m.node.follow(nil)
+	resp, err = hb.AskLeader(timeout(t), &metasrvpb.AskLeaderRequest{})
+	if err != nil || resp.GetLeader() != nil {
+		t.Errorf("AskLeader without a leader = %v, %v", resp, err)
+	}
+}

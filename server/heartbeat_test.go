@@ -1,0 +1,112 @@
+package server
+
+import (
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+)
+
+func TestHeartbeatRegistersNode(t *testing.T) {
+	m := startLeader(t)
+	d := m.addDatanode(t, 7)
+	if d.incarnation == 0 {
+		t.Error("the first beat got no incarnation")
+	}
+	before := m.node.View().Revision()
+	resp := d.beat(t)
+	if resp.GetSequence() != 2 || resp.GetIncarnation() != d.incarnation || resp.GetHeader().GetMember() != testMember {
+		t.Errorf("second beat was answered %v", resp)
+	}
+	if after := m.node.View().Revision(); after != before {
+		t.Errorf("a beat changed the state: revision %d, was %d", after, before)
+	}
+	got, err := m.cluster().GetNode(timeout(t), &metasrvpb.GetNodeRequest{NodeId: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := got.GetNode(); n.GetState() != metasrvpb.NodeState_NODE_STATE_LIVE || n.GetStat().GetWcus() != 4 {
+		t.Errorf("node is %v", n)
+	}
+}
+
+func TestHeartbeatIgnoresWhatItDoesNotKnow(t *testing.T) {
+	m := startLeader(t)
+	stream, err := metasrvpb.NewHeartbeatClient(m.conn).Heartbeat(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := &metasrvpb.HeartbeatRequest{
+		Peer: &metasrvpb.Peer{Id: 1, Addr: "127.0.0.1:1"}, Node: &metasrvpb.NodeInfo{Version: "next"}, Sequence: 1,
+	}
+	addUnknown(req.GetNode())
+	addUnknown(req.GetPeer())
+	if err := stream.Send(req); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := m.cluster().GetNode(timeout(t), &metasrvpb.GetNodeRequest{NodeId: 1})
+	if err != nil || got.GetNode().GetInfo().GetVersion() != "next" {
+		t.Errorf("node is %v, %v", got, err)
+	}
+}
+
+func TestHeartbeatEndsWithLeadership(t *testing.T) {
+	m := startLeader(t)
+	d := m.addDatanode(t, 1)
+	m.node.follow(otherMember())
+	_, err := d.stream.Recv()
+	wantRefusal(t, err, refusal{Code: codes.FailedPrecondition, Reason: "NOT_LEADER", Leader: otherAddr})
+
+	m.lead(t)
+	again := m.addDatanode(t, 1)
+	if again.incarnation != d.incarnation {
+		t.Errorf("the same process got incarnation %d in the next term, had %d", again.incarnation, d.incarnation)
+	}
+}
+
+func TestHeartbeatIsReplacedByLaterStream(t *testing.T) {
+	m := startLeader(t)
+	first := m.addDatanode(t, 1)
+	second := m.addDatanode(t, 1)
+	_, err := first.stream.Recv()
+	wantRefusal(t, err, refusal{Code: codes.Aborted, Reason: "STREAM_REPLACED"})
+	second.beat(t)
+}
+
+func TestDroppedTableIsDroppedOnDatanodes(t *testing.T) {
+	m := startLeader(t)
+	d := m.addDatanode(t, 1)
+	route := m.createTable(t, "t", d).GetTableRoutes()[0]
+	var have []*metasrvpb.RegionStat
+	for _, r := range route.GetRegionRoutes() {
+		have = append(have, &metasrvpb.RegionStat{
+			RegionId: r.GetRegion().GetId(), ReplicaId: r.GetLeaderReplicaId(), LeaderEpoch: r.GetLeaderEpoch(), ConfVersion: r.GetConfVersion(),
+		})
+	}
+	if n := len(d.beat(t, have...).GetPayload()); n != 0 {
+		t.Fatalf("%d instructions for a table that is there", n)
+	}
+	if _, err := m.router().Delete(timeout(t), &metasrvpb.DeleteRequest{TableName: tableName("t")}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // repeated until confirmed
+		payload := d.beat(t, have...).GetPayload()
+		if len(payload) != len(have) {
+			t.Fatalf("%d instructions, want %d", len(payload), len(have))
+		}
+		var instruction metasrvpb.Instruction
+		if err := proto.Unmarshal(payload[0], &instruction); err != nil || instruction.GetDropRegion().GetRegionId() != have[0].GetRegionId() {
+			t.Errorf("instruction is %v, %v", &instruction, err)
+		}
+	}
+	d.beat(t)
+	resp, err := m.catalog().ListTables(timeout(t), &metasrvpb.ListTablesRequest{AllStates: true})
+	if err != nil || len(resp.GetTables()) != 0 {
+		t.Errorf("after the confirmation there are %v, %v", resp.GetTables(), err)
+	}
+}

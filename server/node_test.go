@@ -1,0 +1,164 @@
+package server
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/metasrv/metasrv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm"
+	"github.com/metasrv/metasrv/raftfsm/machine"
+	"github.com/metasrv/metasrv/raftfsm/memory"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+// testNode is a member over the state machine in memory, whose leadership the test decides.
+type testNode struct {
+	*memory.Node
+	self   *storagepb.MemberRecord
+	duties func(context.Context, raftfsm.Leadership) error
+
+	mu         sync.Mutex
+	leader     *storagepb.MemberRecord
+	leadership *raftfsm.Leadership
+	term       uint64
+	endTerm    func()
+	failed     chan struct{}
+	err        error
+	// onBarrier, if set, is called by Barrier first.
+	onBarrier func()
+}
+
+const (
+	testMember = "m1"
+	// otherAddr is where the other member serves clients; nobody dials it.
+	otherAddr = "10.0.0.2:3002"
+)
+
+func newTestNode(s *Server) *testNode {
+	return &testNode{
+		Node:   memory.New(Appliers()...),
+		self:   &storagepb.MemberRecord{Id: testMember, GrpcAddr: s.GRPCAddr(), HttpAddr: s.HTTPAddr(), RaftAddr: s.RaftAddr(), Version: "test"},
+		duties: s.duties.run,
+		failed: make(chan struct{}),
+	}
+}
+
+// lead makes the node the metasrv leader of a new term.
+func (n *testNode) lead(t *testing.T) {
+	t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.term++
+	n.SetTerm(n.term)
+	n.leader = n.self
+	if _, err := n.Node.Propose(t.Context(), state.Proposal{
+		Kind:    storagepb.CommandKind_COMMAND_KIND_LEADER_ESTABLISHED,
+		Payload: &storagepb.LeaderEstablished{Term: n.term, Member: n.self, ProposedClusterId: 77},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	l := raftfsm.Leadership{Term: n.term, Now: n.Now}
+	n.leadership = &l
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := n.duties(ctx, l); err != nil {
+			t.Errorf("duties of term %d: %v", l.Term, err)
+		}
+	}()
+	n.endTerm = func() {
+		cancel()
+		<-done
+	}
+}
+
+// follow makes the node a follower of another member, or of none where leader is nil.
+func (n *testNode) follow(leader *storagepb.MemberRecord) {
+	n.mu.Lock()
+	end := n.endTerm
+	n.leader, n.leadership, n.endTerm = leader, nil, nil
+	n.mu.Unlock()
+	if end != nil {
+		end()
+	}
+}
+
+func otherMember() *storagepb.MemberRecord {
+	return &storagepb.MemberRecord{Id: "m2", GrpcAddr: otherAddr}
+}
+
+func (n *testNode) Propose(ctx context.Context, p state.Proposal) (state.Result, error) {
+	if _, ok := n.Leadership(); !ok {
+		return state.Result{}, metasrv.ErrNotLeader.With("the test node does not lead")
+	}
+	return n.Node.Propose(ctx, p)
+}
+
+func (n *testNode) Barrier(ctx context.Context) (state.View, error) {
+	if n.onBarrier != nil {
+		n.onBarrier()
+	}
+	if _, ok := n.Leadership(); !ok {
+		return nil, metasrv.ErrNotLeader.With("the test node does not lead")
+	}
+	return n.Node.Barrier(ctx)
+}
+
+func (n *testNode) WaitRevision(ctx context.Context, revision uint64) (state.View, error) {
+	for {
+		view := n.View()
+		if view.Revision() >= revision {
+			return view, nil
+		}
+		if _, err := n.Read(ctx, view.Revision()+1); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (n *testNode) Leader() (*storagepb.MemberRecord, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.leader, n.leader != nil
+}
+
+func (n *testNode) Leadership() (raftfsm.Leadership, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.leadership == nil {
+		return raftfsm.Leadership{}, false
+	}
+	return *n.leadership, true
+}
+
+func (n *testNode) Members() []raftfsm.Member {
+	leader, _ := n.Leader()
+	return []raftfsm.Member{
+		{Record: otherMember(), Voter: true, Leader: leader.GetId() == "m2"},
+		{Record: n.self, Voter: true, Leader: leader.GetId() == testMember},
+	}
+}
+
+func (n *testNode) Status() raftfsm.Status {
+	view := n.View()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return raftfsm.Status{Term: n.term, Revision: view.Revision(), State: "Follower", ClusterID: machine.ClusterID(view)}
+}
+
+func (n *testNode) fail(err error) {
+	n.err = err
+	close(n.failed)
+}
+
+func (n *testNode) Done() <-chan struct{} { return n.failed }
+
+func (n *testNode) Err() error { return n.err }
+
+func (n *testNode) Close(context.Context) error {
+	n.follow(nil)
+	return nil
+}
