@@ -80,7 +80,7 @@ func (s *Session) HandleBeat(ctx context.Context, req *metasrvpb.HeartbeatReques
 }
 
 // Replaced returns a channel that is closed when another stream takes the place of this one: the stream may
-// end at once, without waiting for a beat. Before the first beat it is nil.
+// end at once, without waiting for a beat. Before the first beat it is nil; ask again after each.
 func (s *Session) Replaced() <-chan struct{} {
 	if s.stream == nil {
 		return nil
@@ -126,7 +126,9 @@ func (s *Session) register(ctx context.Context, arrived time.Time, req *metasrvp
 
 // registration returns the command that a beat amounts to.
 func (s *Session) registration(arrived time.Time, req *metasrvpb.HeartbeatRequest) (*storagepb.RegisterNode, error) {
-	cmd := &storagepb.RegisterNode{Peer: req.GetPeer(), Info: req.GetNode(), Incarnation: req.GetIncarnation(), WallTimeMs: arrived.UnixMilli()}
+	cmd := &storagepb.RegisterNode{
+		Peer: req.GetPeer(), Info: req.GetNode(), Incarnation: req.GetIncarnation(), WallTimeMs: arrived.UnixMilli(),
+	}
 	if s.stream == nil {
 		cmd.Legacy = cmd.Info == nil && cmd.Incarnation == 0
 		return cmd, nil

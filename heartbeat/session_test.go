@@ -181,6 +181,40 @@ func TestLegacyNode(t *testing.T) {
 	}
 }
 
+// TestLegacyNodeIsDisplaced: an old process doesn't take the id back on a stream that was open before.
+func TestLegacyNodeIsDisplaced(t *testing.T) {
+	c := newCluster(t)
+	old := c.session(t)
+	mustBeat(t, old, &metasrvpb.HeartbeatRequest{Peer: peer(1)})
+	mustBeat(t, c.session(t), firstBeat(1, 1))
+	if _, err := old.HandleBeat(t.Context(), &metasrvpb.HeartbeatRequest{Peer: peer(1)}); !errors.Is(err, metasrv.ErrStaleIncarnation) {
+		t.Errorf("got %v", err)
+	}
+	if len(c.proposed) != 2 {
+		t.Errorf("%d proposals", len(c.proposed))
+	}
+}
+
+// TestLateNodeInfo: a node that says what it is only in a later beat becomes a new one.
+func TestLateNodeInfo(t *testing.T) {
+	c := newCluster(t)
+	s := c.session(t)
+	mustBeat(t, s, &metasrvpb.HeartbeatRequest{Peer: peer(1)})
+	before := s.Replaced()
+	if resp := mustBeat(t, s, firstBeat(1, 1)); resp.Incarnation != 2 {
+		t.Errorf("incarnation %d", resp.Incarnation)
+	}
+	mustBeat(t, s, &metasrvpb.HeartbeatRequest{Sequence: 2, Incarnation: 2})
+	select {
+	case <-s.Replaced():
+		t.Error("the session replaced itself")
+	default:
+	}
+	if before == s.Replaced() {
+		t.Error("the session is still the legacy node's stream")
+	}
+}
+
 func TestFailedRegistration(t *testing.T) {
 	c := newCluster(t)
 	s := c.session(t)
