@@ -25,7 +25,8 @@ frontends where to write and read, and decides which datanode serves what.
 in the environment: --grpc-addr as METASRV_GRPC_ADDR.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          noArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -41,12 +42,20 @@ func newVersionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), "metasrv", version())
 			return err
 		},
 	}
+}
+
+// noArgs refuses arguments that are no flags.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return &usageError{fmt.Errorf("%q is not understood after %q; %q lists what there is", args[0], cmd.CommandPath(), cmd.CommandPath()+" --help")}
 }
 
 // version returns what the Go toolchain knows of this build: a module version, a commit, or "devel".
@@ -66,12 +75,13 @@ func version() string {
 	return "devel"
 }
 
-// fromEnvironment sets the flags that the command line doesn't from METASRV_* variables.
-func fromEnvironment(flags *pflag.FlagSet, name func(flag string) string, lookup func(string) (string, bool)) error {
+// fromEnvironment sets the flags that the command line doesn't from METASRV_* variables. An empty one counts as
+// not set.
+func fromEnvironment(flags *pflag.FlagSet, name, lookup func(string) string) error {
 	var failed error
 	flags.VisitAll(func(f *pflag.Flag) {
-		value, set := lookup(name(f.Name))
-		if f.Changed || !set || failed != nil {
+		value := lookup(name(f.Name))
+		if f.Changed || value == "" || failed != nil {
 			return
 		}
 		if err := flags.Set(f.Name, value); err != nil {

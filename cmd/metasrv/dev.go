@@ -24,9 +24,9 @@ func newDevCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a cluster of one member on this machine, to try things out",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := fromEnvironment(cmd.Flags(), server.EnvName, os.LookupEnv); err != nil {
+			if err := fromEnvironment(cmd.Flags(), server.EnvName, os.Getenv); err != nil {
 				return err
 			}
 			logger, err := logs.logger(cmd.ErrOrStderr())

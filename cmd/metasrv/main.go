@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/metasrv/metasrv/server"
@@ -33,7 +34,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	_, _ = fmt.Fprintf(stderr, "metasrv: %v\n", err)
+	for line := range strings.Lines(err.Error()) {
+		_, _ = fmt.Fprintf(stderr, "metasrv: %s\n", strings.TrimSpace(line))
+	}
 	if _, wrong := errors.AsType[*server.ConfigError](err); wrong {
 		return exitUsage
 	}

@@ -22,9 +22,9 @@ func newServerCommand() *cobra.Command {
   metasrv server --node-id m1 --data-dir /tmp/m1 --initial-cluster $C
   metasrv server --node-id m2 --data-dir /tmp/m2 --initial-cluster $C --grpc-addr 127.0.0.1:3102 --raft-addr 127.0.0.1:3103 --http-addr 127.0.0.1:3104
   metasrv server --node-id m3 --data-dir /tmp/m3 --initial-cluster $C --grpc-addr 127.0.0.1:3202 --raft-addr 127.0.0.1:3203 --http-addr 127.0.0.1:3204`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := fromEnvironment(cmd.Flags(), server.EnvName, os.LookupEnv); err != nil {
+			if err := fromEnvironment(cmd.Flags(), server.EnvName, os.Getenv); err != nil {
 				return err
 			}
 			logger, err := logs.logger(cmd.ErrOrStderr())
