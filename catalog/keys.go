@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	metasrv "github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv"
 )
 
 // Where the records lie. Names can't contain '/', see metasrv.ValidateName, and '0' follows '/'.

@@ -3,7 +3,7 @@ package catalog
 import (
 	"fmt"
 
-	metasrv "github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
@@ -85,11 +85,11 @@ func validateTimeIndex(field, name string, types map[string]metasrvpb.DataType) 
 	return nil
 }
 
-// validateOptions looks at all options in no order, so its error does not depend on which is at fault.
 func validateOptions(field string, options map[string]string) error {
 	if len(options) > MaxOptions {
 		return metasrv.InvalidArgument(field, "has %d entries, at most %d are allowed", len(options), MaxOptions)
 	}
+	//purity:allow every option is held to the same rule, and the error names none
 	for key, value := range options {
 		if key == "" || len(key) > MaxOptionLength || len(value) > MaxOptionLength {
 			return metasrv.InvalidArgument(field, "keys have 1 to %d bytes, values at most %d", MaxOptionLength, MaxOptionLength)

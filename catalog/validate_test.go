@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	metasrv "github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/catalog"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"testing"
 
-	metasrv "github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/router"
 )
 

@@ -5,7 +5,7 @@ import (
 	"iter"
 	"strconv"
 
-	metasrv "github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/catalog"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/state"
