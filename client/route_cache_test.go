@@ -280,7 +280,7 @@ func TestGetTakesTheTableCreatedAgain(t *testing.T) {
 	}
 }
 
-// A fetch that began before Invalidate may have read the old route.
+// A fetch that began before Invalidate has read the old route.
 func TestInvalidateDuringFetch(t *testing.T) {
 	for _, cached := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -291,23 +291,36 @@ func TestInvalidateDuringFetch(t *testing.T) {
 				mustGet(t, c, "cpu")
 				c.Invalidate(tableNamed("cpu"), 0)
 			}
-			slow := len(s.fetches()) + 1
-			open := make(chan struct{})
+			old, young := make(chan struct{}), make(chan struct{})
+			first := len(s.fetches()) + 1
 			s.gate = func(_ context.Context, call int) {
-				if call == slow {
-					<-open
+				if call == first {
+					<-old
+				} else {
+					<-young
 				}
 			}
 			var wg sync.WaitGroup
 			wg.Go(func() { mustGet(t, c, "cpu") })
 			synctest.Wait()
+			s.put(routeOf("cpu", 1024, 2))
 			c.Invalidate(tableNamed("cpu"), 0)
-			mustGet(t, c, "cpu")
-			if n := len(s.fetches()); n != slow+1 {
+			getNew := func() {
+				if r := mustGet(t, c, "cpu"); r.Version != 2 {
+					t.Errorf("version %d after Invalidate", r.Version)
+				}
+			}
+			wg.Go(getNew)
+			synctest.Wait()
+			close(old)
+			synctest.Wait()
+			wg.Go(getNew)
+			synctest.Wait()
+			close(young)
+			wg.Wait()
+			if n := len(s.fetches()); n != first+1 {
 				t.Errorf("%d fetches", n)
 			}
-			close(open)
-			wg.Wait()
 		})
 	}
 }

@@ -29,7 +29,7 @@ type scriptedRouter struct {
 	revision uint64
 	tables   map[metasrv.TableName]*metasrvpb.TableRoute
 	calls    [][]metasrv.TableName
-	// gate is called by Route without mu, before it reads the tables.
+	// gate is called by Route without mu, after it read the tables and before it answers.
 	gate func(ctx context.Context, call int)
 	// watches are told of each Watch; each serves it.
 	watch func(request *metasrvpb.WatchRoutesRequest, stream grpc.ServerStreamingServer[metasrvpb.WatchRoutesResponse]) error
@@ -78,19 +78,21 @@ func (s *scriptedRouter) Route(ctx context.Context, request *metasrvpb.RouteRequ
 	}
 	s.calls = append(s.calls, names)
 	gate, call := s.gate, len(s.calls)
+	answer := &metasrvpb.RouteResponse{Header: &metasrvpb.ResponseHeader{Revision: s.revision}, Peers: scriptPeers}
+	var refused error
+	for _, name := range names {
+		r := s.tables[name]
+		if r == nil {
+			refused = statusOf(metasrv.ErrTableNotFound.With("table %s does not exist", name))
+		}
+		answer.TableRoutes = append(answer.TableRoutes, r)
+	}
 	s.mu.Unlock()
 	if gate != nil {
 		gate(ctx, call)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	answer := &metasrvpb.RouteResponse{Header: &metasrvpb.ResponseHeader{Revision: s.revision}, Peers: scriptPeers}
-	for _, name := range names {
-		r := s.tables[name]
-		if r == nil {
-			return nil, statusOf(metasrv.ErrTableNotFound.With("table %s does not exist", name))
-		}
-		answer.TableRoutes = append(answer.TableRoutes, r)
+	if refused != nil {
+		return nil, refused
 	}
 	return answer, nil
 }

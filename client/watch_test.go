@@ -236,6 +236,34 @@ func TestRunReadsAgainAfterCompaction(t *testing.T) {
 	})
 }
 
+// The answer to a fetch that began before the gap may lack the changes of the gap.
+func TestRunReadsAgainDuringFetch(t *testing.T) {
+	runInBubble(t, func(t *testing.T, r running) {
+		r.script.put(routeOf("cpu", 1024, 1))
+		open := make(chan struct{})
+		slow := len(r.script.fetches()) + 1
+		r.script.mu.Lock()
+		r.script.gate = func(_ context.Context, call int) {
+			if call == slow {
+				<-open
+			}
+		}
+		r.script.mu.Unlock()
+		var wg sync.WaitGroup
+		wg.Go(func() { mustGet(t, r.RouteCache, "cpu") })
+		synctest.Wait()
+		r.script.put(routeOf("cpu", 1024, 2)) // the watch doesn't tell
+		r.sends(statusOf(metasrv.ErrCompacted.With("revision 101 is gone")))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		close(open)
+		wg.Wait()
+		if got := mustGet(t, r.RouteCache, "cpu"); got.Version != 2 {
+			t.Errorf("version %d", got.Version)
+		}
+	})
+}
+
 // A metasrv that is away is asked again less and less often.
 func TestRunBacksOff(t *testing.T) {
 	runInBubble(t, func(t *testing.T, r running) {
