@@ -16,8 +16,6 @@ type Table struct {
 	ID            metasrv.TableID
 	Schema        *metasrvpb.TableSchema
 	SchemaVersion uint64
-	// Rule is nil where the table has one region and no rule.
-	Rule *metasrvpb.PartitionRule
 }
 
 // Column returns the column with the given name and its place in the schema, or -1.

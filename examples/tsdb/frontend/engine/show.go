@@ -31,17 +31,17 @@ func showPartitions(
 			return n, transform.SameTree, nil
 		}
 		t, ok := resolved.UnderlyingTable().(*table)
-		if !ok || t.t.Rule == nil {
+		if !ok {
 			return n, transform.SameTree, nil
 		}
-		return &showCreate{show: show, clause: partitionText(t.t)}, transform.NewTree, nil
+		return &showCreate{show: show, table: t}, transform.NewTree, nil
 	})
 }
 
-// showCreate is SHOW CREATE TABLE of a table with a partition rule.
+// showCreate is SHOW CREATE TABLE with the partition rule.
 type showCreate struct {
-	show   *plan.ShowCreateTable
-	clause string
+	show  *plan.ShowCreateTable
+	table *table
 }
 
 var _ sql.ExecSourceRel = (*showCreate)(nil)
@@ -52,7 +52,14 @@ func (s *showCreate) RowIter(ctx *sql.Context, row sql.Row) (sql.RowIter, error)
 	if err != nil {
 		return nil, err
 	}
-	return &showCreateIter{RowIter: iter, clause: s.clause}, nil
+	rule, err := s.table.store.PartitionRule(ctx, s.table.t)
+	if err != nil {
+		return nil, toMySQL(err)
+	}
+	if rule.GetRule() == nil {
+		return iter, nil
+	}
+	return &showCreateIter{RowIter: iter, clause: partitionText(s.table.t, rule)}, nil
 }
 
 // Resolved implements sql.Node.
@@ -99,8 +106,8 @@ func (i *showCreateIter) Next(ctx *sql.Context) (sql.Row, error) {
 }
 
 // partitionText returns the PARTITION BY of a table.
-func partitionText(t *cluster.Table) string {
-	switch r := t.Rule.GetRule().(type) {
+func partitionText(t *cluster.Table, rule *metasrvpb.PartitionRule) string {
+	switch r := rule.GetRule().(type) {
 	case *metasrvpb.PartitionRule_Hash:
 		kind := "HASH"
 		if len(r.Hash.GetColumns()) > 1 {

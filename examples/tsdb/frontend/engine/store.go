@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/metasrv/metasrv"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 
 	"github.com/metasrv/metasrv/examples/tsdb/frontend/cluster"
 )
@@ -21,6 +22,8 @@ type Store interface {
 	Table(ctx context.Context, name metasrv.TableName) (*cluster.Table, error)
 	// Name returns the full name of a table of a schema.
 	Name(schema, table string) metasrv.TableName
+	// PartitionRule returns nil where the table has one region and no rule.
+	PartitionRule(ctx context.Context, t *cluster.Table) (*metasrvpb.PartitionRule, error)
 	CreateTable(ctx context.Context, t *cluster.NewTable) error
 	DropTable(ctx context.Context, name metasrv.TableName) error
 

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/metasrv/metasrv"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 
 	tsdbpb "github.com/metasrv/metasrv/examples/tsdb/proto/tsdb/v1"
 
@@ -33,6 +34,7 @@ type memoryStore struct {
 
 type memoryTable struct {
 	*cluster.Table
+	rule *metasrvpb.PartitionRule
 	rows [][]any
 }
 
@@ -108,6 +110,12 @@ func (s *memoryStore) Table(_ context.Context, name metasrv.TableName) (*cluster
 	return t.Table, nil
 }
 
+func (s *memoryStore) PartitionRule(_ context.Context, t *cluster.Table) (*metasrvpb.PartitionRule, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tables[t.Name].rule, nil
+}
+
 func (s *memoryStore) CreateTable(_ context.Context, t *cluster.NewTable) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,8 +124,8 @@ func (s *memoryStore) CreateTable(_ context.Context, t *cluster.NewTable) error 
 	}
 	s.replicas = t.Replicas
 	s.tables[t.Name] = &memoryTable{Table: &cluster.Table{
-		Name: t.Name, ID: s.nextID, Schema: t.Schema, SchemaVersion: 1, Rule: t.Rule,
-	}}
+		Name: t.Name, ID: s.nextID, Schema: t.Schema, SchemaVersion: 1,
+	}, rule: t.Rule}
 	s.nextID++
 	return nil
 }

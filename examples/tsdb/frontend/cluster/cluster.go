@@ -1,0 +1,215 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/catalog"
+	"github.com/metasrv/metasrv/client"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+)
+
+// Defaults of Config.
+const (
+	DefaultTimeout         = 15 * time.Second
+	DefaultScanConcurrency = 8
+)
+
+// Config says how tables are reached. Only Client has no default.
+type Config struct {
+	Client *client.Client
+	Logger *slog.Logger
+	// Timeout ends a write, and the attempts to begin the scan of a region, where the context has no earlier
+	// deadline. Default 15 s.
+	Timeout time.Duration
+	// ScanConcurrency is how many regions one scan reads at a time. Default 8.
+	ScanConcurrency int
+	// DialOptions are used for connections to datanodes. Default: plaintext.
+	DialOptions []grpc.DialOption
+}
+
+// Cluster is safe for concurrent use. Close it after everything that uses it has ended.
+type Cluster struct {
+	cfg     Config
+	catalog metasrvpb.CatalogClient
+	router  metasrvpb.RouterClient
+	routes  *client.RouteCache
+	nodes   *nodes
+}
+
+// New returns a Cluster. It doesn't own the client.
+func New(cfg Config) *Cluster {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	if cfg.ScanConcurrency == 0 {
+		cfg.ScanConcurrency = DefaultScanConcurrency
+	}
+	return &Cluster{
+		cfg:     cfg,
+		catalog: cfg.Client.Catalog(),
+		router:  cfg.Client.Router(),
+		routes:  client.NewRouteCache(cfg.Client, client.WithRouteLogger(cfg.Logger)),
+		nodes:   newNodes(cfg.DialOptions),
+	}
+}
+
+// Run keeps the routes fresh until ctx ends. Without it they are fetched again when a datanode refuses them.
+func (c *Cluster) Run(ctx context.Context) error { return c.routes.Run(ctx) }
+
+// Close closes the connections to datanodes.
+func (c *Cluster) Close() error { return c.nodes.close() }
+
+// Name returns the full name of a table of a schema.
+func (c *Cluster) Name(schema, table string) metasrv.TableName {
+	return metasrv.TableName{Catalog: catalog.DefaultCatalog, Schema: schema, Table: table}
+}
+
+// Schemas returns the names of the schemas, sorted.
+func (c *Cluster) Schemas(ctx context.Context) ([]string, error) {
+	resp, err := c.catalog.ListSchemas(ctx, &metasrvpb.ListSchemasRequest{CatalogName: catalog.DefaultCatalog})
+	if err != nil {
+		return nil, fmt.Errorf("list schemas: %w", err)
+	}
+	var names []string
+	for _, s := range resp.GetSchemas() {
+		names = append(names, s.GetSchemaName())
+	}
+	return names, nil
+}
+
+// HasSchema reports whether there is a schema of this name.
+func (c *Cluster) HasSchema(ctx context.Context, schema string) (bool, error) {
+	if metasrv.ValidateName("schema_name", schema) != nil {
+		return false, nil
+	}
+	_, err := c.catalog.GetSchema(ctx, &metasrvpb.GetSchemaRequest{
+		CatalogName: catalog.DefaultCatalog, SchemaName: schema,
+	})
+	switch {
+	case errors.Is(err, metasrv.ErrSchemaNotFound), errors.Is(err, metasrv.ErrCatalogNotFound):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("schema %s: %w", schema, err)
+	}
+	return true, nil
+}
+
+// CreateSchema returns metasrv.ErrSchemaExists where there is one of this name.
+func (c *Cluster) CreateSchema(ctx context.Context, schema string) error {
+	_, err := c.catalog.CreateSchema(ctx, &metasrvpb.CreateSchemaRequest{
+		CatalogName: catalog.DefaultCatalog, SchemaName: schema,
+	})
+	if err != nil {
+		return fmt.Errorf("create schema %s: %w", schema, err)
+	}
+	return nil
+}
+
+// DropSchema returns metasrv.ErrSchemaNotEmpty where the schema has tables.
+func (c *Cluster) DropSchema(ctx context.Context, schema string) error {
+	_, err := c.catalog.DropSchema(ctx, &metasrvpb.DropSchemaRequest{
+		CatalogName: catalog.DefaultCatalog, SchemaName: schema,
+	})
+	if err != nil {
+		return fmt.Errorf("drop schema %s: %w", schema, err)
+	}
+	return nil
+}
+
+// TableNames returns the names of a schema's public tables, sorted.
+func (c *Cluster) TableNames(ctx context.Context, schema string) ([]string, error) {
+	resp, err := c.catalog.ListTables(ctx, &metasrvpb.ListTablesRequest{
+		CatalogName: catalog.DefaultCatalog, SchemaName: schema,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list tables of %s: %w", schema, err)
+	}
+	var names []string
+	for _, t := range resp.GetTables() {
+		names = append(names, t.GetTableName().GetTableName())
+	}
+	return names, nil
+}
+
+// Table returns a public table, as it is in the route cache. One that doesn't exist is
+// metasrv.ErrTableNotFound.
+func (c *Cluster) Table(ctx context.Context, name metasrv.TableName) (*Table, error) {
+	if err := name.Validate(); err != nil {
+		return nil, err
+	}
+	r, err := c.routes.Get(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return &Table{Name: r.Name, ID: r.ID, Schema: r.Schema, SchemaVersion: r.SchemaVersion}, nil
+}
+
+// PartitionRule returns the partition rule of a table, nil where it has none.
+func (c *Cluster) PartitionRule(ctx context.Context, t *Table) (*metasrvpb.PartitionRule, error) {
+	resp, err := c.catalog.GetTable(ctx, &metasrvpb.GetTableRequest{TableId: uint64(t.ID)})
+	if err != nil {
+		return nil, fmt.Errorf("table %s: %w", t.Name, err)
+	}
+	return resp.GetTable().GetPartitionRule(), nil
+}
+
+// DropTable drops a table; one that doesn't exist is metasrv.ErrTableNotFound.
+func (c *Cluster) DropTable(ctx context.Context, name metasrv.TableName) error {
+	_, err := c.router.Delete(ctx, &metasrvpb.DeleteRequest{TableName: nameProto(name)})
+	c.routes.Invalidate(name, 0)
+	if err != nil {
+		return fmt.Errorf("drop table %s: %w", name, err)
+	}
+	return nil
+}
+
+// route returns the route of a table as it was looked up. A table of another id or schema has its name by now
+// is metasrv.ErrSchemaVersionChanged.
+func (c *Cluster) route(ctx context.Context, t *Table) (*client.TableRoute, error) {
+	r, err := c.routes.Get(ctx, t.Name)
+	if err != nil {
+		return nil, err
+	}
+	return r, same(t, r)
+}
+
+func same(t *Table, r *client.TableRoute) error {
+	if r.ID != t.ID || r.SchemaVersion != t.SchemaVersion {
+		return metasrv.ErrSchemaVersionChanged.With("table %s was changed since the statement began: repeat it", t.Name)
+	}
+	return nil
+}
+
+func nameProto(n metasrv.TableName) *metasrvpb.TableName {
+	return &metasrvpb.TableName{CatalogName: n.Catalog, SchemaName: n.Schema, TableName: n.Table}
+}
+
+// Pauses between attempts.
+const (
+	minBackoff = 20 * time.Millisecond
+	maxBackoff = 500 * time.Millisecond
+)
+
+// pause waits before attempt n, counted from 1, or returns why ctx ended.
+func pause(ctx context.Context, n int) error {
+	d := min(maxBackoff, minBackoff<<min(n, 10))
+	timer := time.NewTimer(d/2 + rand.N(d/2)) //nolint:gosec // spreads retries, guards nothing
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
