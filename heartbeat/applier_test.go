@@ -92,7 +92,7 @@ func TestRegister(t *testing.T) {
 			if !errors.As(err, &e) || e.Field != step.field {
 				t.Fatalf("%s: field %q, want %q (%v)", step.name, e.Field, step.field, err)
 			}
-			if step.err == metasrv.ErrStaleIncarnation && !strings.Contains(err.Error(), "node 7") {
+			if errors.Is(err, metasrv.ErrStaleIncarnation) && !strings.Contains(err.Error(), "node 7") {
 				t.Fatalf("%s: the message doesn't name the node: %v", step.name, err)
 			}
 			continue

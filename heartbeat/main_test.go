@@ -2,7 +2,6 @@ package heartbeat
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"sync"
 	"testing"
@@ -93,7 +92,7 @@ func (c *cluster) session(t testing.TB) *Session {
 	t.Helper()
 	s := NewSession(SessionConfig{
 		Tracker: c.tracker, Proposer: c, Viewer: c, Barrier: c, PlanDrops: c.planDrops, PlanVersion: c.version,
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	t.Cleanup(s.Close)
 	return s

@@ -81,7 +81,7 @@ func TestRefused(t *testing.T) {
 		name  string
 		nodes []NodeLoad
 		req   Request
-		err   error
+		err   *metasrv.Error
 		says  string
 	}{
 		{name: "no node", req: Request{Regions: 1}, err: metasrv.ErrNoLiveDatanode, says: "none is registered"},
@@ -100,7 +100,7 @@ func TestRefused(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			regions, err := Policy{}.Place(c.nodes, c.req)
 			if !errors.Is(err, c.err) || regions != nil || !strings.Contains(err.Error(), c.says) {
-				t.Errorf("%v, %v; want %v saying %q", regions, err, c.err.(*metasrv.Error).Reason, c.says)
+				t.Errorf("%v, %v; want %v saying %q", regions, err, c.err.Reason, c.says)
 			}
 		})
 	}
