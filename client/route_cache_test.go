@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -143,13 +142,7 @@ func TestRouteCacheSurvivesAbandonedFetch(t *testing.T) {
 		s := newScriptedRouter()
 		s.put(routeOf("cpu", 1024, 1))
 		open := make(chan struct{})
-		s.gate = func(ctx context.Context, call int) {
-			if call == 1 {
-				<-ctx.Done()
-			} else {
-				<-open
-			}
-		}
+		s.gate = func(context.Context, int) { <-open }
 		c := s.cacheInBubble(t)
 		var wg sync.WaitGroup
 		first, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -370,12 +363,8 @@ func TestRouteCacheWithoutMetasrv(t *testing.T) {
 	s.put(routeOf("cpu", 1024, 1))
 	c := s.cache(t)
 	mustGet(t, c, "cpu")
-	var healed atomic.Bool
-	s.gate = func(ctx context.Context, _ int) {
-		if !healed.Load() {
-			<-ctx.Done()
-		}
-	}
+	healed := make(chan struct{})
+	s.gate = func(context.Context, int) { <-healed }
 	mustGet(t, c, "cpu")
 	c.Invalidate(tableNamed("cpu"), 0)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -383,6 +372,6 @@ func TestRouteCacheWithoutMetasrv(t *testing.T) {
 	if _, err := c.Get(ctx, tableNamed("cpu")); err == nil {
 		t.Error("an invalidated route was served")
 	}
-	healed.Store(true)
+	close(healed)
 	mustGet(t, c, "cpu")
 }
