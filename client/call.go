@@ -26,6 +26,8 @@ type call struct {
 	opts          []grpc.CallOption
 
 	trail trail
+	// last is the error of the last attempt, nil before there was one.
+	last error
 	// unknown: an attempt may have been executed, or may yet be.
 	unknown bool
 	// cut counts the attempts that took too long.
@@ -59,7 +61,7 @@ func (c *Client) runOnce(ctx context.Context, k *call) error {
 		if expired != nil && !pause(ctx, w.backoff()) {
 			return err
 		}
-		expired = s
+		expired, k.last = s, nil
 	}
 }
 
@@ -86,6 +88,11 @@ func (c *Client) run(ctx context.Context, k *call) error {
 		v := classify(err)
 		v.unknown = v.unknown && sent
 		k.unknown = k.unknown || v.unknown
+		if ctx.Err() != nil && k.last != nil && isContextError(err) {
+			// The caller's time ran out during this attempt; what was said before it tells more.
+			return k.failed(ctx, k.last, classify(k.last))
+		}
+		k.last = err
 		k.trail.add(w.target, err)
 		if ctx.Err() != nil || !k.mayRetry(v) {
 			return k.failed(ctx, err, v)
@@ -165,6 +172,12 @@ func (k *call) failed(ctx context.Context, err error, v verdict) error {
 		causes = append(causes, context.DeadlineExceeded)
 	}
 	return newError(k.method, err, k.trail, causes...)
+}
+
+// isContextError reports whether err is what an attempt returns when its context ends.
+func isContextError(err error) bool {
+	code := status.Code(err)
+	return code == codes.DeadlineExceeded || code == codes.Canceled
 }
 
 // pause waits for d. It returns false at once if ctx will have ended by then.

@@ -110,12 +110,17 @@ func TestHungLeaderFailsOver(t *testing.T) {
 		response, err := cluster.serve(ctx, method, request)
 		if method == putMethod {
 			<-ctx.Done()
+			return nil, ctx.Err()
 		}
 		return response, err
 	})
 	c := dial(t, func(cfg *Config) { cfg.AttemptTimeout = 100 * time.Millisecond }, a.addr, b.addr)
+	began := time.Now()
 	if _, err := put(t.Context(), c, "k"); err != nil {
 		t.Fatal(err)
+	}
+	if took := time.Since(began); took > c.cfg.CallTimeout/4 {
+		t.Errorf("left the hung member after %s", took)
 	}
 	if n := cluster.executions("k"); n != 1 || b.count(putMethod) != 1 {
 		t.Errorf("executed %d times, second member asked %d times", n, b.count(putMethod))
@@ -302,6 +307,7 @@ func TestWriteThatTimesOutSaysThatItsOutcomeIsUnknown(t *testing.T) {
 		response, err := cluster.serve(ctx, method, request)
 		if method == putMethod {
 			<-ctx.Done()
+			return nil, ctx.Err()
 		}
 		return response, err
 	})
