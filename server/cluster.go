@@ -6,10 +6,11 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/types/known/emptypb"
+
 	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
-	"google.golang.org/protobuf/types/known/emptypb"
 )
 
 // clusterService is the Cluster service: members and sessions here, nodes and regions in cluster_nodes.go.

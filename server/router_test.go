@@ -270,13 +270,12 @@ func TestCreationIsAbortedWhenNodeRegistersAnew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	another := &testDatanode{id: 1, stream: stream}
 	if err := stream.Send(&metasrvpb.HeartbeatRequest{
 		Peer: &metasrvpb.Peer{Id: 1, Addr: "127.0.0.1:1"}, Node: &metasrvpb.NodeInfo{RegistrationNonce: 4711}, Sequence: 1,
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := another.stream.Recv(); err != nil {
+	if _, err := stream.Recv(); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the creation is aborted", func() bool {
