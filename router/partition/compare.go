@@ -125,8 +125,8 @@ type fit int
 const (
 	// fits: the column holds exactly this value.
 	fits fit = iota
-	// comparable: the column can't hold the value, but orders it: 1.5 in a column of integers.
-	comparable
+	// orderable: the column can't hold the value, but orders it: 1.5 in a column of integers.
+	orderable
 	// foreign: the value has no order among those of the column.
 	foreign
 )
@@ -146,7 +146,7 @@ func convert(v Value, t metasrvpb.DataType) (Value, fit) {
 	}
 	c := castNumber(v, k)
 	if c.isNaN() || compareNumbers(c, v) != 0 {
-		return v, comparable
+		return v, orderable
 	}
 	return c, fits
 }

@@ -256,11 +256,11 @@ func holds(c Condition, v Value, t metasrvpb.DataType) bool {
 	case OpEqual:
 		return test(0, func(o int) bool { return o == 0 })
 	case OpIn:
-		any := false
+		hit := false
 		for i := range c.Values {
-			any = any || test(i, func(o int) bool { return o == 0 })
+			hit = hit || test(i, func(o int) bool { return o == 0 })
 		}
-		return any
+		return hit
 	case OpLess:
 		return test(0, func(o int) bool { return o < 0 })
 	case OpLessOrEqual:

@@ -72,7 +72,7 @@ func (s *columnSet) keep(values []Value) {
 		switch {
 		case f == foreign:
 			return
-		case f == comparable || v.IsNull() || !s.has(held):
+		case f == orderable || v.IsNull() || !s.has(held):
 			continue
 		}
 		if !slices.ContainsFunc(list, func(l Value) bool { return order(l, held) == 0 }) {
