@@ -1,9 +1,11 @@
 package heartbeat
 
 import (
+	"fmt"
+
 	"google.golang.org/protobuf/proto"
 
-	metasrv "github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/raftfsm/state"
@@ -28,11 +30,11 @@ func (Applier) Kinds() []storagepb.CommandKind {
 // registered since. ErrInvalidArgument names what is wrong.
 func (Applier) Apply(tx state.Tx, kind storagepb.CommandKind, payload []byte) (proto.Message, error) {
 	if kind != storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE {
-		return nil, metasrv.ErrInternal.With("package heartbeat has no command %s", kind)
+		return nil, fmt.Errorf("package heartbeat has no command %s", kind)
 	}
 	cmd := &storagepb.RegisterNode{}
 	if err := state.Decode(payload, cmd); err != nil {
-		return nil, metasrv.ErrInternal.With("%v", err)
+		return nil, err // this build can't execute what others may: the member must stop
 	}
 	id := metasrv.NodeID(cmd.GetPeer().GetId())
 	record, err := read(tx, id)

@@ -3,7 +3,7 @@ package heartbeat
 import (
 	"time"
 
-	metasrv "github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv"
 )
 
 // Config says when a silent node is suspected and given up.

@@ -3,7 +3,7 @@ package heartbeat
 import (
 	"fmt"
 
-	metasrv "github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv"
 )
 
 const (

@@ -1,7 +1,7 @@
 package heartbeat
 
 import (
-	metasrv "github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/raftfsm/state"
@@ -68,7 +68,7 @@ func read(v state.View, id metasrv.NodeID) (*storagepb.NodeRecord, error) {
 func decode(key string, value []byte) (*storagepb.NodeRecord, error) {
 	record := &storagepb.NodeRecord{}
 	if err := state.Decode(value, record); err != nil {
-		return nil, metasrv.ErrInternal.With("%s: %v", key, err)
+		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	return record, nil
 }

@@ -6,7 +6,7 @@ import (
 	"math/bits"
 	"slices"
 
-	metasrv "github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 

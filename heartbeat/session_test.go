@@ -9,7 +9,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	metasrv "github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
@@ -150,7 +150,7 @@ func TestSecondStreamReplacesFirst(t *testing.T) {
 	first, second := c.session(t), c.session(t)
 	mustBeat(t, first, firstBeat(1, 1))
 	mustBeat(t, second, firstBeat(1, 1))
-	if _, err := first.HandleBeat(t.Context(), &metasrvpb.HeartbeatRequest{Sequence: 2}); !errors.Is(err, ErrStreamReplaced) {
+	if _, err := first.HandleBeat(t.Context(), &metasrvpb.HeartbeatRequest{Sequence: 2}); !errors.Is(err, metasrv.ErrStreamReplaced) {
 		t.Errorf("got %v", err)
 	}
 	first.Close()

@@ -5,14 +5,11 @@ import (
 	"sync"
 	"time"
 
-	metasrv "github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
-
-// ErrStreamReplaced: the same process opened another stream, which is the one that counts.
-var ErrStreamReplaced = &metasrv.Error{Kind: metasrv.KindAborted, Reason: "STREAM_REPLACED"}
 
 // Tracker is what the metasrv leader of one term has heard from the nodes. It begins empty with each term,
 // and is safe for concurrent use. All times are by the caller's monotonic clock.
@@ -253,7 +250,7 @@ func (t *Tracker) observe(now time.Time, s *stream, req *metasrvpb.HeartbeatRequ
 	case s.incarnation < h.incarnation:
 		return errStale(s.id, s.incarnation, h.incarnation)
 	case h.stream != s:
-		return ErrStreamReplaced.With("node %d opened another stream", s.id)
+		return metasrv.ErrStreamReplaced.With("node %d opened another stream", s.id)
 	}
 	if !h.beaten || now.After(h.lastBeat) {
 		h.lastBeat, h.beaten = now, true

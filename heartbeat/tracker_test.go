@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
-	metasrv "github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/raftfsm/memory"
@@ -120,7 +120,7 @@ func TestStreams(t *testing.T) {
 	default:
 		t.Error("the first stream isn't told that it is replaced")
 	}
-	if err := tracker.observe(start, first, &metasrvpb.HeartbeatRequest{}); !errors.Is(err, ErrStreamReplaced) {
+	if err := tracker.observe(start, first, &metasrvpb.HeartbeatRequest{}); !errors.Is(err, metasrv.ErrStreamReplaced) {
 		t.Errorf("beat on a replaced stream: %v", err)
 	}
 	tracker.disconnect(first)

@@ -7,7 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	metasrv "github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	metasrv "github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 

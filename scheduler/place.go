@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"slices"
 
-	metasrv "github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv"
 )
 
 // Request says what is to be placed.

@@ -4,7 +4,7 @@ import (
 	"math"
 	"strings"
 
-	metasrv "github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv"
 )
 
 // Policy says what makes one live datanode better than another.

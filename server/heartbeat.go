@@ -66,7 +66,7 @@ func (s heartbeatService) Heartbeat(stream grpc.BidiStreamingServer[metasrvpb.He
 			}
 			req = r.request
 		case <-session.Replaced():
-			return heartbeat.ErrStreamReplaced.With("node %s opened another stream", session.NodeID())
+			return metasrv.ErrStreamReplaced.With("node %s opened another stream", session.NodeID())
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
