@@ -1,6 +1,8 @@
 package heartbeat
 
 import (
+	"fmt"
+
 	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
