@@ -187,6 +187,9 @@ func (c *RouteCache) drop(name metasrv.TableName) {
 // Invalidate is called when a datanode answered InvalidRoute: the next Get fetches the route of at least the
 // version that the datanode named, waiting for it up to WithCatchUp. With version 0 it fetches in any case;
 // otherwise a route that is as new stays. Fetches under way answer only those who wait for them already.
+//
+// Call it with version 0 also when a datanode can't be reached: its address may have changed, which is no change
+// of the route.
 func (c *RouteCache) Invalidate(name metasrv.TableName, atLeastRouteVersion uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

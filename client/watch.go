@@ -73,7 +73,7 @@ func (c *RouteCache) follow(ctx context.Context, next *uint64) error {
 	}
 }
 
-// errNoRevision is what a member that leaves out revisions can't be watched for.
+// errNoRevision: a member that leaves out revisions can't be watched.
 var errNoRevision = errors.New("metasrv answered without a revision")
 
 // readAgain returns the present revision, and has routes that were read before it fetched anew when they are next
@@ -85,10 +85,10 @@ func (c *RouteCache) readAgain(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	revision := answer.GetHeader().GetRevision()
-	if revision == 0 {
+	if answer.GetHeader() == nil {
 		return 0, errNoRevision
 	}
+	revision := answer.GetHeader().GetRevision() // 0 in a cluster in which nothing was changed yet
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.floor = revision
