@@ -21,6 +21,14 @@ func Encode(m proto.Message) []byte {
 // not give the command the meaning that other members give it.
 func Decode(b []byte, m proto.Message) error {
 	name := m.ProtoReflect().Descriptor().FullName()
+	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(b, m); err != nil {
+		return fmt.Errorf("decode %s: %w", name, err)
+	}
+	// Encode leaves nothing out and writes nothing twice, so what it wrote has the size of what is known of it.
+	// That is cheaper than to look into every message.
+	if proto.Size(m) == len(b) {
+		return nil
+	}
 	if err := proto.Unmarshal(b, m); err != nil {
 		return fmt.Errorf("decode %s: %w", name, err)
 	}
