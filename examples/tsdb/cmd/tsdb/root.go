@@ -12,7 +12,7 @@ import (
 )
 
 // commands makes the commands of tsdb; each is in the file of its name.
-var commands = []func() *cobra.Command{newDatanodeCommand}
+var commands = []func() *cobra.Command{newDatanodeCommand, newFrontendCommand, newSQLCommand}
 
 // usageError is a command line that can't be understood.
 type usageError struct{ error }
