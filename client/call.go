@@ -30,6 +30,8 @@ type call struct {
 	last error
 	// unknown: an attempt may have been executed, or may yet be.
 	unknown bool
+	// budget is the time that the caller gives the call, 0 where there is no limit.
+	budget time.Duration
 	// cut counts the attempts that took too long.
 	cut int
 }
@@ -76,6 +78,9 @@ func (k *call) sessionError(err error) error {
 // run makes attempts until one of them ends the call.
 func (c *Client) run(ctx context.Context, k *call) error {
 	w := c.members.walk(k.anyMember)
+	if deadline, ok := ctx.Deadline(); ok {
+		k.budget = time.Until(deadline)
+	}
 	for {
 		if k.beforeAttempt != nil {
 			k.beforeAttempt()
@@ -110,7 +115,7 @@ func (c *Client) attempt(ctx context.Context, addr string, k *call) (sent bool, 
 		return false, err
 	}
 	defer release()
-	attemptCtx, cancel := context.WithTimeout(ctx, c.attemptTimeout(ctx, k.cut))
+	attemptCtx, cancel := context.WithTimeout(ctx, c.attemptTimeout(k))
 	defer cancel()
 	// gRPC sets the peer when the request was given to a connection.
 	var p peer.Peer
@@ -121,12 +126,12 @@ func (c *Client) attempt(ctx context.Context, addr string, k *call) (sent bool, 
 	return p.Addr != nil, err
 }
 
-// attemptTimeout returns how long the next attempt may take after cut ones that took too long. The first one
-// leaves time for another member.
-func (c *Client) attemptTimeout(ctx context.Context, cut int) time.Duration {
-	timeout := c.cfg.AttemptTimeout << min(cut, 10)
-	if deadline, ok := ctx.Deadline(); ok && cut == 0 {
-		timeout = min(timeout, time.Until(deadline)/2)
+// attemptTimeout returns how long the next attempt may take. Until one took too long, that leaves the caller's
+// time for another member; it grows after that, so that calls that are slow everywhere succeed.
+func (c *Client) attemptTimeout(k *call) time.Duration {
+	timeout := c.cfg.AttemptTimeout << min(k.cut, 10)
+	if k.cut == 0 && k.budget > 0 {
+		timeout = min(timeout, k.budget/2)
 	}
 	return timeout
 }

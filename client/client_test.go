@@ -429,6 +429,27 @@ func TestErrorNamesEveryMemberThatWasTried(t *testing.T) {
 	}
 }
 
+// An attempt that the caller's deadline cut says less than the answer before it.
+func TestErrorKeepsWhatWasSaidBeforeTheDeadline(t *testing.T) {
+	m := startMember(t)
+	var asked atomic.Int32
+	m.onUnary(func(ctx context.Context, _ string, _ proto.Message) (proto.Message, error) {
+		if asked.Add(1) == 1 {
+			return nil, refusal(metasrv.ErrNotReady.With("still starting"))
+		}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	// cut: as after an attempt that took too long, so that the next one may last until the deadline.
+	c := dial(t, nil, m.addr)
+	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+	defer cancel()
+	k := &call{method: rangeMethod, kind: read, request: &metasrvpb.RangeRequest{}, reply: &metasrvpb.RangeResponse{}, cut: 1}
+	err := c.run(ctx, k)
+	wantIs(t, err, metasrv.ErrNotReady)
+	wantIs(t, err, context.DeadlineExceeded)
+}
+
 func TestRetryInfoIsRespected(t *testing.T) {
 	m := startMember(t)
 	const delay = 300 * time.Millisecond
