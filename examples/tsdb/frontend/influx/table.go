@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/influxdata/line-protocol/v2/lineprotocol"
 
@@ -25,20 +26,37 @@ const (
 	autoCreator = "line protocol"
 )
 
+// While another frontend creates the same table, its name is taken but it isn't public yet.
+const (
+	publicTimeout = 10 * time.Second
+	publicPause   = 20 * time.Millisecond
+)
+
 // table returns the table of a measurement, which it creates for the points where there is none.
 func (h *Handler) table(ctx context.Context, name metasrv.TableName, points []point) (*cluster.Table, error) {
-	t, err := h.store.Table(ctx, name)
-	if !errors.Is(err, metasrv.ErrTableNotFound) {
-		return t, err
+	ctx, cancel := context.WithTimeout(ctx, publicTimeout)
+	defer cancel()
+	for {
+		t, err := h.store.Table(ctx, name)
+		if !errors.Is(err, metasrv.ErrTableNotFound) {
+			return t, err
+		}
+		n, err := h.newTable(name, points)
+		if err != nil {
+			return nil, err
+		}
+		switch err := h.store.CreateTable(ctx, n); {
+		case err == nil:
+			continue
+		case !errors.Is(err, metasrv.ErrTableExists):
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, metasrv.ErrNotReady.With("table %s is being created: try again", name)
+		case <-time.After(publicPause):
+		}
 	}
-	n, err := h.newTable(name, points)
-	if err != nil {
-		return nil, err
-	}
-	if err := h.store.CreateTable(ctx, n); err != nil && !errors.Is(err, metasrv.ErrTableExists) {
-		return nil, err
-	}
-	return h.store.Table(ctx, name)
 }
 
 // newTable returns a table with the columns ts, each tag, each field; its primary key is the tags and ts.
