@@ -93,18 +93,21 @@ func (c *Client) run(ctx context.Context, k *call) error {
 		v := classify(err)
 		v.unknown = v.unknown && sent
 		k.unknown = k.unknown || v.unknown
-		if ctx.Err() != nil && k.last != nil && isContextError(err) {
-			// The caller's time ran out during this attempt; what was said before it tells more.
-			return k.failed(ctx, k.last, classify(k.last))
+		if !k.mayRetry(v) {
+			k.trail.add(w.target, err)
+			return k.failed(ctx, err, v)
+		}
+		member := w.target
+		if ctx.Err() != nil || !pause(ctx, w.next(v)) {
+			// Where the caller's time ran out during this attempt, what was said before it tells more.
+			if k.last != nil && isContextError(err) {
+				return k.failed(ctx, k.last, classify(k.last))
+			}
+			k.trail.add(member, err)
+			return k.failed(ctx, err, v)
 		}
 		k.last = err
-		k.trail.add(w.target, err)
-		if ctx.Err() != nil || !k.mayRetry(v) {
-			return k.failed(ctx, err, v)
-		}
-		if !pause(ctx, w.next(v)) {
-			return k.failed(ctx, err, v)
-		}
+		k.trail.add(member, err)
 	}
 }
 
