@@ -73,7 +73,8 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler)).With("node_id", c.NodeID)
+	plain := cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	c.Logger = plain.With("node_id", c.NodeID)
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
@@ -88,7 +89,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	c.Logger.Info("datanode starts", "address", listener.Addr().String(), "data_dir", s.Path(),
 		"advertise", c.Advertise, "metasrv", c.Metasrv, "storage_uuid", s.StorageUUID(), "replicas", len(s.Replicas()))
 
-	cl, err := client.New(client.Config{Endpoints: c.Metasrv, Logger: c.Logger})
+	cl, err := client.New(client.Config{Endpoints: c.Metasrv, Logger: plain})
 	if err != nil {
 		return err
 	}
@@ -120,16 +121,12 @@ func (n *node) heartbeats(ctx context.Context) client.HeartbeatConfig {
 			Capacity: capacity(ctx, n.store.Path()), StorageUuid: n.store.StorageUUID(),
 		},
 		Interval: n.config.Interval,
-		Logger:   n.config.Logger,
 		Collect: func(ctx context.Context) (client.HeartbeatReport, error) {
 			report := n.service.report(ctx)
 			gauges.fill(ctx, report.NodeStat)
 			return report, nil
 		},
 		OnInstruction: n.execute,
-		OnRegistered: func(incarnation uint64) {
-			n.config.Logger.Info("registered with metasrv", "incarnation", incarnation)
-		},
 	}
 }
 

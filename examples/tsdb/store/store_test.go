@@ -328,7 +328,7 @@ func TestFilters(t *testing.T) {
 		rows = append(rows, row)
 	}
 	write(t, r, "1", rowsOf(t, schema, rows...))
-	for range 500 {
+	for range 200 {
 		q := &tsdbpb.QueryRequest{Columns: []string{"id"}}
 		for range rng.IntN(3) {
 			q.Filters = append(q.Filters, randomFilter(rng, schema.GetColumns()[1+rng.IntN(6)]))
