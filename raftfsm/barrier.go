@@ -22,7 +22,7 @@ import (
 // Since LeaderEstablished of the term is applied, every later entry of the log up to the commit index reaches the
 // state (commands and configurations; no-ops stand at the beginning of a term only), so the wait ends.
 func (n *Node) Barrier(ctx context.Context) (state.View, error) {
-	if _, err := n.awaitLeadership(ctx); err != nil {
+	if err := n.awaitLeadership(ctx); err != nil {
 		return nil, err
 	}
 	r := n.rounds.join(func(r *round) { n.prove(r) })

@@ -139,23 +139,23 @@ func (n *Node) Leadership() (Leadership, bool) {
 	return Leadership{}, false
 }
 
-// awaitLeadership returns this member's term as the metasrv leader. It waits while the member takes over.
-func (n *Node) awaitLeadership(ctx context.Context) (Leadership, error) {
+// awaitLeadership returns nil where this member is the metasrv leader. It waits while the member takes over.
+func (n *Node) awaitLeadership(ctx context.Context) error {
 	for {
 		n.leadingMu.Lock()
 		changed := n.leadingChanged
 		n.leadingMu.Unlock()
-		if l, ok := n.Leadership(); ok {
-			return l, nil
+		if n.leading.Load() != nil {
+			return nil
 		}
 		if n.raft.State() != raft.Leader {
-			return Leadership{}, metasrv.ErrNotLeader.With("member %s is not the metasrv leader", n.cfg.MemberID)
+			return metasrv.ErrNotLeader.With("member %s is not the metasrv leader", n.cfg.MemberID)
 		}
 		select {
 		case <-changed:
 		case <-time.After(n.cfg.Timing.LeaderLease): // look again whether raft still calls us leader
 		case <-ctx.Done():
-			return Leadership{}, metasrv.ErrNotReady.With("member %s is taking over as metasrv leader", n.cfg.MemberID)
+			return metasrv.ErrNotReady.With("member %s is taking over as metasrv leader", n.cfg.MemberID)
 		}
 	}
 }

@@ -72,8 +72,7 @@ func Open(cfg Config) (*Node, error) {
 	}
 	if err := n.open(); err != nil {
 		cancel()
-		n.release()
-		return nil, err
+		return nil, errors.Join(err, n.release())
 	}
 	return n, nil
 }

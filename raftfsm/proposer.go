@@ -115,7 +115,7 @@ func (p *proposer) run(ctx context.Context, commit func(*batch)) {
 
 // Propose executes a command through the log and returns its result.
 func (n *Node) Propose(ctx context.Context, proposal state.Proposal) (state.Result, error) {
-	if _, err := n.awaitLeadership(ctx); err != nil {
+	if err := n.awaitLeadership(ctx); err != nil {
 		return state.Result{}, err
 	}
 	b, place, err := n.proposer.add(&storagepb.Command{

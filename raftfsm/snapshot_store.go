@@ -133,7 +133,7 @@ func (s *snapshotSink) Cancel() error {
 		return nil
 	}
 	_ = s.pipe.CloseWithError(errors.New("snapshot cancelled"))
-	<-s.done
+	_ = <-s.done
 	return nil
 }
 

@@ -85,6 +85,7 @@ func (f *Feed) Read(ctx context.Context, from uint64) ([]state.Revision, error) 
 			return found, nil
 		}
 		f.mu.Unlock()
+		//purity:allow readers of the feed wait here; appliers never do
 		select {
 		case <-changed:
 		case <-ctx.Done():

@@ -25,6 +25,7 @@ func appendHashEncoding(b []byte, row []Value) []byte {
 			b = append(b, v.str...)
 		case kindFloat64:
 			// Adding 0 turns -0, which equals +0, into +0.
+			//purity:allow adding 0 rounds nothing
 			b = binary.BigEndian.AppendUint64(b, math.Float64bits(v.float()+0))
 		default:
 			b = binary.BigEndian.AppendUint64(b, v.bits)

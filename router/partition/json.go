@@ -120,6 +120,7 @@ func only(b []byte) (key string, value json.RawMessage, err error) {
 	if len(object) != 1 {
 		return "", nil, fmt.Errorf("%d entries, not 1", len(object))
 	}
+	//purity:allow there is one entry
 	for key, value = range object {
 	}
 	if string(value) == "null" {

@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/metasrv/metasrv/client"
+	"github.com/metasrv/metasrv/client/clienttest"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
-	"github.com/metasrv/metasrv/server/servertest"
 )
 
 // waitLimit bounds every wait for a condition.
@@ -161,11 +161,11 @@ func (c *cluster) client() *client.Client {
 }
 
 // datanodes starts datanodes 1 to n and waits until metasrv knows them as live.
-func (c *cluster) datanodes(cl *client.Client, n int) map[uint64]*servertest.Datanode {
+func (c *cluster) datanodes(cl *client.Client, n int) map[uint64]*clienttest.Datanode {
 	c.t.Helper()
-	nodes := map[uint64]*servertest.Datanode{}
+	nodes := map[uint64]*clienttest.Datanode{}
 	for id := uint64(1); id <= uint64(n); id++ {
-		nodes[id] = servertest.StartDatanode(c.t, cl, id)
+		nodes[id] = clienttest.StartDatanode(c.t, cl, id)
 	}
 	eventually(c.t, "the datanodes are live", func() bool {
 		answer, err := cl.Cluster().ListNodes(c.t.Context(), &metasrvpb.ListNodesRequest{})

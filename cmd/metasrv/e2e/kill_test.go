@@ -15,8 +15,8 @@ import (
 
 	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/client"
+	"github.com/metasrv/metasrv/client/clienttest"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
-	"github.com/metasrv/metasrv/server/servertest"
 )
 
 // created collects the tables that were acknowledged to frontends.
@@ -65,10 +65,10 @@ func TestLeaderKilledWhileTablesAreCreated(t *testing.T) {
 	checkTables(t, cl, acknowledged.tables)
 }
 
-func createOne(ctx context.Context, t *testing.T, cl *client.Client, nodes map[uint64]*servertest.Datanode, name string, to *created) {
-	request := servertest.HashTable(name, 3, 2)
+func createOne(ctx context.Context, t *testing.T, cl *client.Client, nodes map[uint64]*clienttest.Datanode, name string, to *created) {
+	request := clienttest.HashTable(name, 3, 2)
 	request.CreationTimeoutMs = 3000
-	table, err := servertest.CreateTable(ctx, cl, nodes, request)
+	table, err := clienttest.CreateTable(ctx, cl, nodes, request)
 	switch {
 	case err == nil:
 		to.mu.Lock()
@@ -112,7 +112,7 @@ func checkTables(t *testing.T, cl *client.Client, acknowledged map[string]*metas
 			t.Errorf("table %s was acknowledged with id %d, there is %v", name, want.Id, got)
 			continue
 		}
-		answer, err := cl.Router().Route(t.Context(), &metasrvpb.RouteRequest{TableNames: []*metasrvpb.TableName{servertest.TableName(name)}})
+		answer, err := cl.Router().Route(t.Context(), &metasrvpb.RouteRequest{TableNames: []*metasrvpb.TableName{clienttest.TableName(name)}})
 		if err != nil {
 			t.Errorf("route of %s: %v", name, err)
 			continue
@@ -149,7 +149,7 @@ func TestRetryAcrossLeadersReturnsTheFirstResult(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	request := servertest.HashTable("once", 4, 2)
+	request := clienttest.HashTable("once", 4, 2)
 	request.Header = &metasrvpb.RequestHeader{RequestId: &metasrvpb.RequestId{Session: session.Session, Sequence: 1}}
 	old := c.leader()
 	first, err := metasrvpb.NewRouterClient(old.conn).Create(t.Context(), request)
@@ -165,7 +165,7 @@ func TestRetryAcrossLeadersReturnsTheFirstResult(t *testing.T) {
 	if a.Table.Id != b.Table.Id || a.CreationToken != b.CreationToken || !proto.Equal(a.RegionRoutes[3], b.RegionRoutes[3]) {
 		t.Errorf("the retry returned\n%v\nwant\n%v", b, a)
 	}
-	commit, err := servertest.CreateReplicas(second, nodes)
+	commit, err := clienttest.CreateReplicas(second, nodes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestRestartOfAllMembers(t *testing.T) {
 	nodes := c.datanodes(cl, 3)
 	var last *metasrvpb.Table
 	for i := range 5 {
-		table, err := servertest.CreateTable(t.Context(), cl, nodes, servertest.HashTable(fmt.Sprintf("before_%d", i), 3, 2))
+		table, err := clienttest.CreateTable(t.Context(), cl, nodes, clienttest.HashTable(fmt.Sprintf("before_%d", i), 3, 2))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -202,7 +202,7 @@ func TestRestartOfAllMembers(t *testing.T) {
 	if err != nil || len(value.Kvs) != 1 || string(value.Kvs[0].Value) != "value" {
 		t.Errorf("key is %v, %v", value, err)
 	}
-	table, err := servertest.CreateTable(t.Context(), cl, nodes, servertest.HashTable("after", 3, 2))
+	table, err := clienttest.CreateTable(t.Context(), cl, nodes, clienttest.HashTable("after", 3, 2))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func TestRouteWatchAcrossALeaderChange(t *testing.T) {
 	var watcher sync.WaitGroup
 	watcher.Go(func() { watchRoutes(ctx, cl, watched) })
 	create := func(name string) {
-		if _, err := servertest.CreateTable(ctx, cl, nodes, servertest.HashTable(name, 2, 1)); err != nil {
+		if _, err := clienttest.CreateTable(ctx, cl, nodes, clienttest.HashTable(name, 2, 1)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -242,7 +242,7 @@ func TestRouteWatchAcrossALeaderChange(t *testing.T) {
 		create(fmt.Sprintf("after_%d", i))
 	}
 	c.start(old)
-	if _, err := cl.Router().Delete(ctx, &metasrvpb.DeleteRequest{TableName: servertest.TableName("before_0")}); err != nil {
+	if _, err := cl.Router().Delete(ctx, &metasrvpb.DeleteRequest{TableName: clienttest.TableName("before_0")}); err != nil {
 		t.Fatal(err)
 	}
 	updated, removed, last := map[string]int{}, map[string]int{}, uint64(0)

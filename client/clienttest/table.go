@@ -1,4 +1,4 @@
-package servertest
+package clienttest
 
 import (
 	"context"

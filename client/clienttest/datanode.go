@@ -1,6 +1,6 @@
-// Package servertest has what tests of a whole metasrv need around it: datanodes that keep no rows, and the steps
+// Package clienttest has what tests of a whole metasrv need around it: datanodes that keep no rows, and the steps
 // of a frontend that creates a table on them.
-package servertest
+package clienttest
 
 import (
 	"context"
@@ -65,7 +65,7 @@ func (d *Datanode) Stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.done != nil {
-		<-d.done
+		_ = <-d.done
 		d.done = nil
 	}
 }
