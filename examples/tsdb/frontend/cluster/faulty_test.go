@@ -1,0 +1,391 @@
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/client"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/server"
+
+	"github.com/metasrv/metasrv/examples/tsdb/frontend/cluster"
+	tsdbpb "github.com/metasrv/metasrv/examples/tsdb/proto/tsdb/v1"
+	"github.com/metasrv/metasrv/examples/tsdb/routing"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const waitLimit = 10 * time.Second
+
+// script is a datanode that fails as it is told: a real one can't be made to. It is registered with a real member.
+type script struct {
+	tsdbpb.UnimplementedDatanodeServer
+	task *client.HeartbeatTask
+
+	mu sync.Mutex
+	// creates, writes and queries are the answers to the next calls; nil is success, which is also the answer behind
+	// the last one.
+	creates, writes, queries []error
+	// midway ends queries behind their first batch.
+	midway   error
+	writeIDs []string
+	rows     int
+	asked    int
+}
+
+func next(list *[]error) error {
+	if len(*list) == 0 {
+		return nil
+	}
+	err := (*list)[0]
+	*list = (*list)[1:]
+	return err
+}
+
+func (s *script) CreateRegion(context.Context, *tsdbpb.CreateRegionRequest) (*tsdbpb.CreateRegionResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &tsdbpb.CreateRegionResponse{Incarnation: s.task.Incarnation()}, next(&s.creates)
+}
+
+func (s *script) Write(_ context.Context, r *tsdbpb.WriteRequest) (*tsdbpb.WriteResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writeIDs = append(s.writeIDs, string(r.GetWriteId()))
+	err := next(&s.writes)
+	if err == nil {
+		s.rows += int(r.GetRows().GetRowCount())
+	}
+	return &tsdbpb.WriteResponse{}, err
+}
+
+func (s *script) Query(_ *tsdbpb.QueryRequest, stream grpc.ServerStreamingServer[tsdbpb.QueryResponse]) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked++
+	if err := next(&s.queries); err != nil {
+		return err
+	}
+	for range 2 {
+		if err := stream.Send(&tsdbpb.QueryResponse{Rows: &tsdbpb.RowBatch{RowCount: 2}}); err != nil {
+			return err
+		}
+		if s.midway != nil {
+			return s.midway
+		}
+	}
+	return nil
+}
+
+func (s *script) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+}
+
+type bed struct {
+	*cluster.Cluster
+	client *client.Client
+	nodes  []*script
+}
+
+// begin starts a member, scripted datanodes and a Cluster.
+func begin(t *testing.T, nodes int) *bed {
+	t.Helper()
+	cfg := server.Default()
+	cfg.NodeID, cfg.DataDir = "m1", t.TempDir()
+	cfg.GRPCAddr, cfg.RaftAddr, cfg.HTTPAddr = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	m, err := server.Start(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
+	defer cancel()
+	if err := m.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New(client.Config{Endpoints: []string{m.GRPCAddr()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bed{client: c, Cluster: cluster.New(cluster.Config{Client: c, Timeout: 2 * time.Second})}
+	t.Cleanup(func() {
+		if err := errors.Join(b.Close(), c.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	for i := range nodes {
+		b.nodes = append(b.nodes, startScript(t, c, uint64(i+1)))
+	}
+	return b
+}
+
+func startScript(t *testing.T, c *client.Client, id uint64) *script {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &script{}
+	registered := make(chan struct{}, 1)
+	s.task = client.NewHeartbeatTask(c, client.HeartbeatConfig{
+		Peer:         &metasrvpb.Peer{Id: id, Addr: listener.Addr().String()},
+		NodeInfo:     &metasrvpb.NodeInfo{Role: metasrvpb.NodeRole_NODE_ROLE_DATANODE, StorageUuid: "script"},
+		OnRegistered: func(uint64) { registered <- struct{}{} },
+	})
+	g := grpc.NewServer()
+	tsdbpb.RegisterDatanodeServer(g, s)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = g.Serve(listener) })
+	running.Go(func() {
+		if err := s.task.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		g.Stop()
+		running.Wait()
+	})
+	select {
+	case <-registered:
+	case <-time.After(waitLimit):
+		t.Fatalf("datanode %d is not registered", id)
+	}
+	return s
+}
+
+func newTable(b *bed, regions, replicas uint32) *cluster.NewTable {
+	return &cluster.NewTable{
+		Name: b.Name("public", "t"), Replicas: replicas,
+		Schema: &metasrvpb.TableSchema{
+			Columns: []*metasrvpb.Column{
+				{Name: "k", Type: metasrvpb.DataType_DATA_TYPE_INT64},
+				{Name: "v", Type: metasrvpb.DataType_DATA_TYPE_STRING, Nullable: true},
+			},
+			PrimaryKey: []string{"k"},
+		},
+		Rule: &metasrvpb.PartitionRule{Rule: &metasrvpb.PartitionRule_Hash{
+			Hash: &metasrvpb.HashRule{Columns: []string{"k"}, Partitions: regions},
+		}},
+	}
+}
+
+func create(t *testing.T, b *bed, regions, replicas uint32) *cluster.Table {
+	t.Helper()
+	if err := b.CreateTable(t.Context(), newTable(b, regions, replicas)); err != nil {
+		t.Fatal(err)
+	}
+	table, err := b.Table(t.Context(), b.Name("public", "t"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+var unavailable = status.Error(codes.Unavailable, "scripted")
+
+func invalidRoute(version uint64) error {
+	return (&routing.Invalid{Message: "scripted", RouteVersion: version}).GRPCStatus().Err()
+}
+
+func rows(n int) [][]any {
+	out := make([][]any, n)
+	for i := range out {
+		out[i] = []any{int64(i), "x"}
+	}
+	return out
+}
+
+// TestCreateRepeats: what passes is repeated, what doesn't gives the creation up and frees the name.
+func TestCreateRepeats(t *testing.T) {
+	b := begin(t, 2)
+	b.nodes[0].set(func() { b.nodes[0].creates = []error{unavailable, unavailable} })
+	create(t, b, 4, 2)
+	if err := b.DropTable(t.Context(), b.Name("public", "t")); err != nil {
+		t.Fatal(err)
+	}
+	b.nodes[1].set(func() { b.nodes[1].creates = []error{status.Error(codes.Internal, "disk is full")} })
+	err := b.CreateTable(t.Context(), newTable(b, 4, 2))
+	if err == nil || !strings.Contains(err.Error(), "disk is full") {
+		t.Errorf("failed creation: %v", err)
+	}
+	if _, err := b.Table(t.Context(), b.Name("public", "t")); !errors.Is(err, metasrv.ErrTableNotFound) {
+		t.Errorf("table of a failed creation: %v", err)
+	}
+	create(t, b, 4, 2) // the name is free at once
+}
+
+// TestWriteRepeats: a refused or unanswered write is sent again, under the same id, and rows of other regions are not.
+func TestWriteRepeats(t *testing.T) {
+	for name, fault := range map[string][]error{
+		"unavailable":            {unavailable, unavailable},
+		"route is older":         {invalidRoute(0)},
+		"route version is named": {invalidRoute(1 << 40)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := begin(t, 1)
+			table := create(t, b, 2, 1)
+			n := b.nodes[0]
+			n.set(func() { n.writes = fault })
+			if err := b.Write(t.Context(), cluster.Insert{Table: table, Rows: rows(100)}); err != nil {
+				t.Fatal(err)
+			}
+			ids := map[string]bool{}
+			for _, id := range n.writeIDs {
+				ids[id] = true
+			}
+			if n.rows != 100 || len(ids) != 2 || len(n.writeIDs) != 2+len(fault) {
+				t.Errorf("%d rows by %d ids in %d requests, want 100 by 2 in %d", n.rows, len(ids), len(n.writeIDs), 2+len(fault))
+			}
+		})
+	}
+}
+
+// TestWriteFails: a write without an acknowledgement fails, in time, and says that the outcome is unknown.
+func TestWriteFails(t *testing.T) {
+	b := begin(t, 1)
+	table := create(t, b, 1, 1)
+	n := b.nodes[0]
+	n.set(func() {
+		for range 1000 {
+			n.writes = append(n.writes, unavailable)
+		}
+	})
+	if err := b.Write(t.Context(), cluster.Insert{Table: table, Rows: rows(1)}); !errors.Is(err, metasrv.ErrOutcomeUnknown) {
+		t.Errorf("write: %v", err)
+	}
+	n.set(func() { n.writes = []error{status.Error(codes.InvalidArgument, "column k")} })
+	if err := b.Write(t.Context(), cluster.Insert{Table: table, Rows: rows(1)}); err == nil || !strings.Contains(err.Error(), "column k") {
+		t.Errorf("refused write: %v", err)
+	}
+}
+
+// TestTableReplaced: rows for a table that was dropped and created again are not written into the new one.
+func TestTableReplaced(t *testing.T) {
+	b := begin(t, 1)
+	old := create(t, b, 1, 1)
+	other := cluster.New(cluster.Config{Client: b.client})
+	t.Cleanup(func() { _ = other.Close() })
+	if err := other.DropTable(t.Context(), old.Name); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.CreateTable(t.Context(), newTable(b, 2, 1)); err != nil {
+		t.Fatal(err)
+	}
+	n := b.nodes[0]
+	n.set(func() { n.writes, n.queries = []error{invalidRoute(0)}, []error{invalidRoute(0)} })
+	err := b.Write(t.Context(), cluster.Insert{Table: old, Rows: rows(10)})
+	if !errors.Is(err, metasrv.ErrSchemaVersionChanged) || n.rows != 0 {
+		t.Errorf("write by an old route: %v, %d rows stored", err, n.rows)
+	}
+	if _, err := scan(b, old); !errors.Is(err, metasrv.ErrSchemaVersionChanged) {
+		t.Errorf("scan by an old route: %v", err)
+	}
+}
+
+// scan counts the rows of a table.
+func scan(b *bed, table *cluster.Table) (int, error) {
+	iter, err := b.Scan(context.Background(), table, cluster.Query{})
+	if err != nil {
+		return 0, err
+	}
+	defer iter.Close()
+	for n := 0; ; n++ {
+		if _, err := iter.Next(); errors.Is(err, io.EOF) {
+			return n, nil
+		} else if err != nil {
+			return n, err
+		}
+	}
+}
+
+// TestScanFallsBack: another replica is asked where one fails before its first row, also for good.
+func TestScanFallsBack(t *testing.T) {
+	for name, fault := range map[string]error{
+		"unavailable": unavailable, "invalid route": invalidRoute(0), "damaged": status.Error(codes.Internal, "damage"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := begin(t, 2)
+			table := create(t, b, 1, 2)
+			for _, n := range b.nodes {
+				n.set(func() { n.queries = []error{fault} })
+				if rows, err := scan(b, table); err != nil || rows != 4 {
+					t.Errorf("%d rows, %v; want 4", rows, err)
+				}
+				n.set(func() { n.queries = nil })
+			}
+		})
+	}
+}
+
+// TestScanIsWhole: a scan that breaks behind its first rows is an error and is not begun again.
+func TestScanIsWhole(t *testing.T) {
+	for name, fault := range map[string]error{"unavailable": unavailable, "invalid route": invalidRoute(0)} {
+		t.Run(name, func(t *testing.T) {
+			b := begin(t, 2)
+			table := create(t, b, 3, 2)
+			for _, n := range b.nodes {
+				n.set(func() { n.midway = fault })
+			}
+			if rows, err := scan(b, table); err == nil {
+				t.Errorf("%d rows without an error", rows)
+			}
+			if asked := b.nodes[0].asked + b.nodes[1].asked; asked > 3 {
+				t.Errorf("%d queries for 3 regions", asked)
+			}
+		})
+	}
+}
+
+// TestScanWaits: while no replica answers, it is tried again.
+func TestScanWaits(t *testing.T) {
+	b := begin(t, 1)
+	table := create(t, b, 1, 1)
+	n := b.nodes[0]
+	n.set(func() { n.queries = []error{unavailable, invalidRoute(0), unavailable} })
+	if rows, err := scan(b, table); err != nil || rows != 4 {
+		t.Errorf("%d rows, %v; want 4", rows, err)
+	}
+	n.set(func() {
+		for range 1000 {
+			n.queries = append(n.queries, unavailable)
+		}
+	})
+	if _, err := scan(b, table); err == nil {
+		t.Error("a scan ended though no replica answers")
+	}
+}
+
+// TestScanClose ends everything of a scan that isn't read to its end.
+func TestScanClose(t *testing.T) {
+	b := begin(t, 1)
+	table := create(t, b, 8, 1)
+	iter, err := b.Scan(t.Context(), table, cluster.Query{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := iter.Next(); err != nil {
+		t.Fatal(err)
+	}
+	iter.Close()
+	iter.Close()
+}
