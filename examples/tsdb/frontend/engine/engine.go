@@ -25,6 +25,7 @@ var rowexecBuilder = rowexec.DefaultBuilder
 // Ids of our analyzer rules, above those of the engine.
 const (
 	refuseRule analyzer.RuleId = 1000 + iota
+	keepLikeRule
 	pushDownRule
 	showPartitionsRule
 )
@@ -42,6 +43,7 @@ func New(l net.Listener, store Store, logger *slog.Logger) (*Server, error) {
 	configureProcess(logger)
 	a := analyzer.NewBuilder(&provider{store}).
 		AddPreAnalyzeRule(refuseRule, refuse).
+		AddPreAnalyzeRule(keepLikeRule, keepLike).
 		AddPostAnalyzeRule(pushDownRule, pushDown).
 		AddPostAnalyzeRule(showPartitionsRule, showPartitions).
 		Build()

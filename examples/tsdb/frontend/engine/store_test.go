@@ -25,7 +25,8 @@ type memoryStore struct {
 	schemas map[string]bool
 	tables  map[metasrv.TableName]*memoryTable
 	// scans holds what was asked for, in order.
-	scans []cluster.Query
+	scans   []cluster.Query
+	scanned []string
 	// failScanAfter makes scans fail behind so many rows.
 	failScanAfter int
 	writeErr      error
@@ -171,6 +172,7 @@ func (s *memoryStore) Scan(_ context.Context, t *cluster.Table, q cluster.Query)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.scans = append(s.scans, q)
+	s.scanned = append(s.scanned, t.Name.Table)
 	rows := &memoryRows{failAfter: s.failScanAfter}
 	for _, r := range s.tables[t.Name].rows {
 		if !holds(t, r, q.Conditions) {
