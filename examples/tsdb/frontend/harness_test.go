@@ -151,7 +151,7 @@ func (s *system) startFrontend() {
 	listening := make(chan [2]string, 1)
 	go func() {
 		r.done <- frontend.Run(ctx, frontend.Config{
-			NodeID: 101, MySQLListen: "127.0.0.1:0", HTTPListen: "127.0.0.1:0", Timeout: 5 * time.Second,
+			NodeID: 101, MySQLListen: "127.0.0.1:0", HTTPListen: "127.0.0.1:0", Timeout: 2 * time.Second,
 			Metasrv: []string{s.metasrv.GRPCAddr()}, Logger: logger(),
 			OnListen: func(mysqlAddr, httpAddr string) { listening <- [2]string{mysqlAddr, httpAddr} },
 		})

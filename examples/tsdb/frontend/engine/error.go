@@ -109,6 +109,7 @@ func corrected(err error) error {
 	}{
 		{"syntax error", "42000", mysql.ERParseError},
 		{"no database selected", "3D000", mysql.ERNoDb},
+		{"invalid database name", "42000", mysql.ERWrongDbName},
 		{"out of range for", "22003", erDataOutOfRange},
 		{"is too large for column", "22001", erDataTooLong},
 	} {
