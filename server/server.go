@@ -206,15 +206,6 @@ func (s *Server) WaitReady(ctx context.Context) error {
 	}
 }
 
-// Run serves a member until ctx ends, which is no error, or it fails.
-func Run(ctx context.Context, cfg Config) error {
-	s, err := Start(cfg)
-	if err != nil {
-		return err
-	}
-	return s.Wait(ctx)
-}
-
 // Wait serves until ctx ends, which is no error, or the member fails, and closes it.
 func (s *Server) Wait(ctx context.Context) error {
 	select {
