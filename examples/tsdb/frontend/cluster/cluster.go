@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -20,6 +19,7 @@ import (
 const (
 	DefaultTimeout         = 15 * time.Second
 	DefaultScanConcurrency = 8
+	DefaultSchemaAge       = 5 * time.Second
 )
 
 // Config says how tables are reached. Only Client has no default.
@@ -31,6 +31,8 @@ type Config struct {
 	Timeout time.Duration
 	// ScanConcurrency is how many regions one scan reads at a time. Default 8.
 	ScanConcurrency int
+	// SchemaAge is how long what is known of schemas is believed. Default 5 s.
+	SchemaAge time.Duration
 	// DialOptions are used for connections to datanodes. Default: plaintext.
 	DialOptions []grpc.DialOption
 }
@@ -42,6 +44,7 @@ type Cluster struct {
 	router  metasrvpb.RouterClient
 	routes  *client.RouteCache
 	nodes   *nodes
+	schemas schemas
 }
 
 // New returns a Cluster. It doesn't own the client.
@@ -55,12 +58,16 @@ func New(cfg Config) *Cluster {
 	if cfg.ScanConcurrency == 0 {
 		cfg.ScanConcurrency = DefaultScanConcurrency
 	}
+	if cfg.SchemaAge == 0 {
+		cfg.SchemaAge = DefaultSchemaAge
+	}
 	return &Cluster{
 		cfg:     cfg,
 		catalog: cfg.Client.Catalog(),
 		router:  cfg.Client.Router(),
 		routes:  client.NewRouteCache(cfg.Client, client.WithRouteLogger(cfg.Logger)),
 		nodes:   newNodes(cfg.DialOptions),
+		schemas: schemas{at: map[string]time.Time{}},
 	}
 }
 
@@ -73,58 +80,6 @@ func (c *Cluster) Close() error { return c.nodes.close() }
 // Name returns the full name of a table of a schema.
 func (c *Cluster) Name(schema, table string) metasrv.TableName {
 	return metasrv.TableName{Catalog: catalog.DefaultCatalog, Schema: schema, Table: table}
-}
-
-// Schemas returns the names of the schemas, sorted.
-func (c *Cluster) Schemas(ctx context.Context) ([]string, error) {
-	resp, err := c.catalog.ListSchemas(ctx, &metasrvpb.ListSchemasRequest{CatalogName: catalog.DefaultCatalog})
-	if err != nil {
-		return nil, fmt.Errorf("list schemas: %w", err)
-	}
-	var names []string
-	for _, s := range resp.GetSchemas() {
-		names = append(names, s.GetSchemaName())
-	}
-	return names, nil
-}
-
-// HasSchema reports whether there is a schema of this name.
-func (c *Cluster) HasSchema(ctx context.Context, schema string) (bool, error) {
-	if metasrv.ValidateName("schema_name", schema) != nil {
-		return false, nil
-	}
-	_, err := c.catalog.GetSchema(ctx, &metasrvpb.GetSchemaRequest{
-		CatalogName: catalog.DefaultCatalog, SchemaName: schema,
-	})
-	switch {
-	case errors.Is(err, metasrv.ErrSchemaNotFound), errors.Is(err, metasrv.ErrCatalogNotFound):
-		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("schema %s: %w", schema, err)
-	}
-	return true, nil
-}
-
-// CreateSchema returns metasrv.ErrSchemaExists where there is one of this name.
-func (c *Cluster) CreateSchema(ctx context.Context, schema string) error {
-	_, err := c.catalog.CreateSchema(ctx, &metasrvpb.CreateSchemaRequest{
-		CatalogName: catalog.DefaultCatalog, SchemaName: schema,
-	})
-	if err != nil {
-		return fmt.Errorf("create schema %s: %w", schema, err)
-	}
-	return nil
-}
-
-// DropSchema returns metasrv.ErrSchemaNotEmpty where the schema has tables.
-func (c *Cluster) DropSchema(ctx context.Context, schema string) error {
-	_, err := c.catalog.DropSchema(ctx, &metasrvpb.DropSchemaRequest{
-		CatalogName: catalog.DefaultCatalog, SchemaName: schema,
-	})
-	if err != nil {
-		return fmt.Errorf("drop schema %s: %w", schema, err)
-	}
-	return nil
 }
 
 // TableNames returns the names of a schema's public tables, sorted.

@@ -98,6 +98,7 @@ func (s *script) set(change func()) {
 type bed struct {
 	*cluster.Cluster
 	client *client.Client
+	member *server.Server
 	nodes  []*script
 }
 
@@ -111,11 +112,7 @@ func begin(t *testing.T, nodes int) *bed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := m.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { _ = m.Close() }) // a test may have closed it
 	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
 	if err := m.WaitReady(ctx); err != nil {
@@ -125,7 +122,9 @@ func begin(t *testing.T, nodes int) *bed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bed{client: c, Cluster: cluster.New(cluster.Config{Client: c, Timeout: 2 * time.Second})}
+	b := &bed{client: c, member: m, Cluster: cluster.New(cluster.Config{
+		Client: c, Timeout: 2 * time.Second, SchemaAge: time.Nanosecond,
+	})}
 	t.Cleanup(func() {
 		if err := errors.Join(b.Close(), c.Close()); err != nil {
 			t.Error(err)
@@ -388,4 +387,32 @@ func TestScanClose(t *testing.T) {
 	}
 	iter.Close()
 	iter.Close()
+}
+
+// TestMetasrvAway: what is known stays readable and writable while no member answers.
+func TestMetasrvAway(t *testing.T) {
+	b := begin(t, 1)
+	table := create(t, b, 2, 1)
+	for _, away := range []bool{false, true} {
+		if away {
+			if err := b.member.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if ok, err := b.HasSchema(t.Context(), "public"); !ok || err != nil {
+			t.Errorf("away %t: schema: %t, %v", away, ok, err)
+		}
+		if list, err := b.Schemas(t.Context()); len(list) != 1 || err != nil {
+			t.Errorf("away %t: schemas: %v, %v", away, list, err)
+		}
+		if _, err := b.Table(t.Context(), table.Name); err != nil {
+			t.Errorf("away %t: table: %v", away, err)
+		}
+		if err := b.Write(t.Context(), cluster.Insert{Table: table, Rows: rows(3)}); err != nil {
+			t.Errorf("away %t: write: %v", away, err)
+		}
+		if n, err := scan(b, table); n != 8 || err != nil {
+			t.Errorf("away %t: scan: %d, %v", away, n, err)
+		}
+	}
 }

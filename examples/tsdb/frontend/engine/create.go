@@ -23,6 +23,9 @@ import (
 // optionPartitionNames is the option of a table's schema that holds the names of RANGE partitions.
 const optionPartitionNames = "partition_names"
 
+// optionPartitionKind is the option that holds how a hash rule was written: hash or key.
+const optionPartitionKind = "partition_kind"
+
 // What a table's comment can ask for: COMMENT 'replicas=2, time_index=ts'.
 var (
 	replicasOption  = regexp.MustCompile(`(?:^|[\s,;])replicas=(\d+)(?:$|[\s,;])`)
@@ -87,6 +90,9 @@ func tableSchema(schema sql.PrimaryKeySchema, clause createClause) (*metasrvpb.T
 	}
 	if clause.Comment != "" {
 		s.Options[optionComment] = clause.Comment
+	}
+	if clause.Partition != nil {
+		s.Options[optionPartitionKind] = clause.Partition.Kind
 	}
 	if p := clause.Partition; p != nil && len(p.Names) > 0 {
 		s.Options[optionPartitionNames] = strings.Join(p.Names, ",")

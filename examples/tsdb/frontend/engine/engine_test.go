@@ -125,6 +125,10 @@ func TestStatements(t *testing.T) {
 		{"SELECT x.host, sum(y.v) FROM m x JOIN m y ON x.ts = y.ts WHERE x.host > 'a' GROUP BY x.host ORDER BY 1", "b|3\nc|3"},
 		{"SELECT host FROM m WHERE ts = '2024-01-01 00:00:00.123456' AND host IN (SELECT host FROM m WHERE v < 2) ORDER BY host", "a\nc"},
 		{"DROP TABLE m", ""},
+		{"CREATE TABLE k (a INT) PARTITION BY KEY(a) PARTITIONS 3", ""},
+		{"SHOW CREATE TABLE k", "k|CREATE TABLE `k` (\n  `a` int\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 " +
+			"COLLATE=utf8mb4_0900_bin\nPARTITION BY KEY (`a`)\nPARTITIONS 3"},
+		{"DROP TABLE k", ""},
 		{"DROP TABLE IF EXISTS m", ""},
 		{"SHOW TABLES", ""},
 	} {

@@ -110,7 +110,7 @@ func partitionText(t *cluster.Table, rule *metasrvpb.PartitionRule) string {
 	switch r := rule.GetRule().(type) {
 	case *metasrvpb.PartitionRule_Hash:
 		kind := "HASH"
-		if len(r.Hash.GetColumns()) > 1 {
+		if len(r.Hash.GetColumns()) > 1 || t.Schema.GetOptions()[optionPartitionKind] == "key" {
 			kind = "KEY"
 		}
 		return fmt.Sprintf("PARTITION BY %s (%s)\nPARTITIONS %d", kind, quoteAll(r.Hash.GetColumns()),
