@@ -38,7 +38,8 @@ type Server struct {
 }
 
 // New returns a server on the listener, which it owns from then on. Every connection is served, whatever its user
-// and password: bind it to loopback. Serve starts it.
+// and password: bind it to loopback. Serve starts it. The engine keeps state in package variables, so a process should
+// have one Server at a time.
 func New(l net.Listener, store Store, logger *slog.Logger) (*Server, error) {
 	configureProcess(logger)
 	a := analyzer.NewBuilder(&provider{store}).

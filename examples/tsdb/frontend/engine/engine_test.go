@@ -95,7 +95,6 @@ func tryQuery(db *sql.DB, statement string) (string, error) {
 }
 
 func TestStatements(t *testing.T) {
-	t.Parallel()
 	store := newMemoryStore()
 	db := serve(t, store)
 	for _, s := range []struct{ statement, want string }{
@@ -139,7 +138,6 @@ func TestStatements(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	t.Parallel()
 	store := newMemoryStore()
 	db := serve(t, store)
 	exec(t, db, "CREATE TABLE t (k INT PRIMARY KEY, s VARCHAR(3), b BOOLEAN, d DATETIME(6), u TINYINT UNSIGNED)")
@@ -232,7 +230,6 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestFailures(t *testing.T) {
-	t.Parallel()
 	store := newMemoryStore()
 	db := serve(t, store)
 	exec(t, db, "CREATE TABLE t (k INT PRIMARY KEY)")

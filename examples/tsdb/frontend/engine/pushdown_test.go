@@ -28,7 +28,6 @@ func text(conditions []cluster.Condition) string {
 
 // TestPushDown says what of a query's filter reaches the datanodes.
 func TestPushDown(t *testing.T) {
-	t.Parallel()
 	store := newMemoryStore()
 	db := serve(t, store)
 	exec(t, db, `CREATE TABLE t (i BIGINT, u BIGINT UNSIGNED, d DOUBLE, f FLOAT, s VARCHAR(9), b BOOLEAN,
@@ -98,7 +97,6 @@ func TestPushDown(t *testing.T) {
 
 // TestProjection: datanodes send only the columns that a query needs.
 func TestProjection(t *testing.T) {
-	t.Parallel()
 	store := newMemoryStore()
 	db := serve(t, store)
 	exec(t, db, "CREATE TABLE t (a INT, b INT, c INT)")
@@ -124,7 +122,6 @@ func TestProjection(t *testing.T) {
 
 // TestLike: the engine's own rewriting of LIKE loses rows.
 func TestLike(t *testing.T) {
-	t.Parallel()
 	db := serve(t, newMemoryStore())
 	exec(t, db, "CREATE TABLE t (s VARCHAR(9))")
 	exec(t, db, "INSERT INTO t VALUES ('a'), ('ab'), ('a日'), ('b'), ('a_'), ('A')")
