@@ -31,6 +31,8 @@ func testConfig(t *testing.T) Config {
 	cfg.NodeID, cfg.DataDir = testMember, t.TempDir()
 	cfg.GRPCAddr, cfg.RaftAddr, cfg.HTTPAddr = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Logger = slog.New(slog.DiscardHandler)
+	// Test datanodes beat only when told to, and a busy machine must not make them suspect.
+	cfg.SuspectAfter, cfg.DownAfter = time.Minute, 2*time.Minute
 	return cfg
 }
 

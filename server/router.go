@@ -46,11 +46,15 @@ func (s routerService) Create(ctx context.Context, req *metasrvpb.CreateRequest)
 	}
 	for plans := 1; ; plans++ {
 		view := s.node.View()
+		var result storagepb.TableResult
 		command, err := s.plan(view, t, req, regions)
 		if err != nil {
-			return nil, err
+			h, err := s.firstResult(ctx, req.GetHeader(), err, &result)
+			if err != nil {
+				return nil, err
+			}
+			return s.created(h, t, &result), nil
 		}
-		var result storagepb.TableResult
 		h, err := s.execute(ctx, req.GetHeader(), storagepb.CommandKind_COMMAND_KIND_CREATE_TABLE, command, &result)
 		// The refusal of a request with an id is remembered: to try again would only repeat it.
 		if errors.Is(err, metasrv.ErrStaleIncarnation) && req.GetHeader().GetRequestId() == nil && plans < maxPlans {
@@ -59,10 +63,15 @@ func (s routerService) Create(ctx context.Context, req *metasrvpb.CreateRequest)
 		if err != nil {
 			return nil, err
 		}
-		b := router.NewBuilder(addresses(s.node.View()))
-		route := b.AddCreation(router.Record{Table: result.GetTable(), Route: result.GetRoute()}, t.leadership.Now())
-		return &metasrvpb.RouteResponse{Header: h, Peers: b.Peers(), TableRoutes: []*metasrvpb.TableRoute{route}}, nil
+		return s.created(h, t, &result), nil
 	}
+}
+
+// created returns the answer to a creation.
+func (s routerService) created(h *metasrvpb.ResponseHeader, t *term, result *storagepb.TableResult) *metasrvpb.RouteResponse {
+	b := router.NewBuilder(addresses(s.node.View()))
+	route := b.AddCreation(router.Record{Table: result.GetTable(), Route: result.GetRoute()}, t.leadership.Now())
+	return &metasrvpb.RouteResponse{Header: h, Peers: b.Peers(), TableRoutes: []*metasrvpb.TableRoute{route}}
 }
 
 // plan returns the command that creates a table with its regions on nodes that are live now.

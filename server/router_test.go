@@ -238,6 +238,37 @@ func TestRetriedCreateReturnsFirstResult(t *testing.T) {
 	wantRefusal(t, err, refusal{Code: codes.FailedPrecondition, Reason: "SESSION_EXPIRED"})
 }
 
+// What is refused before the log, for want of datanodes say, must not be the answer to the retry of a creation that
+// was executed.
+func TestRetriedCreateNeedsNoDatanodes(t *testing.T) {
+	m := startLeader(t, func(c *Config) {
+		c.HeartbeatInterval, c.SuspectAfter, c.DownAfter = time.Millisecond, 500*time.Millisecond, time.Minute
+	})
+	d := m.addDatanode(t, 1)
+	session, err := m.cluster().OpenSession(timeout(t), &metasrvpb.OpenSessionRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.beat(t)
+	req := createRequest("t")
+	req.Header = &metasrvpb.RequestHeader{RequestId: &metasrvpb.RequestId{Session: session.GetSession(), Sequence: 1}}
+	first, err := m.router().Create(timeout(t), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a new table is refused for want of datanodes", func() bool {
+		_, err := m.router().Create(timeout(t), createRequest("u"))
+		return err != nil
+	})
+	again, err := m.router().Create(timeout(t), req)
+	if err != nil {
+		t.Fatalf("the retry was refused: %v", err)
+	}
+	if diff := cmp.Diff(first.GetTableRoutes()[0].GetTable(), again.GetTableRoutes()[0].GetTable(), protocmp.Transform()); diff != "" {
+		t.Errorf("the retry was answered differently: %s", diff)
+	}
+}
+
 func TestCreationIsAbortedAtDeadline(t *testing.T) {
 	m := startLeader(t)
 	node := m.addDatanode(t, 1)

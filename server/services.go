@@ -13,6 +13,7 @@ import (
 	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/raftfsm/machine"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
@@ -68,6 +69,34 @@ func (s *services) execute(
 	}
 	if err := state.Decode(r.Payload, result); err != nil {
 		return nil, metasrv.ErrInternal.With("result of %s: %v", kind, err)
+	}
+	return &metasrvpb.ResponseHeader{Revision: r.Revision}, nil
+}
+
+// firstResult is for a request that is refused before the log. Where the request is the retry of one that was
+// executed, it fills result with that one's answer; else it returns the refusal.
+func (s *services) firstResult(ctx context.Context, h *metasrvpb.RequestHeader, refusal error, result proto.Message) (*metasrvpb.ResponseHeader, error) {
+	id, err := commandID(h)
+	if err != nil || id == nil {
+		return nil, refusal
+	}
+	view, err := s.node.Barrier(ctx)
+	if err != nil {
+		return nil, err
+	}
+	first, err := machine.Remembered(view, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case first == nil:
+		return nil, refusal
+	}
+	r, err := machine.ResultOf(first)
+	if err != nil {
+		return nil, err
+	}
+	if err := state.Decode(r.Payload, result); err != nil {
+		return nil, metasrv.ErrInternal.With("remembered result: %v", err)
 	}
 	return &metasrvpb.ResponseHeader{Revision: r.Revision}, nil
 }

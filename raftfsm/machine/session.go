@@ -31,15 +31,22 @@ func (m *Machine) recall(id *storagepb.CommandId) (*storagepb.SessionRecord, *st
 		return nil, nil, metasrv.ErrSessionExpired.With("sequence %d of session %d was acknowledged, its result is forgotten",
 			id.Sequence, id.Session)
 	}
-	value, ok = m.tree.Get(resultKey(id.Session, id.Sequence))
+	result, err := Remembered(&View{tree: m.tree}, id)
+	return session, result, err
+}
+
+// Remembered returns the result of the command that was executed under an id, nil where there was none or the
+// session has forgotten it. It is for refusals before the log: a retry of what was executed must not get one.
+func Remembered(v state.View, id *storagepb.CommandId) (*storagepb.Result, error) {
+	value, ok := v.Get(resultKey(id.GetSession(), id.GetSequence()))
 	if !ok {
-		return session, nil, nil
+		return nil, nil
 	}
 	result := &storagepb.Result{}
 	if err := state.Decode(value, result); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return session, result, nil
+	return result, nil
 }
 
 // remember keeps the result of a command and forgets those that the client has acknowledged.
