@@ -5,6 +5,12 @@ import (
 	"unicode/utf8"
 )
 
+// The catalog and schema that every cluster has: the metasrv leader of a new one creates them.
+const (
+	DefaultCatalog = "greptime"
+	DefaultSchema  = "public"
+)
+
 // MaxNameLength is the longest name of a catalog, schema, table or column, in bytes.
 const MaxNameLength = 255
 

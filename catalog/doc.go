@@ -2,14 +2,8 @@
 // a table is. It knows nothing of regions; router moves a table from state to state inside its own commands,
 // by the functions Reserve, Publish, Retire and Remove.
 //
-// A new cluster is empty. The metasrv leader adds DefaultCatalog and DefaultSchema by ordinary commands with
-// if_not_exists when it takes over, so nothing here treats them specially.
+// A new cluster is empty. The metasrv leader adds metasrv.DefaultCatalog and metasrv.DefaultSchema by ordinary
+// commands with if_not_exists when it takes over, so nothing here treats them specially.
 //
 // DESIGN.md beside this file has the keys and the rules.
 package catalog
-
-// The catalog and the schema that every cluster has unless somebody drops them; the names are GreptimeDB's.
-const (
-	DefaultCatalog = "greptime"
-	DefaultSchema  = "public"
-)

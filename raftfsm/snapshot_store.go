@@ -133,7 +133,7 @@ func (s *snapshotSink) Cancel() error {
 		return nil
 	}
 	_ = s.pipe.CloseWithError(errors.New("snapshot cancelled"))
-	_ = <-s.done
+	<-s.done //nolint:errcheck // it failed because it was cancelled
 	return nil
 }
 

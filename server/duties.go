@@ -115,20 +115,20 @@ func (d *duties) createDefaults(ctx context.Context, l raftfsm.Leadership, log *
 
 func (d *duties) createMissing(ctx context.Context, l raftfsm.Leadership) error {
 	view := d.node.View()
-	if _, err := catalog.GetCatalog(view, catalog.DefaultCatalog); errors.Is(err, metasrv.ErrCatalogNotFound) {
+	if _, err := catalog.GetCatalog(view, metasrv.DefaultCatalog); errors.Is(err, metasrv.ErrCatalogNotFound) {
 		if err := d.propose(ctx, l, storagepb.CommandKind_COMMAND_KIND_CREATE_CATALOG, &storagepb.CreateCatalog{
-			Name: catalog.DefaultCatalog, IfNotExists: true, WallTimeMs: wallTime(),
+			Name: metasrv.DefaultCatalog, IfNotExists: true, WallTimeMs: wallTime(),
 		}); err != nil {
-			return fmt.Errorf("create catalog %s: %w", catalog.DefaultCatalog, err)
+			return fmt.Errorf("create catalog %s: %w", metasrv.DefaultCatalog, err)
 		}
 	}
-	if _, err := catalog.GetSchema(view, catalog.DefaultCatalog, catalog.DefaultSchema); err == nil {
+	if _, err := catalog.GetSchema(view, metasrv.DefaultCatalog, metasrv.DefaultSchema); err == nil {
 		return nil
 	}
 	if err := d.propose(ctx, l, storagepb.CommandKind_COMMAND_KIND_CREATE_SCHEMA, &storagepb.CreateSchema{
-		CatalogName: catalog.DefaultCatalog, SchemaName: catalog.DefaultSchema, IfNotExists: true, WallTimeMs: wallTime(),
+		CatalogName: metasrv.DefaultCatalog, SchemaName: metasrv.DefaultSchema, IfNotExists: true, WallTimeMs: wallTime(),
 	}); err != nil {
-		return fmt.Errorf("create schema %s: %w", catalog.DefaultSchema, err)
+		return fmt.Errorf("create schema %s: %w", metasrv.DefaultSchema, err)
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 // Datanode sends heartbeats for replicas that exist in its memory only. It does as it is told.
 type Datanode struct {
 	ID   uint64
+	t    testing.TB
 	task *client.HeartbeatTask
 	done chan error
 	end  context.CancelFunc
@@ -34,7 +35,7 @@ const beat = 50 * time.Millisecond
 // StartDatanode registers a datanode with the members at the endpoints and keeps it beating until the test ends.
 func StartDatanode(t testing.TB, c *client.Client, id uint64) *Datanode {
 	t.Helper()
-	d := &Datanode{ID: id, replicas: map[uint64]*metasrvpb.RegionStat{}, done: make(chan error, 1)}
+	d := &Datanode{ID: id, t: t, replicas: map[uint64]*metasrvpb.RegionStat{}, done: make(chan error, 1)}
 	registered := make(chan struct{})
 	var once sync.Once
 	d.task = client.NewHeartbeatTask(c, client.HeartbeatConfig{
@@ -65,7 +66,9 @@ func (d *Datanode) Stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.done != nil {
-		_ = <-d.done
+		if err := <-d.done; err != nil {
+			d.t.Errorf("datanode %d: %v", d.ID, err)
+		}
 		d.done = nil
 	}
 }

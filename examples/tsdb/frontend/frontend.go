@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/metasrv/metasrv"
-	"github.com/metasrv/metasrv/catalog"
 	"github.com/metasrv/metasrv/client"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 
@@ -137,7 +136,7 @@ func heartbeats(c Config, mysqlAddr, httpAddr net.Addr) client.HeartbeatConfig {
 func handler(tables *cluster.Cluster, c Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/write", influx.New(tables, influx.Config{
-		DefaultSchema: catalog.DefaultSchema, Partitions: c.AutoPartitions, Logger: c.Logger,
+		DefaultSchema: metasrv.DefaultSchema, Partitions: c.AutoPartitions, Logger: c.Logger,
 	}))
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "ok\n") // a client that has gone needs no answer

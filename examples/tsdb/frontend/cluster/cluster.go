@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/metasrv/metasrv"
-	"github.com/metasrv/metasrv/catalog"
 	"github.com/metasrv/metasrv/client"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
@@ -79,13 +78,13 @@ func (c *Cluster) Close() error { return c.nodes.close() }
 
 // Name returns the full name of a table of a schema.
 func (c *Cluster) Name(schema, table string) metasrv.TableName {
-	return metasrv.TableName{Catalog: catalog.DefaultCatalog, Schema: schema, Table: table}
+	return metasrv.TableName{Catalog: metasrv.DefaultCatalog, Schema: schema, Table: table}
 }
 
 // TableNames returns the names of a schema's public tables, sorted.
 func (c *Cluster) TableNames(ctx context.Context, schema string) ([]string, error) {
 	resp, err := c.catalog.ListTables(ctx, &metasrvpb.ListTablesRequest{
-		CatalogName: catalog.DefaultCatalog, SchemaName: schema,
+		CatalogName: metasrv.DefaultCatalog, SchemaName: schema,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list tables of %s: %w", schema, err)

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/metasrv/metasrv"
-	"github.com/metasrv/metasrv/catalog"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
@@ -78,7 +77,7 @@ func (c *Cluster) HasSchema(ctx context.Context, schema string) (bool, error) {
 		defer cancel()
 	}
 	_, err := c.catalog.GetSchema(ctx, &metasrvpb.GetSchemaRequest{
-		CatalogName: catalog.DefaultCatalog, SchemaName: schema,
+		CatalogName: metasrv.DefaultCatalog, SchemaName: schema,
 	})
 	switch {
 	case errors.Is(err, metasrv.ErrSchemaNotFound), errors.Is(err, metasrv.ErrCatalogNotFound):
@@ -103,7 +102,7 @@ func (c *Cluster) Schemas(ctx context.Context) ([]string, error) {
 		ctx, cancel = context.WithTimeout(ctx, askAgainTimeout)
 		defer cancel()
 	}
-	resp, err := c.catalog.ListSchemas(ctx, &metasrvpb.ListSchemasRequest{CatalogName: catalog.DefaultCatalog})
+	resp, err := c.catalog.ListSchemas(ctx, &metasrvpb.ListSchemasRequest{CatalogName: metasrv.DefaultCatalog})
 	switch {
 	case err != nil && known && isTransient(err):
 		c.schemas.keep(list)
@@ -123,7 +122,7 @@ func (c *Cluster) Schemas(ctx context.Context) ([]string, error) {
 func (c *Cluster) CreateSchema(ctx context.Context, schema string) error {
 	defer c.schemas.forget(schema)
 	_, err := c.catalog.CreateSchema(ctx, &metasrvpb.CreateSchemaRequest{
-		CatalogName: catalog.DefaultCatalog, SchemaName: schema,
+		CatalogName: metasrv.DefaultCatalog, SchemaName: schema,
 	})
 	if err != nil {
 		return fmt.Errorf("create schema %s: %w", schema, err)
@@ -135,7 +134,7 @@ func (c *Cluster) CreateSchema(ctx context.Context, schema string) error {
 func (c *Cluster) DropSchema(ctx context.Context, schema string) error {
 	defer c.schemas.forget(schema)
 	_, err := c.catalog.DropSchema(ctx, &metasrvpb.DropSchemaRequest{
-		CatalogName: catalog.DefaultCatalog, SchemaName: schema,
+		CatalogName: metasrv.DefaultCatalog, SchemaName: schema,
 	})
 	if err != nil {
 		return fmt.Errorf("drop schema %s: %w", schema, err)
