@@ -45,7 +45,7 @@ func startProcess(dir, name, bin string, args ...string) (*process, error) {
 func (p *process) running() error {
 	select {
 	case <-p.done:
-		return fmt.Errorf("%s ended by itself (%v); its last lines:\n%s", p.name, p.err, p.tail())
+		return fmt.Errorf("%s ended by itself (%s); its last lines:\n%s", p.name, p.cmd.ProcessState, p.tail())
 	default:
 		return nil
 	}

@@ -57,12 +57,12 @@ func (c *sqlCommand) run(ctx context.Context, in io.Reader, oneShot bool) error 
 		return err
 	}
 	db := sql.OpenDB(connector)
-	defer db.Close() //nolint:errcheck // there is nothing to lose
+	defer db.Close()
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", c.addr, err)
 	}
-	defer conn.Close() //nolint:errcheck // there is nothing to lose
+	defer conn.Close()
 	switch {
 	case oneShot:
 		return c.script(ctx, conn, strings.NewReader(c.execute))
@@ -161,7 +161,7 @@ func (c *sqlCommand) statement(ctx context.Context, conn *sql.Conn, statement st
 	if err != nil {
 		return err
 	}
-	defer rows.Close() //nolint:errcheck // Err tells
+	defer rows.Close()
 	return errors.Join(printers[c.output](c.out, rows), rows.Err())
 }
 

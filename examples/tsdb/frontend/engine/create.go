@@ -29,7 +29,7 @@ const optionPartitionKind = "partition_kind"
 // What a table's comment can ask for: COMMENT 'replicas=2, time_index=ts'.
 var (
 	replicasOption  = regexp.MustCompile(`(?:^|[\s,;])replicas=(\d+)(?:$|[\s,;])`)
-	timeIndexOption = regexp.MustCompile("(?:^|[\\s,;])time_index=([^\\s,;]+)(?:$|[\\s,;])")
+	timeIndexOption = regexp.MustCompile(`(?:^|[\s,;])time_index=([^\s,;]+)(?:$|[\s,;])`)
 )
 
 // CreateTable implements sql.TableCreator.

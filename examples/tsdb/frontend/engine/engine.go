@@ -94,10 +94,12 @@ var processOnce sync.Once
 func configureProcess(logger *slog.Logger) {
 	processOnce.Do(func() {
 		bridgeLogs(logger)
-		sql.SystemVariables.AssignValues(map[string]any{
+		if err := sql.SystemVariables.AssignValues(map[string]any{
 			"time_zone":        "+00:00",
 			"secure_file_priv": "/dev/null",
-		})
+		}); err != nil {
+			panic(err) // the engine has these variables, and the values are of their types
+		}
 	})
 }
 

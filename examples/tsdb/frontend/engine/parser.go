@@ -106,7 +106,8 @@ func addClause(ddl *ast.DDL) {
 	if err != nil {
 		panic(err) // strings and booleans only
 	}
-	ddl.TableSpec.TableOpts = append(options, &ast.TableOption{Name: optionNameComment, Value: string(text)})
+	options = append(options, &ast.TableOption{Name: optionNameComment, Value: string(text)})
+	ddl.TableSpec.TableOpts = options
 }
 
 // clauseOf returns what addClause put into the comment.
