@@ -62,7 +62,7 @@ func (c *sqlCommand) run(ctx context.Context, in io.Reader, oneShot bool) error 
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", c.addr, err)
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // the connection has nothing to lose
 	switch {
 	case oneShot:
 		return c.script(ctx, conn, strings.NewReader(c.execute))
