@@ -1,64 +1,22 @@
 package catalog
 
 import (
-	"fmt"
-
-	"google.golang.org/protobuf/proto"
-
 	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
-// Applier runs the commands of the catalog. It holds nothing.
-type Applier struct{}
-
-// NewApplier returns the applier of the catalog.
-func NewApplier() Applier { return Applier{} }
-
-// Kinds returns the commands of the catalog.
-func (Applier) Kinds() []storagepb.CommandKind {
-	return []storagepb.CommandKind{
-		storagepb.CommandKind_COMMAND_KIND_CREATE_CATALOG,
-		storagepb.CommandKind_COMMAND_KIND_DROP_CATALOG,
-		storagepb.CommandKind_COMMAND_KIND_CREATE_SCHEMA,
-		storagepb.CommandKind_COMMAND_KIND_DROP_SCHEMA,
-		storagepb.CommandKind_COMMAND_KIND_ALTER_TABLE,
-		storagepb.CommandKind_COMMAND_KIND_RENAME_TABLE,
-	}
-}
-
-// Apply executes a command. Those of catalogs answer with a CatalogRecord, those of schemas with a
-// SchemaRecord (of what was dropped, too), those of tables with a TableResult without a route.
-func (Applier) Apply(tx state.Tx, kind storagepb.CommandKind, payload []byte) (proto.Message, error) {
-	switch kind {
-	case storagepb.CommandKind_COMMAND_KIND_CREATE_CATALOG:
-		return run(tx, payload, &storagepb.CreateCatalog{}, createCatalog)
-	case storagepb.CommandKind_COMMAND_KIND_DROP_CATALOG:
-		return run(tx, payload, &storagepb.DropCatalog{}, dropCatalog)
-	case storagepb.CommandKind_COMMAND_KIND_CREATE_SCHEMA:
-		return run(tx, payload, &storagepb.CreateSchema{}, createSchema)
-	case storagepb.CommandKind_COMMAND_KIND_DROP_SCHEMA:
-		return run(tx, payload, &storagepb.DropSchema{}, dropSchema)
-	case storagepb.CommandKind_COMMAND_KIND_ALTER_TABLE:
-		return run(tx, payload, &storagepb.AlterTable{}, alterTable)
-	case storagepb.CommandKind_COMMAND_KIND_RENAME_TABLE:
-		return run(tx, payload, &storagepb.RenameTable{}, renameTable)
-	}
-	return nil, fmt.Errorf("catalog was given a command of kind %s", kind)
-}
-
-// run decodes a command and executes it. A command or a record that this build can't decode is not a
-// *metasrv.Error: it stops the member instead of being answered, for other members may understand it.
-func run[C, R proto.Message](tx state.Tx, payload []byte, cmd C, apply func(state.Tx, C) (R, error)) (proto.Message, error) {
-	if err := state.Decode(payload, cmd); err != nil {
-		return nil, err
-	}
-	result, err := apply(tx, cmd)
-	if err != nil {
-		return nil, err
-	}
-	return result, nil
+// NewApplier returns the applier of the catalog. Commands of catalogs answer with a CatalogRecord, those of schemas
+// with a SchemaRecord (of what was dropped, too), those of tables with a TableResult without a route.
+func NewApplier() state.Applier {
+	return state.NewApplier(
+		state.On(storagepb.CommandKind_COMMAND_KIND_CREATE_CATALOG, createCatalog),
+		state.On(storagepb.CommandKind_COMMAND_KIND_DROP_CATALOG, dropCatalog),
+		state.On(storagepb.CommandKind_COMMAND_KIND_CREATE_SCHEMA, createSchema),
+		state.On(storagepb.CommandKind_COMMAND_KIND_DROP_SCHEMA, dropSchema),
+		state.On(storagepb.CommandKind_COMMAND_KIND_ALTER_TABLE, alterTable),
+		state.On(storagepb.CommandKind_COMMAND_KIND_RENAME_TABLE, renameTable),
+	)
 }
 
 func createCatalog(tx state.Tx, cmd *storagepb.CreateCatalog) (*storagepb.CatalogRecord, error) {

@@ -1,8 +1,6 @@
 package heartbeat
 
 import (
-	"fmt"
-
 	"google.golang.org/protobuf/proto"
 
 	"github.com/metasrv/metasrv"
@@ -18,24 +16,14 @@ const (
 	maxAddrBytes     = 255
 )
 
-// Applier runs the commands of this package: REGISTER_NODE.
-type Applier struct{}
-
-// Kinds returns the kinds of commands that Apply is given.
-func (Applier) Kinds() []storagepb.CommandKind {
-	return []storagepb.CommandKind{storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE}
+// NewApplier returns the applier of this package. REGISTER_NODE answers with a RegisterNodeResult.
+func NewApplier() state.Applier {
+	return state.NewApplier(state.On(storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE, registerNode))
 }
 
-// Apply registers a process as a node and returns a RegisterNodeResult. ErrStaleIncarnation: another process
-// registered since. ErrInvalidArgument names what is wrong.
-func (Applier) Apply(tx state.Tx, kind storagepb.CommandKind, payload []byte) (proto.Message, error) {
-	if kind != storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE {
-		return nil, fmt.Errorf("package heartbeat has no command %s", kind)
-	}
-	cmd := &storagepb.RegisterNode{}
-	if err := state.Decode(payload, cmd); err != nil {
-		return nil, err // this build can't execute what others may: the member must stop
-	}
+// registerNode registers a process as a node. ErrStaleIncarnation: another process registered since.
+// ErrInvalidArgument names what is wrong.
+func registerNode(tx state.Tx, cmd *storagepb.RegisterNode) (*storagepb.RegisterNodeResult, error) {
 	id := metasrv.NodeID(cmd.GetPeer().GetId())
 	record, err := read(tx, id)
 	if err != nil {

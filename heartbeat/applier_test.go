@@ -16,7 +16,7 @@ import (
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
-func registerNode(t *testing.T, n *memory.Node, cmd *storagepb.RegisterNode) (*storagepb.NodeRecord, error) {
+func registerCommand(t *testing.T, n *memory.Node, cmd *storagepb.RegisterNode) (*storagepb.NodeRecord, error) {
 	t.Helper()
 	out, err := n.Propose(t.Context(), state.Proposal{Kind: storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE, Payload: cmd})
 	if err != nil {
@@ -40,7 +40,7 @@ func TestRegister(t *testing.T) {
 	huge := info(1)
 	huge.Attrs = map[string]string{"a": strings.Repeat("x", MaxNodeInfoBytes)}
 
-	n := memory.New(Applier{})
+	n := memory.New(NewApplier())
 	for _, step := range []struct {
 		name      string
 		cmd       *storagepb.RegisterNode
@@ -76,7 +76,7 @@ func TestRegister(t *testing.T) {
 		{name: "upgraded", cmd: &storagepb.RegisterNode{Peer: moved, Info: info(9)}, want: 8},
 	} {
 		before := n.View().Revision()
-		got, err := registerNode(t, n, step.cmd)
+		got, err := registerCommand(t, n, step.cmd)
 		after := n.View().Revision()
 		if !errors.Is(err, step.err) {
 			t.Fatalf("%s: error %v, want %v", step.name, err, step.err)
@@ -122,13 +122,13 @@ func TestRegister(t *testing.T) {
 }
 
 func TestRegisteredAtStays(t *testing.T) {
-	n := memory.New(Applier{})
-	if _, err := registerNode(t, n, &storagepb.RegisterNode{Peer: peer(1), Info: info(1), WallTimeMs: 5}); err != nil {
+	n := memory.New(NewApplier())
+	if _, err := registerCommand(t, n, &storagepb.RegisterNode{Peer: peer(1), Info: info(1), WallTimeMs: 5}); err != nil {
 		t.Fatal(err)
 	}
 	changed := info(1)
 	changed.Version = "2"
-	got, err := registerNode(t, n, &storagepb.RegisterNode{Peer: peer(1), Info: changed, Incarnation: 1, WallTimeMs: 9})
+	got, err := registerCommand(t, n, &storagepb.RegisterNode{Peer: peer(1), Info: changed, Incarnation: 1, WallTimeMs: 9})
 	if err != nil || got.RegisteredAtMs != 5 || got.Info.Version != "2" {
 		t.Fatalf("%v, %v", got, err)
 	}

@@ -1,7 +1,7 @@
 // Package heartbeat owns the nodes: the replicated record of each registration, and what the metasrv leader
 // knows of them from their beats.
 //
-// The durable part is small. Applier registers processes and gives each an incarnation; Node, Nodes and
+// The durable part is small. REGISTER_NODE registers processes and gives each an incarnation; Node, Nodes and
 // Incarnation read the records. A beat changes nothing of it unless the node itself changed.
 //
 // The volatile part lives as long as one term of one metasrv leader and never enters the log. Tracker holds

@@ -85,9 +85,9 @@ func TestBarrierDecides(t *testing.T) {
 	s := c.session(t)
 	mustBeat(t, s, firstBeat(1, 1))
 	// A state that this member has not reached, with the create that names the replica.
-	ahead := memory.New(Applier{})
+	ahead := memory.New(NewApplier())
 	for id := range uint64(5) {
-		if _, err := registerNode(t, ahead, &storagepb.RegisterNode{Peer: peer(id + 1), Info: info(id)}); err != nil {
+		if _, err := registerCommand(t, ahead, &storagepb.RegisterNode{Peer: peer(id + 1), Info: info(id)}); err != nil {
 			t.Fatal(err)
 		}
 	}

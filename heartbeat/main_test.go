@@ -56,7 +56,7 @@ type cluster struct {
 func newCluster(t testing.TB) *cluster {
 	t.Helper()
 	c := &cluster{confirmer: &confirmer{}}
-	c.Node = memory.New(Applier{}, c.confirmer)
+	c.Node = memory.New(NewApplier(), c.confirmer)
 	tracker, err := NewTracker(DefaultConfig(), 1, time.Now())
 	if err != nil {
 		t.Fatal(err)

@@ -137,7 +137,7 @@ func TestStaleByRecordAlone(t *testing.T) {
 	c := newCluster(t)
 	old := c.session(t)
 	mustBeat(t, old, firstBeat(1, 1))
-	if _, err := registerNode(t, c.Node, mustRegistration(t, c, firstBeat(1, 2))); err != nil {
+	if _, err := registerCommand(t, c.Node, mustRegistration(t, c, firstBeat(1, 2))); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := old.HandleBeat(t.Context(), &metasrvpb.HeartbeatRequest{Sequence: 2}); !errors.Is(err, metasrv.ErrStaleIncarnation) {

@@ -48,9 +48,9 @@ func mustObserve(t testing.TB, tracker *Tracker, after time.Duration, s *stream,
 }
 
 func TestStates(t *testing.T) {
-	n := memory.New(Applier{})
+	n := memory.New(NewApplier())
 	for _, id := range []uint64{1, 2} {
-		if _, err := registerNode(t, n, &storagepb.RegisterNode{Peer: peer(id), Info: info(id)}); err != nil {
+		if _, err := registerCommand(t, n, &storagepb.RegisterNode{Peer: peer(id), Info: info(id)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -94,12 +94,12 @@ func TestStates(t *testing.T) {
 
 // TestNodesFollowsRecords is about the cache of decoded records.
 func TestNodesFollowsRecords(t *testing.T) {
-	n := memory.New(Applier{})
+	n := memory.New(NewApplier())
 	tracker := newTracker(t)
 	for i, version := range []string{"1", "2", "2", "3"} {
 		changed := info(1)
 		changed.Version = version
-		if _, err := registerNode(t, n, &storagepb.RegisterNode{Peer: peer(1), Info: changed}); err != nil {
+		if _, err := registerCommand(t, n, &storagepb.RegisterNode{Peer: peer(1), Info: changed}); err != nil {
 			t.Fatal(err)
 		}
 		nodes, err := tracker.Nodes(n.View(), start)

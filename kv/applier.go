@@ -2,54 +2,19 @@ package kv
 
 import (
 	"bytes"
-	"fmt"
-
-	"google.golang.org/protobuf/proto"
 
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
-// Applier runs the commands of the key-value store. It holds nothing.
-type Applier struct{}
-
-// NewApplier returns the applier of the key-value store.
-func NewApplier() Applier { return Applier{} }
-
-// Kinds returns the commands of the key-value store.
-func (Applier) Kinds() []storagepb.CommandKind {
-	return []storagepb.CommandKind{
-		storagepb.CommandKind_COMMAND_KIND_PUT,
-		storagepb.CommandKind_COMMAND_KIND_COMPARE_AND_PUT,
-		storagepb.CommandKind_COMMAND_KIND_DELETE_RANGE,
-	}
-}
-
-// Apply executes a command and answers with a KvResult. A CompareAndPut that finds another value is no error:
-// its result has no success and the present pair.
-func (Applier) Apply(tx state.Tx, kind storagepb.CommandKind, payload []byte) (proto.Message, error) {
-	switch kind {
-	case storagepb.CommandKind_COMMAND_KIND_PUT:
-		return run(tx, payload, &storagepb.Put{}, put)
-	case storagepb.CommandKind_COMMAND_KIND_COMPARE_AND_PUT:
-		return run(tx, payload, &storagepb.CompareAndPut{}, compareAndPut)
-	case storagepb.CommandKind_COMMAND_KIND_DELETE_RANGE:
-		return run(tx, payload, &storagepb.DeleteRange{}, deleteRange)
-	}
-	return nil, fmt.Errorf("kv was given a command of kind %s", kind)
-}
-
-// run decodes a command and executes it. A command or a record that this build can't decode is not a
-// *metasrv.Error: it stops the member instead of being answered, for other members may understand it.
-func run[C proto.Message](tx state.Tx, payload []byte, cmd C, apply func(state.Tx, C) (*storagepb.KvResult, error)) (proto.Message, error) {
-	if err := state.Decode(payload, cmd); err != nil {
-		return nil, err
-	}
-	result, err := apply(tx, cmd)
-	if err != nil {
-		return nil, err
-	}
-	return result, nil
+// NewApplier returns the applier of the key-value store. Its commands answer with a KvResult. A CompareAndPut that
+// finds another value is no error: its result has no success and the present pair.
+func NewApplier() state.Applier {
+	return state.NewApplier(
+		state.On(storagepb.CommandKind_COMMAND_KIND_PUT, put),
+		state.On(storagepb.CommandKind_COMMAND_KIND_COMPARE_AND_PUT, compareAndPut),
+		state.On(storagepb.CommandKind_COMMAND_KIND_DELETE_RANGE, deleteRange),
+	)
 }
 
 func put(tx state.Tx, cmd *storagepb.Put) (*storagepb.KvResult, error) {

@@ -56,7 +56,7 @@ func (c *cluster) start(i int) *Node {
 		MemberID: s.ID, DataDir: c.folder(i), RaftAddr: s.RaftAddr,
 		Member:         &storagepb.MemberRecord{RaftAddr: s.RaftAddr, GrpcAddr: s.ID + ":3002"},
 		InitialCluster: c.servers, InitialClusterState: ClusterNew,
-		Appliers: []state.Applier{kv.Applier{}},
+		Appliers: []state.Applier{kv.NewApplier()},
 		Network:  c.net.Host(s.RaftAddr),
 		Logger:   testLogger(),
 		Timing:   c.timing,

@@ -41,7 +41,7 @@ func newBench(t *testing.T) *bench {
 	}
 	fail := func(err error) { t.Errorf("failed: %v", err) }
 	logs := raft.NewInmemStore()
-	f := newFSM(from, []state.Applier{kv.Applier{}}, logs, fail)
+	f := newFSM(from, []state.Applier{kv.NewApplier()}, logs, fail)
 	// An hour: only what the test asks for is flushed.
 	newFlusher(f, img, Timing{Flush: time.Hour, FlushBytes: 1 << 30}, fail)
 	f.flusher.start()

@@ -1,10 +1,6 @@
 package router
 
 import (
-	"fmt"
-
-	"google.golang.org/protobuf/proto"
-
 	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/catalog"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
@@ -16,54 +12,22 @@ import (
 // nothing but the view.
 type Registered func(v state.View, id metasrv.NodeID) (metasrv.Incarnation, bool)
 
-// Applier runs the commands of the router.
-type Applier struct {
+// applier has what the commands of the router need beside the state.
+type applier struct {
 	registered Registered
 }
 
-// NewApplier returns the applier of the router.
-func NewApplier(registered Registered) *Applier { return &Applier{registered: registered} }
-
-// Kinds returns the commands of the router.
-func (*Applier) Kinds() []storagepb.CommandKind {
-	return []storagepb.CommandKind{
-		storagepb.CommandKind_COMMAND_KIND_CREATE_TABLE,
-		storagepb.CommandKind_COMMAND_KIND_COMMIT_TABLE,
-		storagepb.CommandKind_COMMAND_KIND_ABORT_TABLE,
-		storagepb.CommandKind_COMMAND_KIND_DROP_TABLE,
-		storagepb.CommandKind_COMMAND_KIND_CONFIRM_DROPPED,
-	}
-}
-
-// Apply executes a command and answers with a TableResult: the table and its route as the command left them,
-// of ConfirmDropped an empty one.
-func (a *Applier) Apply(tx state.Tx, kind storagepb.CommandKind, payload []byte) (proto.Message, error) {
-	switch kind {
-	case storagepb.CommandKind_COMMAND_KIND_CREATE_TABLE:
-		return run(tx, payload, &storagepb.CreateTable{}, a.createTable)
-	case storagepb.CommandKind_COMMAND_KIND_COMMIT_TABLE:
-		return run(tx, payload, &storagepb.CommitTable{}, a.commitTable)
-	case storagepb.CommandKind_COMMAND_KIND_ABORT_TABLE:
-		return run(tx, payload, &storagepb.AbortTable{}, abortTable)
-	case storagepb.CommandKind_COMMAND_KIND_DROP_TABLE:
-		return run(tx, payload, &storagepb.DropTable{}, dropTable)
-	case storagepb.CommandKind_COMMAND_KIND_CONFIRM_DROPPED:
-		return run(tx, payload, &storagepb.ConfirmDropped{}, a.confirmDropped)
-	}
-	return nil, fmt.Errorf("router was given a command of kind %s", kind)
-}
-
-// run decodes a command and executes it. A command or a record that this build can't decode is not a
-// *metasrv.Error: it stops the member instead of being answered, for other members may understand it.
-func run[C proto.Message](tx state.Tx, payload []byte, cmd C, apply func(state.Tx, C) (*storagepb.TableResult, error)) (proto.Message, error) {
-	if err := state.Decode(payload, cmd); err != nil {
-		return nil, err
-	}
-	result, err := apply(tx, cmd)
-	if err != nil {
-		return nil, err
-	}
-	return result, nil
+// NewApplier returns the applier of the router. Its commands answer with a TableResult: the table and its route as the
+// command left them, of ConfirmDropped an empty one.
+func NewApplier(registered Registered) state.Applier {
+	a := &applier{registered: registered}
+	return state.NewApplier(
+		state.On(storagepb.CommandKind_COMMAND_KIND_CREATE_TABLE, a.createTable),
+		state.On(storagepb.CommandKind_COMMAND_KIND_COMMIT_TABLE, a.commitTable),
+		state.On(storagepb.CommandKind_COMMAND_KIND_ABORT_TABLE, abortTable),
+		state.On(storagepb.CommandKind_COMMAND_KIND_DROP_TABLE, dropTable),
+		state.On(storagepb.CommandKind_COMMAND_KIND_CONFIRM_DROPPED, a.confirmDropped),
+	)
 }
 
 // creation returns the table that a creation token names, whatever became of it. ErrCreationEnded: the

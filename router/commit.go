@@ -13,7 +13,7 @@ import (
 
 // commitTable makes a table PUBLIC. The token names the creation, so a repeated commit of a table that is
 // PUBLIC succeeds and changes nothing.
-func (a *Applier) commitTable(tx state.Tx, cmd *storagepb.CommitTable) (*storagepb.TableResult, error) {
+func (a *applier) commitTable(tx state.Tx, cmd *storagepb.CommitTable) (*storagepb.TableResult, error) {
 	record, err := creation(tx, metasrv.TableID(cmd.TableId), cmd.CreationToken)
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func (a *Applier) commitTable(tx state.Tx, cmd *storagepb.CommitTable) (*storage
 // checkCreated returns ErrReplicaNotCreated unless every replica of the route was created by the planned
 // incarnation of its node, and that one is still the present one: a process that registered since may have
 // lost what the one before it created.
-func (a *Applier) checkCreated(v state.View, route *storagepb.RouteRecord, created []*storagepb.CommittedReplica) error {
+func (a *applier) checkCreated(v state.View, route *storagepb.RouteRecord, created []*storagepb.CommittedReplica) error {
 	byID := make(map[uint64]*storagepb.CommittedReplica, len(created))
 	for _, c := range created {
 		byID[c.ReplicaId] = c
@@ -65,7 +65,7 @@ func (a *Applier) checkCreated(v state.View, route *storagepb.RouteRecord, creat
 	return nil
 }
 
-func (a *Applier) checkReplica(v state.View, region *storagepb.RegionRecord, replica *storagepb.ReplicaRecord, created *storagepb.CommittedReplica) error {
+func (a *applier) checkReplica(v state.View, region *storagepb.RegionRecord, replica *storagepb.ReplicaRecord, created *storagepb.CommittedReplica) error {
 	refuse := func(format string, args ...any) error {
 		return metasrv.ErrReplicaNotCreated.With("replica %d of region %s on node %d: %s",
 			replica.ReplicaId, metasrv.RegionID(region.RegionId), replica.NodeId, fmt.Sprintf(format, args...))

@@ -12,7 +12,7 @@ import (
 
 // createTable reserves the table, its regions and its replicas. Nodes that registered anew, or are gone,
 // since the placement was planned make it ErrStaleIncarnation: the caller plans again.
-func (a *Applier) createTable(tx state.Tx, cmd *storagepb.CreateTable) (*storagepb.TableResult, error) {
+func (a *applier) createTable(tx state.Tx, cmd *storagepb.CreateTable) (*storagepb.TableResult, error) {
 	if err := checkPlan(cmd); err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func ruleLen(rule *metasrvpb.PartitionRule) int {
 	return 0
 }
 
-func (a *Applier) checkPlannedNodes(v state.View, cmd *storagepb.CreateTable) error {
+func (a *applier) checkPlannedNodes(v state.View, cmd *storagepb.CreateTable) error {
 	for _, region := range cmd.Regions {
 		for _, replica := range region.Replicas {
 			present, ok := a.registered(v, metasrv.NodeID(replica.NodeId))

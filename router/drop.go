@@ -22,7 +22,7 @@ func dropTable(tx state.Tx, cmd *storagepb.DropTable) (*storagepb.TableResult, e
 // ignores replicas that are unknown, elsewhere, or still wanted: the report that it rests on may be older
 // than what happened since. ErrNodeNotFound, ErrStaleIncarnation: the report is not one of the node's present
 // process.
-func (a *Applier) confirmDropped(tx state.Tx, cmd *storagepb.ConfirmDropped) (*storagepb.TableResult, error) {
+func (a *applier) confirmDropped(tx state.Tx, cmd *storagepb.ConfirmDropped) (*storagepb.TableResult, error) {
 	present, ok := a.registered(tx, metasrv.NodeID(cmd.NodeId))
 	if !ok {
 		return nil, metasrv.ErrNodeNotFound.With("node %d is not registered", cmd.NodeId)

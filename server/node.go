@@ -116,5 +116,5 @@ func openNode(s *Server) (Node, error) {
 
 // Appliers returns those of every package that has commands.
 func Appliers() []state.Applier {
-	return []state.Applier{kv.NewApplier(), catalog.NewApplier(), router.NewApplier(heartbeat.Incarnation), heartbeat.Applier{}}
+	return []state.Applier{kv.NewApplier(), catalog.NewApplier(), router.NewApplier(heartbeat.Incarnation), heartbeat.NewApplier()}
 }

@@ -35,7 +35,7 @@ type Outcome struct {
 // a mistake in the program.
 func New(appliers ...state.Applier) *Machine {
 	m := &Machine{appliers: make(map[storagepb.CommandKind]state.Applier)}
-	for _, a := range append([]state.Applier{system{}}, appliers...) {
+	for _, a := range append([]state.Applier{newSystem()}, appliers...) {
 		for _, kind := range a.Kinds() {
 			if _, taken := m.appliers[kind]; taken {
 				panic(fmt.Sprintf("two appliers for %s", kind))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
@@ -17,47 +18,17 @@ const (
 	sessionSequenceKey = SystemPrefix + "seq/session"
 )
 
-// system applies the machine's own commands: who the members are, and sessions.
-type system struct{}
-
-func (system) Kinds() []storagepb.CommandKind {
-	return []storagepb.CommandKind{
-		storagepb.CommandKind_COMMAND_KIND_LEADER_ESTABLISHED,
-		storagepb.CommandKind_COMMAND_KIND_PUBLISH_MEMBER,
-		storagepb.CommandKind_COMMAND_KIND_OPEN_SESSION,
-		storagepb.CommandKind_COMMAND_KIND_CLOSE_SESSION,
-	}
+// newSystem returns the applier of the machine's own commands: who the members are, and sessions.
+func newSystem() state.Applier {
+	return state.NewApplier(
+		state.On(storagepb.CommandKind_COMMAND_KIND_LEADER_ESTABLISHED, leaderEstablished),
+		state.On(storagepb.CommandKind_COMMAND_KIND_PUBLISH_MEMBER, publishMember),
+		state.On(storagepb.CommandKind_COMMAND_KIND_OPEN_SESSION, openSession),
+		state.On(storagepb.CommandKind_COMMAND_KIND_CLOSE_SESSION, closeSession),
+	)
 }
 
-func (system) Apply(tx state.Tx, kind storagepb.CommandKind, payload []byte) (proto.Message, error) {
-	switch kind {
-	case storagepb.CommandKind_COMMAND_KIND_LEADER_ESTABLISHED:
-		c := &storagepb.LeaderEstablished{}
-		if err := state.Decode(payload, c); err != nil {
-			return nil, err
-		}
-		return nil, leaderEstablished(tx, c)
-	case storagepb.CommandKind_COMMAND_KIND_PUBLISH_MEMBER:
-		c := &storagepb.PublishMember{}
-		if err := state.Decode(payload, c); err != nil {
-			return nil, err
-		}
-		return nil, putMember(tx, c.Member)
-	case storagepb.CommandKind_COMMAND_KIND_OPEN_SESSION:
-		return openSession(tx), nil
-	case storagepb.CommandKind_COMMAND_KIND_CLOSE_SESSION:
-		c := &storagepb.CloseSession{}
-		if err := state.Decode(payload, c); err != nil {
-			return nil, err
-		}
-		closeSession(tx, c.Session)
-		return nil, nil
-	default:
-		return nil, fmt.Errorf("kind %s is not the machine's own", kind)
-	}
-}
-
-func leaderEstablished(tx state.Tx, c *storagepb.LeaderEstablished) error {
+func leaderEstablished(tx state.Tx, c *storagepb.LeaderEstablished) (*emptypb.Empty, error) {
 	if _, known := tx.Get(clusterKey); !known {
 		tx.Put(clusterKey, state.Encode(&storagepb.ClusterRecord{ClusterId: c.ProposedClusterId}))
 	}
@@ -65,26 +36,31 @@ func leaderEstablished(tx state.Tx, c *storagepb.LeaderEstablished) error {
 	return putMember(tx, c.Member)
 }
 
-func putMember(tx state.Tx, member *storagepb.MemberRecord) error {
-	if member.GetId() == "" {
-		return metasrv.InvalidArgument("member.id", "is empty")
-	}
-	tx.Put(memberPrefix+member.Id, state.Encode(member))
-	return nil
+func publishMember(tx state.Tx, c *storagepb.PublishMember) (*emptypb.Empty, error) {
+	return putMember(tx, c.Member)
 }
 
-func openSession(tx state.Tx) proto.Message {
+func putMember(tx state.Tx, member *storagepb.MemberRecord) (*emptypb.Empty, error) {
+	if member.GetId() == "" {
+		return nil, metasrv.InvalidArgument("member.id", "is empty")
+	}
+	tx.Put(memberPrefix+member.Id, state.Encode(member))
+	return &emptypb.Empty{}, nil
+}
+
+func openSession(tx state.Tx, _ *storagepb.OpenSession) (*storagepb.OpenSessionResult, error) {
 	session := state.Next(tx, sessionSequenceKey, 1)
 	now := uint64(tx.Now())
 	tx.Put(sessionKey(session), state.Encode(&storagepb.SessionRecord{OpenedAtMs: now, LastUsedMs: now}))
-	return &storagepb.OpenSessionResult{Session: session}
+	return &storagepb.OpenSessionResult{Session: session}, nil
 }
 
-func closeSession(tx state.Tx, session uint64) {
-	from := sessionKey(session)
+func closeSession(tx state.Tx, c *storagepb.CloseSession) (*emptypb.Empty, error) {
+	from := sessionKey(c.Session)
 	for key := range tx.Ascend(from, from+"0") { // '0' follows '/': the record and its results
 		tx.Delete(key)
 	}
+	return &emptypb.Empty{}, nil
 }
 
 // ClusterID returns the id of the cluster, 0 while it has none.
