@@ -6,6 +6,8 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"strings"
+	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -15,9 +17,13 @@ type raftLogger struct {
 	log  *slog.Logger
 	name string
 	args []any
+	// stopping is set when the member closes: raft reports the ends of its own connections as errors then.
+	stopping *atomic.Bool
 }
 
-func newRaftLogger(l *slog.Logger) *raftLogger { return &raftLogger{log: l} }
+func newRaftLogger(l *slog.Logger) *raftLogger {
+	return &raftLogger{log: l, stopping: new(atomic.Bool)}
+}
 
 var levels = map[hclog.Level]slog.Level{
 	hclog.Trace: slog.LevelDebug - 4,
@@ -30,8 +36,13 @@ var levels = map[hclog.Level]slog.Level{
 // Log writes one line.
 func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 	to, known := levels[level]
-	if !known {
+	switch {
+	case l.stopping.Load():
+		to = slog.LevelDebug
+	case !known:
 		to = slog.LevelInfo
+	case strings.HasPrefix(msg, "heartbeat timeout reached") && fromNobody(args):
+		to = slog.LevelInfo // the first election after a start: no leader was lost
 	}
 	for i, a := range args {
 		if f, ok := a.(hclog.Format); ok && len(f) > 0 {
@@ -39,6 +50,16 @@ func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 		}
 	}
 	l.log.Log(context.Background(), to, "raft: "+msg, args...)
+}
+
+// fromNobody reports whether the arguments of an election say that there was no leader before.
+func fromNobody(args []any) bool {
+	for i := 0; i+1 < len(args); i += 2 {
+		if args[i] == "last-leader-id" {
+			return fmt.Sprint(args[i+1]) == ""
+		}
+	}
+	return false
 }
 
 // Trace writes a line below debug.
@@ -80,7 +101,10 @@ func (l *raftLogger) ImpliedArgs() []any { return l.args }
 
 // With returns a logger that adds arguments to every line.
 func (l *raftLogger) With(args ...any) hclog.Logger {
-	return &raftLogger{log: l.log.With(args...), name: l.name, args: append(l.args[:len(l.args):len(l.args)], args...)}
+	return &raftLogger{
+		log: l.log.With(args...), name: l.name, stopping: l.stopping,
+		args: append(l.args[:len(l.args):len(l.args)], args...),
+	}
 }
 
 // Name returns the logger's name.
@@ -96,7 +120,7 @@ func (l *raftLogger) Named(name string) hclog.Logger {
 
 // ResetNamed returns the logger under another name.
 func (l *raftLogger) ResetNamed(name string) hclog.Logger {
-	return &raftLogger{log: l.log, name: name, args: l.args}
+	return &raftLogger{log: l.log, name: name, stopping: l.stopping, args: l.args}
 }
 
 // SetLevel does nothing: slog's handler decides.

@@ -52,6 +52,7 @@ type Node struct {
 	failOnce  sync.Once
 	failure   error
 	failed    chan struct{}
+	stopping  *atomic.Bool
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -89,6 +90,7 @@ func (n *Node) open() error {
 		return fmt.Errorf("listen for members on %s: %w", n.cfg.RaftAddr, err)
 	}
 	logger := newRaftLogger(n.log)
+	n.stopping = logger.stopping
 	n.mux = newMux(n.cfg.Network, listener, n.cfg.Member.RaftAddr, n.servePeer)
 	n.trans = newTransport(n.mux, n.cfg.Timing.PeerTimeout, logger)
 	n.peers = newPeerClient(n.mux, n.cfg.Timing.PeerTimeout)
@@ -243,6 +245,7 @@ func (n *Node) Err() error {
 func (n *Node) Close(ctx context.Context) error {
 	n.closeOnce.Do(func() {
 		n.transferLeadership(ctx)
+		n.stopping.Store(true)
 		n.cancel()
 		n.closeErr = n.release()
 	})

@@ -38,7 +38,7 @@ var retryDelays = map[string]time.Duration{
 	metasrv.ErrOutcomeUnknown.Reason: 100 * time.Millisecond,
 	metasrv.ErrStaleTerm.Reason:      100 * time.Millisecond,
 	metasrv.ErrOverloaded.Reason:     500 * time.Millisecond,
-	metasrv.ErrNodesNotHeard.Reason:  time.Second,
+	metasrv.ErrNodesNotHeard.Reason:  250 * time.Millisecond,
 }
 
 // electionDelay is how long a caller waits before it asks again where there is no metasrv leader.
