@@ -17,10 +17,10 @@ const maxRevisionWait = 5 * time.Second
 // read returns the state that a request wants to be answered from. A linearizable read is the metasrv leader's.
 func (s *services) read(ctx context.Context, h *metasrvpb.RequestHeader) (state.View, error) {
 	var view state.View
-	switch h.GetReadLevel() {
+	switch level(h) {
 	case metasrvpb.ReadLevel_READ_LEVEL_STALE:
 		view = s.node.View()
-	case metasrvpb.ReadLevel_READ_LEVEL_UNSPECIFIED, metasrvpb.ReadLevel_READ_LEVEL_LINEARIZABLE:
+	case metasrvpb.ReadLevel_READ_LEVEL_LINEARIZABLE:
 		if err := s.requireLeader(); err != nil {
 			return nil, err
 		}
@@ -35,6 +35,17 @@ func (s *services) read(ctx context.Context, h *metasrvpb.RequestHeader) (state.
 		return view, nil
 	}
 	return s.waitRevision(ctx, h.GetMinRevision())
+}
+
+// level returns the read level that a request means.
+func level(h *metasrvpb.RequestHeader) metasrvpb.ReadLevel {
+	switch {
+	case h.GetReadLevel() != metasrvpb.ReadLevel_READ_LEVEL_UNSPECIFIED:
+		return h.GetReadLevel()
+	case h.GetMinRevision() > 0:
+		return metasrvpb.ReadLevel_READ_LEVEL_STALE
+	}
+	return metasrvpb.ReadLevel_READ_LEVEL_LINEARIZABLE
 }
 
 func (s *services) waitRevision(ctx context.Context, revision uint64) (state.View, error) {

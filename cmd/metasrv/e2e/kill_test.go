@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/metasrv/metasrv"
@@ -294,41 +292,5 @@ func watchRoutes(ctx context.Context, cl *client.Client, to chan<- *metasrvpb.Wa
 			next = r.Revision + 1
 			to <- r
 		}
-	}
-}
-
-// Followers send writers and datanodes to the metasrv leader, and know its address.
-func TestFollowersRedirect(t *testing.T) {
-	c := newCluster(t)
-	leader, follower := c.leader(), c.follower()
-	// To the follower alone, without following.
-	conn, err := grpc.NewClient(follower.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
-	defer cancel()
-	put := func() error {
-		_, err := metasrvpb.NewStoreClient(conn).Put(ctx, &metasrvpb.PutRequest{Key: []byte("k")})
-		return err
-	}
-	beat := func() error {
-		stream, err := metasrvpb.NewHeartbeatClient(conn).Heartbeat(ctx)
-		if err != nil {
-			return err
-		}
-		if err := stream.Send(&metasrvpb.HeartbeatRequest{Peer: &metasrvpb.Peer{Id: 1, Addr: "127.0.0.1:1"}}); err != nil {
-			return err
-		}
-		_, err = stream.Recv()
-		return err
-	}
-	for name, call := range map[string]func() error{"Put": put, "Heartbeat": beat} {
-		eventually(t, name+" on a follower names the metasrv leader", func() bool { return leaderIn(call()) == leader.grpc })
-	}
-	answer, err := metasrvpb.NewHeartbeatClient(conn).AskLeader(ctx, &metasrvpb.AskLeaderRequest{})
-	if err != nil || answer.Leader.GetAddr() != leader.grpc {
-		t.Errorf("AskLeader on a follower: %v, %v; want %s", answer, err, leader.grpc)
 	}
 }

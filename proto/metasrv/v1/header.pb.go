@@ -25,7 +25,8 @@ const (
 type ReadLevel int32
 
 const (
-	// As READ_LEVEL_LINEARIZABLE.
+	// As READ_LEVEL_LINEARIZABLE; where min_revision is set, as READ_LEVEL_STALE: any member may answer once it has
+	// reached that revision.
 	ReadLevel_READ_LEVEL_UNSPECIFIED ReadLevel = 0
 	// The answer contains every change that was acknowledged before the request was sent.
 	ReadLevel_READ_LEVEL_LINEARIZABLE ReadLevel = 1
