@@ -14,6 +14,7 @@ import (
 
 // answerTerms makes a member hear the given terms from the others, for an address without a term nothing.
 func answerTerms(n *Node, terms map[string]uint64) {
+	n.rounds.wg.Wait() // members that the last proof did not wait for are still being asked
 	n.peers.close()
 	n.peers = &peerClient{
 		timeout: 200 * time.Millisecond,
