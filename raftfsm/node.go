@@ -254,7 +254,7 @@ func (n *Node) Close(ctx context.Context) error {
 
 // transferLeadership makes another voter the metasrv leader, so that the cluster need not wait for an election.
 func (n *Node) transferLeadership(ctx context.Context) {
-	if n.raft.State() != raft.Leader || len(n.voters()) < 2 {
+	if ctx.Err() != nil || n.raft.State() != raft.Leader || len(n.voters()) < 2 {
 		return
 	}
 	if err := awaitFuture(ctx, n.raft.LeadershipTransfer()); err != nil {

@@ -155,3 +155,26 @@ func TestLaggingMemberGetsASnapshot(t *testing.T) {
 		return caughtUp() && get(n.View(), "after") == "1"
 	})
 }
+
+// A metasrv leader that is asked to close hands over first, so the others need no election.
+func TestCloseHandsOverTheLeadership(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		at, leader := c.leader()
+		if _, err := put(within(t, time.Minute), leader, "x", "1"); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range c.nodes {
+			eventually(t, "every member has the value", func() bool { return get(n.View(), "x") == "1" })
+		}
+		began := time.Now()
+		if err := leader.Close(within(t, time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		c.nodes[at] = nil
+		c.leader()
+		if took := time.Since(began); took >= c.timing.Heartbeat {
+			t.Errorf("the next metasrv leader came after %s of simulated time: it was elected, not handed the leadership", took)
+		}
+	})
+}
