@@ -119,12 +119,16 @@ func (h *handler) ComQuery(ctx context.Context, c *mysql.Conn, query string, cal
 	return corrected(h.Handler.ComQuery(ctx, c, query, callback))
 }
 
-// ComMultiQuery implements mysql.Handler.
+// ComMultiQuery implements mysql.Handler. Nothing is left to do behind a statement that failed: the connection would
+// run it although its client takes the error for the end of the answer.
 func (h *handler) ComMultiQuery(
 	ctx context.Context, c *mysql.Conn, query string, callback mysql.ResultSpoolFn,
 ) (string, error) {
 	rest, err := h.Handler.ComMultiQuery(ctx, c, query, callback)
-	return rest, corrected(err)
+	if err != nil {
+		return "", corrected(err)
+	}
+	return rest, nil
 }
 
 // ComPrepare implements mysql.Handler.

@@ -23,6 +23,23 @@ func TestMain(m *testing.M) {
 // serve starts a server over the store and returns a client of it.
 func serve(t *testing.T, store Store) *sql.DB {
 	t.Helper()
+	return open(t, serveAt(t, store))
+}
+
+// open returns a client of the server at addr, with parameters of the driver: "name=value".
+func open(t *testing.T, addr string, params ...string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("mysql", fmt.Sprintf("root@tcp(%s)/public?%s", addr, strings.Join(params, "&")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// serveAt starts a server over the store and returns its address.
+func serveAt(t *testing.T, store Store) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -32,17 +49,12 @@ func serve(t *testing.T, store Store) *sql.DB {
 		t.Fatal(err)
 	}
 	go func() { _ = s.Serve() }()
-	db, err := sql.Open("mysql", fmt.Sprintf("root@tcp(%s)/public", l.Addr()))
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		_ = db.Close()
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return db
+	return l.Addr().String()
 }
 
 func exec(t *testing.T, db *sql.DB, statement string) {
@@ -137,95 +149,134 @@ func TestStatements(t *testing.T) {
 	}
 }
 
+// refusals are statements that fail, over a table t (k INT PRIMARY KEY, s VARCHAR(3), …).
+var refusals = []struct {
+	statement string
+	code      uint16
+	says      string
+}{
+	{"SELEC 1", 1064, "syntax error"},
+	{"USE nothing", 1049, "nothing"},
+	{"SELECT * FROM nothing", 1146, "nothing"},
+	{"SELECT * FROM nothing.t", 1049, "nothing"},
+	{"DROP TABLE nothing", 1146, "nothing"},
+	{"DROP DATABASE public", 1010, "public"},
+	{"CREATE DATABASE public", 1007, "public"},
+	{"CREATE TABLE t (k INT)", 1050, "'t' already exists"},
+	{"CREATE TABLE nothing.t (k INT)", 1049, "nothing"},
+	{"CREATE TABLE x (k DECIMAL(10,2))", 1235, "column k: type DECIMAL(10,2)"},
+	{"CREATE TABLE x (k JSON)", 1235, "column k: type JSON"},
+	{"CREATE TABLE x (k ENUM('a'))", 1235, "column k: type ENUM('A')"},
+	{"CREATE TABLE x (k CHAR(3))", 1235, "use VARCHAR"},
+	{"CREATE TABLE x (k TIME)", 1235, "type TIME"},
+	{"CREATE TABLE x (k YEAR)", 1235, "type YEAR"},
+	{"CREATE TABLE x (k BIT(3))", 1235, "type BIT(3)"},
+	{"CREATE TABLE x (k VARCHAR(3) COLLATE utf8mb4_0900_ai_ci)", 1235, "collation utf8mb4_0900_ai_ci"},
+	{"CREATE TABLE x (k INT) COLLATE utf8mb4_general_ci", 1235, "collation utf8mb4_general_ci"},
+	{"CREATE TABLE x (k INT DEFAULT 3)", 1235, "DEFAULT"},
+	{"CREATE TABLE x (k INT AUTO_INCREMENT PRIMARY KEY)", 1235, "AUTO_INCREMENT"},
+	{"CREATE TABLE x (k INT UNIQUE)", 1235, "unique"},
+	{"CREATE TABLE x (k INT, KEY i (k))", 1235, "index i"},
+	{"CREATE TABLE x (k INT, CHECK (k > 1))", 1235, "CHECK"},
+	{"CREATE TABLE x (k INT, FOREIGN KEY (k) REFERENCES t(k))", 1235, "foreign keys"},
+	{"CREATE TABLE x LIKE t", 1235, "LIKE"},
+	{"CREATE TABLE x AS SELECT * FROM t", 1235, "SELECT"},
+	{"CREATE TEMPORARY TABLE x (k INT)", 1235, "temporary"},
+	{"CREATE TABLE x (k INT) COMMENT 'replicas=0'", 1210, "replicas=0"},
+	{"CREATE TABLE x (k INT) COMMENT 'time_index=k'", 1054, "time_index=k"},
+	{"CREATE TABLE x (k INT, j INT, PRIMARY KEY (j)) PARTITION BY HASH(k) PARTITIONS 2", 1503, "'k'"},
+	{"CREATE TABLE x (k INT) PARTITION BY HASH(j) PARTITIONS 2", 1488, "'j'"},
+	{"CREATE TABLE x (k INT) PARTITION BY HASH(k) PARTITIONS 0", 1504, "= 0"},
+	{"CREATE TABLE x (k INT) PARTITION BY HASH(k) PARTITIONS 99999", 1499, "99999"},
+	{"CREATE TABLE x (k INT) PARTITION BY HASH(k+1) PARTITIONS 2", 1235, "expression"},
+	{"CREATE TABLE x (k INT) PARTITION BY LINEAR HASH(k) PARTITIONS 2", 1235, "LINEAR"},
+	{"CREATE TABLE x (k INT) PARTITION BY RANGE COLUMNS (k)", 1492, "defined"},
+	{"CREATE TABLE x (k INT) PARTITION BY RANGE COLUMNS (k) (PARTITION a VALUES LESS THAN (2), PARTITION b VALUES LESS THAN (1))", 1493, "bound"},
+	{"CREATE TABLE x (k INT) PARTITION BY RANGE COLUMNS (k) (PARTITION a VALUES LESS THAN (2))", 1493, "MAXVALUE"},
+	{"CREATE TABLE x (k INT) PARTITION BY RANGE COLUMNS (k) (PARTITION a VALUES LESS THAN ('2'), PARTITION b VALUES LESS THAN (MAXVALUE))", 1654, "partition a"},
+	{"CREATE TABLE x (k INT) PARTITION BY RANGE COLUMNS (k) (PARTITION a VALUES LESS THAN (1.5), PARTITION b VALUES LESS THAN (MAXVALUE))", 1654, "partition a"},
+	{"UPDATE t SET s = 'a'", 1235, "UPDATE"},
+	{"DELETE FROM t", 1235, "DELETE"},
+	{"DELETE FROM t WHERE k = 1", 1235, "DELETE"},
+	{"TRUNCATE TABLE t", 1235, "TRUNCATE"},
+	{"ALTER TABLE t ADD COLUMN z INT", 1235, "ALTER TABLE"},
+	{"ALTER TABLE t RENAME TO z", 1235, "ALTER TABLE"},
+	{"RENAME TABLE t TO z", 1235, "ALTER TABLE"},
+	{"CREATE INDEX i ON t (s)", 1235, "not supported"},
+	{"CREATE VIEW v AS SELECT 1", 1235, "views"},
+	{"START TRANSACTION", 1235, "transactions"},
+	{"ROLLBACK", 1235, "transactions"},
+	{"SET autocommit = 0", 1235, "autocommit"},
+	{"SET time_zone = '+02:00'", 1235, "UTC"},
+	{"LOCK TABLES t WRITE", 1235, "LOCK TABLES"},
+	{"LOAD DATA INFILE '/etc/passwd' INTO TABLE t", 1235, "LOAD DATA"},
+	{"SELECT 1 INTO OUTFILE '/tmp/x'", 1235, "OUTFILE"},
+	{"INSERT IGNORE INTO t (k) VALUES (1)", 1235, "IGNORE"},
+	{"INSERT INTO t (k) VALUES (1) ON DUPLICATE KEY UPDATE s = 'a'", 1235, "ON DUPLICATE"},
+	{"INSERT INTO t (k) VALUES (NULL)", 1048, "'k'"},
+	{"INSERT INTO t (k) VALUES (1), (1)", 1062, "same primary key"},
+	{"INSERT INTO t (k, b) VALUES (1, 2)", 1264, "BOOLEAN"},
+	{"INSERT INTO t (k, u) VALUES (1, 256)", 1264, "range"},
+	{"INSERT INTO t (k, s) VALUES (1, 'long')", 1406, "too"},
+	{"INSERT INTO t (k, d) VALUES (1, '0001-01-01')", 1264, "column d"},
+}
+
+// TestRefusals: no statement that is refused does anything, however a connection sends its statements: the stock
+// client's may send several at a time, which the engine handles apart.
 func TestRefusals(t *testing.T) {
-	store := newMemoryStore()
-	db := serve(t, store)
-	exec(t, db, "CREATE TABLE t (k INT PRIMARY KEY, s VARCHAR(3), b BOOLEAN, d DATETIME(6), u TINYINT UNSIGNED)")
-	for _, c := range []struct {
-		statement string
-		code      uint16
-		says      string
-	}{
-		{"SELEC 1", 1064, "syntax error"},
-		{"USE nothing", 1049, "nothing"},
-		{"SELECT * FROM nothing", 1146, "nothing"},
-		{"SELECT * FROM nothing.t", 1049, "nothing"},
-		{"DROP TABLE nothing", 1146, "nothing"},
-		{"DROP DATABASE public", 1010, "public"},
-		{"CREATE DATABASE public", 1007, "public"},
-		{"CREATE TABLE t (k INT)", 1050, "'t' already exists"},
-		{"CREATE TABLE nothing.t (k INT)", 1049, "nothing"},
-		{"CREATE TABLE x (k DECIMAL(10,2))", 1235, "column k: type DECIMAL(10,2)"},
-		{"CREATE TABLE x (k JSON)", 1235, "column k: type JSON"},
-		{"CREATE TABLE x (k ENUM('a'))", 1235, "column k: type ENUM('A')"},
-		{"CREATE TABLE x (k CHAR(3))", 1235, "use VARCHAR"},
-		{"CREATE TABLE x (k TIME)", 1235, "type TIME"},
-		{"CREATE TABLE x (k YEAR)", 1235, "type YEAR"},
-		{"CREATE TABLE x (k BIT(3))", 1235, "type BIT(3)"},
-		{"CREATE TABLE x (k VARCHAR(3) COLLATE utf8mb4_0900_ai_ci)", 1235, "collation utf8mb4_0900_ai_ci"},
-		{"CREATE TABLE x (k INT) COLLATE utf8mb4_general_ci", 1235, "collation utf8mb4_general_ci"},
-		{"CREATE TABLE x (k INT DEFAULT 3)", 1235, "DEFAULT"},
-		{"CREATE TABLE x (k INT AUTO_INCREMENT PRIMARY KEY)", 1235, "AUTO_INCREMENT"},
-		{"CREATE TABLE x (k INT UNIQUE)", 1235, "unique"},
-		{"CREATE TABLE x (k INT, KEY i (k))", 1235, "index i"},
-		{"CREATE TABLE x (k INT, CHECK (k > 1))", 1235, "CHECK"},
-		{"CREATE TABLE x (k INT, FOREIGN KEY (k) REFERENCES t(k))", 1235, "foreign keys"},
-		{"CREATE TABLE x LIKE t", 1235, "LIKE"},
-		{"CREATE TABLE x AS SELECT * FROM t", 1235, "SELECT"},
-		{"CREATE TEMPORARY TABLE x (k INT)", 1235, "temporary"},
-		{"CREATE TABLE x (k INT) COMMENT 'replicas=0'", 1210, "replicas=0"},
-		{"CREATE TABLE x (k INT) COMMENT 'time_index=k'", 1054, "time_index=k"},
-		{"CREATE TABLE x (k INT, j INT, PRIMARY KEY (j)) PARTITION BY HASH(k) PARTITIONS 2", 1503, "'k'"},
-		{"CREATE TABLE x (k INT) PARTITION BY HASH(j) PARTITIONS 2", 1488, "'j'"},
-		{"CREATE TABLE x (k INT) PARTITION BY HASH(k) PARTITIONS 0", 1504, "= 0"},
-		{"CREATE TABLE x (k INT) PARTITION BY HASH(k) PARTITIONS 99999", 1499, "99999"},
-		{"CREATE TABLE x (k INT) PARTITION BY HASH(k+1) PARTITIONS 2", 1235, "expression"},
-		{"CREATE TABLE x (k INT) PARTITION BY LINEAR HASH(k) PARTITIONS 2", 1235, "LINEAR"},
-		{"CREATE TABLE x (k INT) PARTITION BY RANGE COLUMNS (k)", 1492, "defined"},
-		{"CREATE TABLE x (k INT) PARTITION BY RANGE COLUMNS (k) (PARTITION a VALUES LESS THAN (2), PARTITION b VALUES LESS THAN (1))", 1493, "bound"},
-		{"CREATE TABLE x (k INT) PARTITION BY RANGE COLUMNS (k) (PARTITION a VALUES LESS THAN (2))", 1493, "MAXVALUE"},
-		{"CREATE TABLE x (k INT) PARTITION BY RANGE COLUMNS (k) (PARTITION a VALUES LESS THAN ('2'), PARTITION b VALUES LESS THAN (MAXVALUE))", 1654, "partition a"},
-		{"CREATE TABLE x (k INT) PARTITION BY RANGE COLUMNS (k) (PARTITION a VALUES LESS THAN (1.5), PARTITION b VALUES LESS THAN (MAXVALUE))", 1654, "partition a"},
-		{"UPDATE t SET s = 'a'", 1235, "UPDATE"},
-		{"DELETE FROM t", 1235, "DELETE"},
-		{"DELETE FROM t WHERE k = 1", 1235, "DELETE"},
-		{"TRUNCATE TABLE t", 1235, "TRUNCATE"},
-		{"ALTER TABLE t ADD COLUMN z INT", 1235, "ALTER TABLE"},
-		{"ALTER TABLE t RENAME TO z", 1235, "ALTER TABLE"},
-		{"RENAME TABLE t TO z", 1235, "ALTER TABLE"},
-		{"CREATE INDEX i ON t (s)", 1235, "not supported"},
-		{"CREATE VIEW v AS SELECT 1", 1235, "views"},
-		{"START TRANSACTION", 1235, "transactions"},
-		{"ROLLBACK", 1235, "transactions"},
-		{"SET autocommit = 0", 1235, "autocommit"},
-		{"SET time_zone = '+02:00'", 1235, "UTC"},
-		{"LOCK TABLES t WRITE", 1235, "LOCK TABLES"},
-		{"LOAD DATA INFILE '/etc/passwd' INTO TABLE t", 1235, "LOAD DATA"},
-		{"SELECT 1 INTO OUTFILE '/tmp/x'", 1235, "OUTFILE"},
-		{"INSERT IGNORE INTO t (k) VALUES (1)", 1235, "IGNORE"},
-		{"INSERT INTO t (k) VALUES (1) ON DUPLICATE KEY UPDATE s = 'a'", 1235, "ON DUPLICATE"},
-		{"INSERT INTO t (k) VALUES (NULL)", 1048, "'k'"},
-		{"INSERT INTO t (k) VALUES (1), (1)", 1062, "same primary key"},
-		{"INSERT INTO t (k, b) VALUES (1, 2)", 1264, "BOOLEAN"},
-		{"INSERT INTO t (k, u) VALUES (1, 256)", 1264, "range"},
-		{"INSERT INTO t (k, s) VALUES (1, 'long')", 1406, "too"},
-		{"INSERT INTO t (k, d) VALUES (1, '0001-01-01')", 1264, "column d"},
-	} {
-		_, err := db.Exec(c.statement)
-		var e *mysql.MySQLError
-		if !errors.As(err, &e) {
-			t.Errorf("%s: %v", c.statement, err)
-			continue
-		}
-		if e.Number != c.code || !strings.Contains(e.Message, c.says) {
-			t.Errorf("%s:\n got %d %q\nwant %d …%s…", c.statement, e.Number, e.Message, c.code, c.says)
+	for _, params := range []string{"multiStatements=false", "multiStatements=true"} {
+		t.Run(params, func(t *testing.T) {
+			db := open(t, serveAt(t, newMemoryStore()), params)
+			exec(t, db, "CREATE TABLE t (k INT PRIMARY KEY, s VARCHAR(3), b BOOLEAN, d DATETIME(6), u TINYINT UNSIGNED)")
+			exec(t, db, "INSERT INTO t (k, s) VALUES (1, 'old')")
+			for _, c := range refusals {
+				_, err := db.Exec(c.statement)
+				var e *mysql.MySQLError
+				if !errors.As(err, &e) {
+					t.Errorf("%s: %v", c.statement, err)
+					continue
+				}
+				if e.Number != c.code || !strings.Contains(e.Message, c.says) {
+					t.Errorf("%s:\n got %d %q\nwant %d …%s…", c.statement, e.Number, e.Message, c.code, c.says)
+				}
+			}
+			if got := query(t, db, "SELECT LOAD_FILE('/etc/passwd')"); got != "NULL" {
+				t.Errorf("LOAD_FILE reads the server's files: %s", got)
+			}
+			if got := query(t, db, "SELECT k, s FROM t"); got != "1|old" {
+				t.Errorf("refused statements stored %s", got)
+			}
+		})
+	}
+}
+
+// TestSeveralStatements: one packet's statements run in their order up to the first that fails.
+func TestSeveralStatements(t *testing.T) {
+	db := open(t, serveAt(t, newMemoryStore()), "multiStatements=true")
+	exec(t, db, "CREATE TABLE t (k INT PRIMARY KEY, s VARCHAR(3)); INSERT INTO t VALUES (1, 'a;b'); INSERT INTO t VALUES (2, 'x')")
+	rows, err := db.Query("SELECT 1; SELECT s FROM t WHERE k = 1;")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var got []string
+	for more := true; more; more = rows.NextResultSet() {
+		for rows.Next() {
+			var v string
+			if err := rows.Scan(&v); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, v)
 		}
 	}
-	if got := query(t, db, "SELECT LOAD_FILE('/etc/passwd')"); got != "NULL" {
-		t.Errorf("LOAD_FILE reads the server's files: %s", got)
+	if strings.Join(got, "|") != "1|a;b" || rows.Err() != nil {
+		t.Errorf("got %q, %v", got, rows.Err())
 	}
-	if got := query(t, db, "SELECT * FROM t"); got != "" {
-		t.Errorf("refused statements stored %s", got)
+	if _, err := db.Exec("INSERT INTO t VALUES (3, 'x'); DELETE FROM t; INSERT INTO t VALUES (4, 'x')"); err == nil {
+		t.Error("a DELETE among others is acknowledged")
+	}
+	if got := query(t, db, "SELECT k FROM t ORDER BY k"); got != "1\n2\n3" {
+		t.Errorf("stored %q, want all before the DELETE", got)
 	}
 }
 

@@ -17,18 +17,13 @@ type parser struct{ sql.Parser }
 // ParseSimple implements sql.Parser.
 func (p parser) ParseSimple(query string) (ast.Statement, error) {
 	stmt, err := p.Parser.ParseSimple(query)
-	if err == nil {
-		err = prepare(stmt)
-	}
-	return stmt, err
+	return prepared(stmt, err)
 }
 
 // Parse implements sql.Parser.
 func (p parser) Parse(ctx *sql.Context, query string, multi bool) (ast.Statement, string, string, error) {
 	stmt, parsed, remainder, err := p.Parser.Parse(ctx, query, multi)
-	if err == nil {
-		err = prepare(stmt)
-	}
+	stmt, err = prepared(stmt, err)
 	return stmt, parsed, remainder, err
 }
 
@@ -37,9 +32,7 @@ func (p parser) ParseWithOptions(
 	ctx context.Context, query string, delimiter rune, multi bool, options ast.ParserOptions,
 ) (ast.Statement, string, string, error) {
 	stmt, parsed, remainder, err := p.Parser.ParseWithOptions(ctx, query, delimiter, multi, options)
-	if err == nil {
-		err = prepare(stmt)
-	}
+	stmt, err = prepared(stmt, err)
 	return stmt, parsed, remainder, err
 }
 
@@ -48,10 +41,21 @@ func (p parser) ParseOneWithOptions(
 	ctx context.Context, query string, options ast.ParserOptions,
 ) (ast.Statement, int, error) {
 	stmt, next, err := p.Parser.ParseOneWithOptions(ctx, query, options)
+	stmt, err = prepared(stmt, err)
+	return stmt, next, err
+}
+
+// prepared returns the parsed statement as the engine is to run it, or an error without a statement: the engine's
+// handler of connections that send several statements at a time drops the error and runs any statement it gets;
+// without one it parses again.
+func prepared(stmt ast.Statement, err error) (ast.Statement, error) {
 	if err == nil {
 		err = prepare(stmt)
 	}
-	return stmt, next, err
+	if err != nil {
+		return nil, err
+	}
+	return stmt, nil
 }
 
 // createClause is what CreateTable needs beyond its arguments.
