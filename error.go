@@ -89,6 +89,8 @@ var (
 	ErrNodeNotFound  = define(KindNotFound, "NODE_NOT_FOUND")
 	// ErrStaleIncarnation: another process registered under the same node id since.
 	ErrStaleIncarnation = define(KindFailedPrecondition, "STALE_INCARNATION")
+	// ErrNodeIDTaken: a live process with other storage has the node id.
+	ErrNodeIDTaken = define(KindFailedPrecondition, "NODE_ID_TAKEN")
 	// ErrStreamReplaced: the same process opened another heartbeat stream, which is the one that counts.
 	ErrStreamReplaced = define(KindAborted, "STREAM_REPLACED")
 

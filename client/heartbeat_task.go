@@ -124,8 +124,8 @@ func NewHeartbeatTask(c *Client, cfg HeartbeatConfig) *HeartbeatTask {
 
 // Run beats until ctx ends, and then returns nil; all of its goroutines have ended by then. It returns an
 // error only where beating on is pointless: HeartbeatConfig.Validate's, metasrv.ErrStaleIncarnation (another
-// process took the node id), metasrv.ErrClusterMismatch, metasrv.ErrInvalidArgument, or that the client was
-// closed. It must not be called twice at the same time.
+// process took the node id), metasrv.ErrNodeIDTaken (a live process with other storage has it),
+// metasrv.ErrClusterMismatch, metasrv.ErrInvalidArgument, or that the client was closed. It must not be called twice at the same time.
 func (t *HeartbeatTask) Run(ctx context.Context) error {
 	if err := t.cfg.Validate(); err != nil {
 		return err
@@ -178,7 +178,8 @@ func (t *HeartbeatTask) Run(ctx context.Context) error {
 // endsHeartbeats reports whether no member will ever take the node's beats.
 func endsHeartbeats(err error) bool {
 	switch Reason(err) {
-	case metasrv.ErrStaleIncarnation.Reason, metasrv.ErrClusterMismatch.Reason, metasrv.ErrInvalidArgument.Reason:
+	case metasrv.ErrStaleIncarnation.Reason, metasrv.ErrNodeIDTaken.Reason, metasrv.ErrClusterMismatch.Reason,
+		metasrv.ErrInvalidArgument.Reason:
 		return true
 	}
 	return false

@@ -249,13 +249,20 @@ func TestHeartbeatLeavesASilentMember(t *testing.T) {
 	f.await(t, len(f.all())+2)
 }
 
-func TestStaleIncarnationEndsRun(t *testing.T) {
-	m, f := leaderMember(t)
-	c := dial(t, nil, m.addr)
-	task := NewHeartbeatTask(c, HeartbeatConfig{Peer: &metasrvpb.Peer{Id: 7, Addr: "h:1"}, Interval: time.Millisecond})
-	f.end = refusal(metasrv.ErrStaleIncarnation.With("node 7 is registered as 6"))
-	err := task.Run(t.Context())
-	wantIs(t, err, metasrv.ErrStaleIncarnation)
+func TestRefusalEndsRun(t *testing.T) {
+	for _, refused := range []*metasrv.Error{
+		metasrv.ErrStaleIncarnation.With("node 7 is registered as 6"),
+		metasrv.ErrNodeIDTaken.With("node 7 is live"),
+	} {
+		t.Run(refused.Reason, func(t *testing.T) {
+			m, f := leaderMember(t)
+			c := dial(t, nil, m.addr)
+			task := NewHeartbeatTask(c, HeartbeatConfig{Peer: &metasrvpb.Peer{Id: 7, Addr: "h:1"}, Interval: time.Millisecond})
+			f.end = refusal(refused)
+			err := task.Run(t.Context())
+			wantIs(t, err, refused)
+		})
+	}
 }
 
 func TestHeartbeatConfigIsValidated(t *testing.T) {

@@ -48,6 +48,7 @@ type cluster struct {
 	barriers  int
 	barrier   func(context.Context) (state.View, error)
 	version   func() uint64
+	logger    *slog.Logger
 
 	mu       sync.Mutex
 	proposed []state.Proposal
@@ -55,7 +56,7 @@ type cluster struct {
 
 func newCluster(t testing.TB) *cluster {
 	t.Helper()
-	c := &cluster{confirmer: &confirmer{}}
+	c := &cluster{confirmer: &confirmer{}, logger: slog.New(slog.DiscardHandler)}
 	c.Node = memory.New(NewApplier(), c.confirmer)
 	tracker, err := NewTracker(DefaultConfig(), 1, time.Now())
 	if err != nil {
@@ -92,7 +93,7 @@ func (c *cluster) session(t testing.TB) *Session {
 	t.Helper()
 	s := NewSession(SessionConfig{
 		Tracker: c.tracker, Proposer: c, Viewer: c, Barrier: c, PlanDrops: c.planDrops, PlanVersion: c.version,
-		Logger: slog.New(slog.DiscardHandler),
+		Logger: c.logger,
 	})
 	t.Cleanup(s.Close)
 	return s

@@ -55,7 +55,8 @@ func NewSession(cfg SessionConfig) *Session {
 // request belongs to the session from then on. The beat counts as arrived when HandleBeat is called.
 //
 // Any error ends the stream. ErrInvalidArgument: the beat names no node, or changes it. ErrStaleIncarnation:
-// another process registered as the node since. ErrStreamReplaced: the process opened another stream.
+// another process registered as the node since. ErrNodeIDTaken: a live process with other storage is the node.
+// ErrStreamReplaced: the process opened another stream.
 // ErrNotLeader, ErrNotReady, ErrOverloaded, ErrOutcomeUnknown: the registration could not be proposed, or this
 // member no longer leads.
 func (s *Session) HandleBeat(ctx context.Context, req *metasrvpb.HeartbeatRequest) (*metasrvpb.HeartbeatResponse, error) {
@@ -110,7 +111,7 @@ func (s *Session) register(ctx context.Context, arrived time.Time, req *metasrvp
 	if s.stream != nil && bytes.Equal(value, s.value) && s.sameAsRecorded(cmd) {
 		return nil
 	}
-	record, err := s.propose(ctx, id, value, cmd)
+	record, err := s.propose(ctx, arrived, value, cmd)
 	if err != nil {
 		return err
 	}
@@ -163,7 +164,8 @@ func (s *Session) sameAsRecorded(cmd *storagepb.RegisterNode) bool {
 
 // propose brings the node's record, given as it is in the local state, to what the command says. A local state
 // that is behind can't mislead it: incarnations only rise, so what is stale in it is stale.
-func (s *Session) propose(ctx context.Context, id metasrv.NodeID, value []byte, cmd *storagepb.RegisterNode) (*storagepb.NodeRecord, error) {
+func (s *Session) propose(ctx context.Context, arrived time.Time, value []byte, cmd *storagepb.RegisterNode) (*storagepb.NodeRecord, error) {
+	id := metasrv.NodeID(cmd.GetPeer().GetId())
 	var record *storagepb.NodeRecord
 	if value != nil {
 		var err error
@@ -175,12 +177,18 @@ func (s *Session) propose(ctx context.Context, id metasrv.NodeID, value []byte, 
 			return nil, errStale(id, s.stream.incarnation, metasrv.Incarnation(record.Incarnation))
 		}
 	}
-	next, _, err := register(record, cmd)
+	next, fresh, err := register(record, cmd)
 	if err != nil {
 		return nil, err
 	}
 	if next == record {
 		return record, nil
+	}
+	storageChanged := fresh && hasOtherStorage(record, cmd)
+	if storageChanged && s.cfg.Tracker.holds(id, arrived) {
+		return nil, metasrv.ErrNodeIDTaken.With(
+			"node %d is live at %s with other storage: give this process a --node-id of its own, or stop the other one first",
+			id, record.GetPeer().GetAddr())
 	}
 	out, err := s.cfg.Proposer.Propose(ctx, state.Proposal{
 		Kind: storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE, Payload: cmd,
@@ -192,7 +200,25 @@ func (s *Session) propose(ctx context.Context, id metasrv.NodeID, value []byte, 
 	if err := state.Decode(out.Payload, result); err != nil {
 		return nil, metasrv.ErrInternal.With("registration of node %d: %v", id, err)
 	}
+	if storageChanged {
+		s.warnOfOtherStorage(id, record, result.GetNode())
+	}
 	return result.GetNode(), nil
+}
+
+// hasOtherStorage says whether a process has not the storage that its node is known to have. One that doesn't
+// name its storage counts as having other.
+func hasOtherStorage(record *storagepb.NodeRecord, cmd *storagepb.RegisterNode) bool {
+	known := record.GetInfo().GetStorageUuid()
+	return known != "" && known != cmd.GetInfo().GetStorageUuid()
+}
+
+// warnOfOtherStorage tells that a node came back without the replicas that it had.
+func (s *Session) warnOfOtherStorage(id metasrv.NodeID, before, now *storagepb.NodeRecord) {
+	s.cfg.Logger.Warn("node registered with other storage: the replicas that it had are not there",
+		"node_id", uint64(id), "incarnation", now.GetIncarnation(), "addr", now.GetPeer().GetAddr(),
+		"storage_uuid", now.GetInfo().GetStorageUuid(), "storage_uuid_before", before.GetInfo().GetStorageUuid(),
+		"replicas_last_reported", s.cfg.Tracker.replicas(id))
 }
 
 func (s *Session) connect(id metasrv.NodeID, record *storagepb.NodeRecord) error {

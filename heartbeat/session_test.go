@@ -1,8 +1,11 @@
 package heartbeat
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -130,6 +133,67 @@ func TestStaleProcess(t *testing.T) {
 		}
 	}
 	mustBeat(t, next, &metasrvpb.HeartbeatRequest{Sequence: 2, Incarnation: 2})
+}
+
+// TestNodeIDTaken: a process with other storage can't drive out a node that is there, only follow one that is not.
+func TestNodeIDTaken(t *testing.T) {
+	on := func(nonce uint64, storage string) *metasrvpb.HeartbeatRequest {
+		req := firstBeat(1, nonce)
+		req.Node.StorageUuid = storage
+		return req
+	}
+	for _, step := range []struct {
+		name     string
+		present  *metasrvpb.HeartbeatRequest
+		before   func(present *Session)
+		newcomer *metasrvpb.HeartbeatRequest
+		taken    bool
+		warned   bool
+	}{
+		{name: "live", present: on(1, "a"), newcomer: on(2, "b"), taken: true},
+		{name: "live, the newcomer names no storage", present: on(1, "a"), newcomer: on(2, ""), taken: true},
+		{
+			name: "live, the newcomer speaks the early public protocol", present: on(1, "a"),
+			newcomer: &metasrvpb.HeartbeatRequest{Peer: peer(1)}, taken: true,
+		},
+		{name: "late but live", present: on(1, "a"), before: func(*Session) { time.Sleep(2 * time.Second) }, newcomer: on(2, "b"), taken: true},
+		{name: "same storage", present: on(1, "a"), newcomer: on(2, "a")},
+		{name: "unknown storage", present: on(1, ""), newcomer: on(2, "b")},
+		{name: "same process", present: on(1, "a"), newcomer: on(1, "b")},
+		{name: "gone", present: on(1, "a"), before: func(s *Session) { s.Close() }, newcomer: on(2, "b"), warned: true},
+		{name: "silent", present: on(1, "a"), before: func(*Session) { time.Sleep(3 * time.Second) }, newcomer: on(2, "b"), warned: true},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t)
+				var log bytes.Buffer
+				c.logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+				present, newcomer := c.session(t), c.session(t)
+				step.present.RegionStats = regionStats(3)
+				mustBeat(t, present, step.present)
+				if step.before != nil {
+					step.before(present)
+				}
+				_, err := newcomer.HandleBeat(t.Context(), step.newcomer)
+				if !step.taken {
+					if err != nil {
+						t.Fatal(err)
+					}
+					warning := `node_id=1 incarnation=2 addr=127.0.0.1:4001 storage_uuid=b storage_uuid_before=a replicas_last_reported=3`
+					if warned := strings.Contains(log.String(), warning); warned != step.warned {
+						t.Errorf("logged %q", log.String())
+					}
+					return
+				}
+				want := "node 1 is live at 127.0.0.1:4001 with other storage: " +
+					"give this process a --node-id of its own, or stop the other one first"
+				if !errors.Is(err, metasrv.ErrNodeIDTaken) || err.Error() != want {
+					t.Errorf("got %v", err)
+				}
+				mustBeat(t, present, &metasrvpb.HeartbeatRequest{Sequence: 2, Incarnation: 1})
+			})
+		})
+	}
 }
 
 // TestStaleByRecordAlone: the newer registration was applied, but its answer never reached a session.

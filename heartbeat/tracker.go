@@ -209,6 +209,29 @@ func (t *Tracker) stateOf(heard bool, silence time.Duration) metasrvpb.NodeState
 	return metasrvpb.NodeState_NODE_STATE_LIVE
 }
 
+// holds says whether the present process of a node is certain to be there: its stream is open, and it is live.
+func (t *Tracker) holds(id metasrv.NodeID, now time.Time) bool {
+	h := t.get(id)
+	if h == nil {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.stream != nil && h.beaten &&
+		t.stateOf(true, now.Sub(h.lastBeat)) == metasrvpb.NodeState_NODE_STATE_LIVE
+}
+
+// replicas returns how many replicas a node last reported in this term.
+func (t *Tracker) replicas(id metasrv.NodeID) int {
+	h := t.get(id)
+	if h == nil {
+		return 0
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.reports)
+}
+
 // connect makes a new stream the one that counts for its node. ErrStaleIncarnation: a later process of the
 // node has connected.
 func (t *Tracker) connect(id metasrv.NodeID, incarnation metasrv.Incarnation, legacy bool) (*stream, error) {

@@ -78,6 +78,32 @@ func TestHeartbeatIsReplacedByLaterStream(t *testing.T) {
 	second.beat(t)
 }
 
+func TestHeartbeatRefusesOtherStorageOfLiveNode(t *testing.T) {
+	m := startLeader(t)
+	open := func(nonce uint64, storage string) error {
+		stream, err := metasrvpb.NewHeartbeatClient(m.conn).Heartbeat(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		req := &metasrvpb.HeartbeatRequest{
+			Peer: &metasrvpb.Peer{Id: 1, Addr: "127.0.0.1:1"}, Sequence: 1,
+			Node: &metasrvpb.NodeInfo{RegistrationNonce: nonce, StorageUuid: storage},
+		}
+		if err := stream.Send(req); err != nil {
+			t.Fatal(err)
+		}
+		_, err = stream.Recv()
+		return err
+	}
+	if err := open(1, "a"); err != nil {
+		t.Fatal(err)
+	}
+	wantRefusal(t, open(2, "b"), refusal{Code: codes.FailedPrecondition, Reason: "NODE_ID_TAKEN"})
+	if err := open(2, "a"); err != nil {
+		t.Errorf("a restart on the same storage: %v", err)
+	}
+}
+
 func TestDroppedTableIsDroppedOnDatanodes(t *testing.T) {
 	m := startLeader(t)
 	d := m.addDatanode(t, 1)
