@@ -88,7 +88,9 @@ func stale(cmd *storagepb.RegisterNode, recorded uint64) error {
 	case cmd.Incarnation == 0:
 		return nil
 	case recorded == 0:
-		return metasrv.ErrStaleIncarnation.With("node %d claims incarnation %d, but is not registered", cmd.Peer.Id, cmd.Incarnation)
+		return metasrv.ErrStaleIncarnation.With(
+			"node %d claims incarnation %d, but this cluster has never registered it: its data was removed, or it is another cluster",
+			cmd.Peer.Id, cmd.Incarnation)
 	case cmd.Incarnation > recorded:
 		return metasrv.ErrStaleIncarnation.With("node %d claims incarnation %d, which was never given to it: its last is %d",
 			cmd.Peer.Id, cmd.Incarnation, recorded)

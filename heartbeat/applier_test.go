@@ -121,6 +121,31 @@ func TestRegister(t *testing.T) {
 	}
 }
 
+// TestStaleMessages: a person reads them where one of two processes has ended.
+func TestStaleMessages(t *testing.T) {
+	n := memory.New(NewApplier())
+	claim := func(incarnation uint64) *storagepb.RegisterNode {
+		return &storagepb.RegisterNode{Peer: peer(1), Info: info(1), Incarnation: incarnation}
+	}
+	if _, err := registerCommand(t, n, &storagepb.RegisterNode{Peer: peer(2), Info: info(1)}); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(incarnation uint64, want string) {
+		t.Helper()
+		_, err := registerCommand(t, n, claim(incarnation))
+		if !errors.Is(err, metasrv.ErrStaleIncarnation) || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	refused(12, "node 1 claims incarnation 12, but this cluster has never registered it: "+
+		"its data was removed, or it is another cluster")
+	if _, err := registerCommand(t, n, &storagepb.RegisterNode{Peer: peer(1), Info: info(1)}); err != nil {
+		t.Fatal(err)
+	}
+	refused(1, "incarnation 1 of node 1 is over: another process registered as incarnation 2")
+	refused(12, "node 1 claims incarnation 12, which was never given to it: its last is 2")
+}
+
 func TestRegisteredAtStays(t *testing.T) {
 	n := memory.New(NewApplier())
 	if _, err := registerCommand(t, n, &storagepb.RegisterNode{Peer: peer(1), Info: info(1), WallTimeMs: 5}); err != nil {
