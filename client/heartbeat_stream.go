@@ -152,6 +152,7 @@ func (s *heartbeatStream) beat(ctx context.Context) error {
 		request.Node = t.cfg.NodeInfo
 	}
 	t.mu.Lock()
+	request.Header.ClusterId = t.cluster
 	request.Incarnation = t.incarnation
 	if collectErr == nil {
 		request.IsLeader = report.IsLeader
@@ -175,21 +176,25 @@ func (s *heartbeatStream) receive() error {
 		if err != nil {
 			return err
 		}
+		learned, err := s.task.checkCluster(s.member, response.GetHeader().GetClusterId())
+		if err != nil {
+			return err
+		}
 		if !s.answered {
 			s.answered = true
 			s.task.client.members.lead(s.member)
 		}
-		s.handle(response)
+		s.handle(response, learned)
 		s.watchdog.Reset(silentIntervals * s.task.currentInterval())
 	}
 }
 
-// handle takes in one response.
-func (s *heartbeatStream) handle(response *metasrvpb.HeartbeatResponse) {
+// handle takes in one response; learned says that it named the node's cluster.
+func (s *heartbeatStream) handle(response *metasrvpb.HeartbeatResponse, learned bool) {
 	t := s.task
 	t.mu.Lock()
 	t.ledger.delivered(response.GetSequence())
-	registered := response.GetIncarnation() != 0 && response.GetIncarnation() != t.incarnation
+	registered := response.GetIncarnation() != 0 && (learned || response.GetIncarnation() != t.incarnation)
 	if registered {
 		t.incarnation = response.GetIncarnation()
 	}
@@ -207,7 +212,7 @@ func (s *heartbeatStream) handle(response *metasrvpb.HeartbeatResponse) {
 		}
 	}
 	if registered {
-		t.logger.Info("node registered", "member", s.member, "incarnation", response.GetIncarnation())
+		t.logger.Info("node registered", "member", s.member, "incarnation", response.GetIncarnation(), "cluster_id", t.ClusterID())
 		if t.cfg.OnRegistered != nil {
 			t.cfg.OnRegistered(response.GetIncarnation())
 		}

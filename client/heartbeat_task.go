@@ -36,6 +36,9 @@ type HeartbeatReport struct {
 type HeartbeatConfig struct {
 	// Peer is the node's id and the address that frontends dial.
 	Peer *metasrvpb.Peer
+	// ClusterID is the cluster that the node's data belongs to; members of another one refuse its beats.
+	// Default: whichever answers first, which HeartbeatTask.ClusterID returns.
+	ClusterID uint64
 	// NodeInfo is what the node registers with. A registration_nonce of 0 is replaced by a random number.
 	NodeInfo *metasrvpb.NodeInfo
 	// Interval is the time between beats until metasrv names another one. Default 5 s.
@@ -48,7 +51,8 @@ type HeartbeatConfig struct {
 	// metasrv repeats an instruction until the node's reports show that it was done, so doing it twice must
 	// do no harm. An error is reported with the next beat. Default: every instruction is refused.
 	OnInstruction func(ctx context.Context, instruction *metasrvpb.Instruction) error
-	// OnRegistered is told the incarnation when the node is registered. Responses wait while it runs.
+	// OnRegistered is told the incarnation when the node is registered; it is called again should metasrv name
+	// its cluster only later. Responses wait while it runs.
 	OnRegistered func(incarnation uint64)
 	// Logger is told of broken streams and failed instructions. Default: that of the client.
 	Logger *slog.Logger
@@ -79,6 +83,7 @@ type HeartbeatTask struct {
 	wake chan struct{}
 
 	mu          sync.Mutex
+	cluster     uint64
 	incarnation uint64
 	interval    time.Duration
 	ledger      ledger
@@ -116,6 +121,7 @@ func NewHeartbeatTask(c *Client, cfg HeartbeatConfig) *HeartbeatTask {
 		logger:   cfg.Logger.With("node_id", cfg.Peer.GetId()),
 		began:    time.Now(),
 		wake:     make(chan struct{}, 1),
+		cluster:  cfg.ClusterID,
 		interval: cfg.Interval,
 	}
 	t.ledger.reset(t.nowMillis())
@@ -154,6 +160,9 @@ func (t *HeartbeatTask) Run(ctx context.Context) error {
 		case runCtx.Err() != nil:
 			return errClosed
 		case endsHeartbeats(err):
+			if Reason(err) == metasrv.ErrClusterMismatch.Reason {
+				err = t.explainMismatch(runCtx, w.target, err)
+			}
 			return newError(metasrvpb.Heartbeat_Heartbeat_FullMethodName, err, nil)
 		}
 		if answered {

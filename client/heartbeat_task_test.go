@@ -19,6 +19,7 @@ import (
 type fakeLeader struct {
 	incarnation uint64
 	interval    time.Duration
+	cluster     uint64 // unknown if 0
 
 	mu       sync.Mutex
 	beats    []*metasrvpb.HeartbeatRequest
@@ -45,6 +46,7 @@ func (f *fakeLeader) serve(_ string, stream grpc.ServerStream) error {
 		}
 		f.beats = append(f.beats, request)
 		response := &metasrvpb.HeartbeatResponse{
+			Header:              &metasrvpb.ResponseHeader{ClusterId: f.cluster},
 			Sequence:            request.GetSequence(),
 			Incarnation:         f.incarnation,
 			HeartbeatIntervalMs: uint64(f.interval.Milliseconds()),
