@@ -25,6 +25,9 @@ import (
 // Version of the program.
 const Version = "0.1.0"
 
+// DefaultNodeID is for the only frontend of a cluster; datanodes count from 1.
+const DefaultNodeID metasrv.NodeID = 101
+
 // stopTimeout is how long a stopping frontend waits for requests under way.
 const stopTimeout = 10 * time.Second
 
@@ -49,7 +52,7 @@ type Config struct {
 func (c Config) Validate() error {
 	switch {
 	case c.NodeID == 0:
-		return metasrv.InvalidArgument("node-id", "is missing, or 0")
+		return metasrv.InvalidArgument("node-id", "is 0; give each node a number of its own, for example %d", DefaultNodeID)
 	case len(c.Metasrv) == 0:
 		return metasrv.InvalidArgument("metasrv", "names no member")
 	case c.Timeout < 0:

@@ -14,7 +14,7 @@ func newFrontendCommand() *cobra.Command {
 	var c frontend.Config
 	var insecure, debug bool
 	cmd := &cobra.Command{
-		Use:   "frontend --node-id N",
+		Use:   "frontend",
 		Short: "Answer MySQL clients and take line protocol",
 		Long: `frontend speaks the MySQL protocol and takes InfluxDB line protocol at POST /write?db=public. It stores nothing
 itself: metasrv says where the tables are, and datanodes hold their rows. Any user may log in, without a password.`,
@@ -40,7 +40,8 @@ itself: metasrv says where the tables are, and datanodes hold their rows. Any us
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.Uint64Var((*uint64)(&c.NodeID), "node-id", 0, "number of this frontend, unique among frontends and datanodes")
+	flags.Uint64Var((*uint64)(&c.NodeID), "node-id", uint64(frontend.DefaultNodeID),
+		"number of this frontend; a second one needs a number of its own, unique among frontends and datanodes")
 	flags.StringVar(&c.MySQLListen, "mysql-listen", "127.0.0.1:4002", "address to serve MySQL clients on")
 	flags.StringVar(&c.HTTPListen, "http-listen", "127.0.0.1:4000", "address to take line protocol on")
 	flags.StringSliceVar(&c.Metasrv, "metasrv", []string{"127.0.0.1:3002"}, "gRPC addresses of metasrv members")

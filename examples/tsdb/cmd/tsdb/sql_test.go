@@ -87,7 +87,10 @@ func TestFrontendCommandLine(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no node id":         {nil, "--node-id"},
+		"node id 0": {[]string{"--node-id", "0"},
+			"--node-id: is 0; give each node a number of its own, for example 101"},
+		// With the default node id, the next thing is refused.
+		"default node id":    {[]string{"--metasrv", ""}, "--metasrv"},
 		"MySQL off loopback": {[]string{"--node-id", "1", "--mysql-listen", "0.0.0.0:4002"}, "--mysql-listen"},
 		"HTTP off loopback":  {[]string{"--node-id", "1", "--http-listen", "0.0.0.0:4000"}, "--insecure"},
 		"no address":         {[]string{"--node-id", "1", "--http-listen", "x"}, "--http-listen"},
