@@ -30,6 +30,9 @@ type conn struct {
 	lastUsed time.Time
 }
 
+// maxAnswerBytes is the largest answer that a member sends.
+const maxAnswerBytes = 256 << 20
+
 func newConns(cfg Config, isKnown func(addr string) bool) *conns {
 	options := []grpc.DialOption{
 		// gRPC refuses calls while it waits to dial again; its default of up to two minutes would hide a
@@ -40,6 +43,8 @@ func newConns(cfg Config, isKnown func(addr string) bool) *conns {
 			},
 			MinConnectTimeout: cfg.AttemptTimeout,
 		}),
+		// As large as a member sends them: lists have no pages.
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
 		// A member whose machine is gone closes nothing: streams would wait for ever.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: cfg.AttemptTimeout}),
 	}

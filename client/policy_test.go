@@ -43,7 +43,7 @@ func TestClassify(t *testing.T) {
 		{"connection lost", status.Error(codes.Unavailable, "eof"), verdict{action: another, unknown: true}},
 		{"attempt took too long", status.FromContextError(context.DeadlineExceeded).Err(), verdict{action: another, unknown: true}},
 		{"member stops", status.Error(codes.Canceled, "stopping"), verdict{action: another, unknown: true}},
-		{"message too large", status.Error(codes.ResourceExhausted, "too large"), verdict{action: giveUp}},
+		{"message too large", status.Error(codes.ResourceExhausted, "too large"), verdict{action: giveUp, unknown: true}},
 		{"unimplemented", status.Error(codes.Unimplemented, "no"), verdict{action: giveUp}},
 		{"denied", status.Error(codes.PermissionDenied, "no"), verdict{action: giveUp}},
 		{"no status", errors.New("broken"), verdict{action: giveUp, unknown: true}},

@@ -71,8 +71,11 @@ func classify(err error) verdict {
 		v.unknown, v.settled = true, false
 	case codes.ResourceExhausted:
 		// Without RetryInfo this is gRPC's own: a message too large stays too large.
+		// It may be the answer that is, of a request that was executed.
 		if d.hasRetryInfo {
 			v.action = again
+		} else {
+			v.unknown, v.settled = true, false
 		}
 	}
 	return v

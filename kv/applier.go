@@ -3,9 +3,13 @@ package kv
 import (
 	"bytes"
 
+	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
+
+// MaxPrevBytes bounds what DeleteRange returns of what it deleted: a result is kept for its session.
+const MaxPrevBytes = 4 << 20
 
 // NewApplier returns the applier of the key-value store. Its commands answer with a KvResult. A CompareAndPut that
 // finds another value is no error: its result has no success and the present pair.
@@ -51,6 +55,10 @@ func deleteRange(tx state.Tx, cmd *storagepb.DeleteRange) (*storagepb.KvResult, 
 	if err != nil {
 		return nil, err
 	}
+	if n := bytesOf(pairs); cmd.PrevKv && n > MaxPrevBytes {
+		return nil, metasrv.InvalidArgument("prev_kv", "the range holds %d bytes, of which at most %d can be returned; "+
+			"read it by Range and delete it without prev_kv", n, MaxPrevBytes)
+	}
 	result := &storagepb.KvResult{Deleted: int64(len(pairs))}
 	for _, pair := range pairs {
 		tx.Delete(prefix + string(pair.Key))
@@ -59,6 +67,15 @@ func deleteRange(tx state.Tx, cmd *storagepb.DeleteRange) (*storagepb.KvResult, 
 		result.Prev = pairs
 	}
 	return result, nil
+}
+
+// bytesOf returns the size of keys and values.
+func bytesOf(pairs []*storagepb.KvPair) int {
+	n := 0
+	for _, p := range pairs {
+		n += len(p.Key) + len(p.Value)
+	}
+	return n
 }
 
 func validatePair(key, value []byte) error {

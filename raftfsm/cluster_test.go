@@ -51,8 +51,17 @@ func (c *cluster) folder(i int) string { return filepath.Join(c.dir, c.servers[i
 
 func (c *cluster) start(i int) *Node {
 	c.t.Helper()
+	node, err := Open(c.config(i))
+	if err != nil {
+		c.t.Fatalf("start member %s: %v", c.servers[i].ID, err)
+	}
+	c.nodes[i] = node
+	return node
+}
+
+func (c *cluster) config(i int) Config {
 	s := c.servers[i]
-	node, err := Open(Config{
+	return Config{
 		MemberID: s.ID, DataDir: c.folder(i), RaftAddr: s.RaftAddr,
 		Member:         &storagepb.MemberRecord{RaftAddr: s.RaftAddr, GrpcAddr: s.ID + ":3002"},
 		InitialCluster: c.servers, InitialClusterState: ClusterNew,
@@ -61,12 +70,7 @@ func (c *cluster) start(i int) *Node {
 		Logger:   testLogger(),
 		Timing:   c.timing,
 		Log:      c.log,
-	})
-	if err != nil {
-		c.t.Fatalf("start member %s: %v", s.ID, err)
 	}
-	c.nodes[i] = node
-	return node
 }
 
 func testLogger() *slog.Logger {

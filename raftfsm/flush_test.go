@@ -201,26 +201,40 @@ func TestLogKeepsWhatTheImageLacks(t *testing.T) {
 		name             string
 		flushed, applied uint64
 		first, last      uint64
-		refused          bool
+		refused, reset   bool
 	}{
-		{"what the image has", 50, 80, 1, 50, false},
-		{"one entry more", 50, 80, 1, 51, true},
-		{"all of the state", 50, 80, 1, 80, true},
-		{"uncommitted entries at the end", 50, 80, 81, 100, false},
-		{"committed entries at the end", 50, 80, 80, 100, true},
-		{"everything, after an install", 80, 80, 1, 100, false},
+		{"what the image has", 50, 80, 1, 50, false, false},
+		{"one entry more", 50, 80, 1, 51, true, false},
+		{"all of the state", 50, 80, 1, 80, true, false},
+		{"uncommitted entries at the end", 50, 80, 81, 100, false, false},
+		{"executed entries at the end", 50, 80, 80, 100, true, false},
+		{"entries at the end that the image has", 80, 80, 60, 100, true, false},
+		{"everything", 80, 80, 1, 100, true, false},
+		{"everything, after an install", 80, 80, 1, 100, false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inner := raft.NewInmemStore()
-			store := &logStore{LogStore: inner, kept: func() (uint64, uint64) { return c.flushed, c.applied }}
+			var failed error
+			store := &logStore{
+				LogStore: inner,
+				kept:     func() (uint64, uint64) { return c.flushed, c.applied },
+				fail:     func(err error) { failed = err },
+			}
 			for i := uint64(1); i <= 100; i++ {
 				if err := store.StoreLog(&raft.Log{Index: i, Term: 1}); err != nil {
 					t.Fatal(err)
 				}
 			}
+			if c.reset {
+				store.expectReset()
+			}
 			err := store.DeleteRange(c.first, c.last)
 			if refused := err != nil; refused != c.refused {
 				t.Errorf("DeleteRange(%d, %d) with flushed %d, applied %d: %v", c.first, c.last, c.flushed, c.applied, err)
+			}
+			// A front that can't be dropped yet stays; a back that can't be overruled means that data is lost.
+			if overruled := c.refused && c.last == 100; (failed != nil) != overruled {
+				t.Errorf("the member failed with %v", failed)
 			}
 		})
 	}
@@ -353,10 +367,72 @@ func TestFailedFlushFailsTheMember(t *testing.T) {
 	if err := b.flusher.flushTo(1); err == nil {
 		t.Error("flushTo returned without an error")
 	}
+	// The disk is back. The keys of the failed cut are in no later one, so none may be written.
+	img, err := openImage(b.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.flusher.image = img
+	b.putNext()
+	if err := b.flusher.flush(); err == nil {
+		t.Error("a cut was written after one had failed")
+	}
+	if a, err := img.load(); err != nil || a.index() != 0 {
+		t.Errorf("the image is at %d, %v; want 0", a.index(), err)
+	}
 	if err := <-failed; !errors.Is(err, errDisk) {
 		t.Error(err)
 	}
 	if err := b.flusher.close(true); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Where a flush has failed nobody makes room for changes any more: what waits for it must go on, so that the member can
+// end.
+func TestFailedFlushLetsGo(t *testing.T) {
+	b := newBench(t)
+	failed := make(chan error, 10)
+	b.flusher.fail = func(err error) { failed <- err }
+	b.putNext()
+	b.flusher.over.Store(true)
+	waited := make(chan struct{})
+	go func() {
+		b.flusher.throttle()
+		close(waited)
+	}()
+	if err := b.flusher.image.close(); err != nil {
+		t.Fatal(err)
+	}
+	// A flush that fails takes the cut first, which makes room; what comes after it must not wait either.
+	_ = b.flusher.flushTo(1)
+	<-waited
+	b.flusher.over.Store(true)
+	b.flusher.throttle()
+	if err := b.flusher.close(true); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The bound of the dirty set: an entry waits while twice the volume of a flush is not flushed.
+func TestEntriesWaitForTheDisk(t *testing.T) {
+	b := newBench(t)
+	b.flusher.bytes = 1
+	b.flusher.mu.Lock() // stands for a slow disk
+	b.putNext()
+	applied := make(chan struct{})
+	go func() {
+		b.putNext()
+		close(applied)
+	}()
+	select {
+	case <-applied:
+		t.Error("an entry did not wait for the disk")
+	case <-time.After(50 * time.Millisecond): // nothing tells that an entry waits
+	}
+	b.flusher.mu.Unlock()
+	<-applied
+	if err := b.flusher.close(false); err != nil {
 		t.Fatal(err)
 	}
 }

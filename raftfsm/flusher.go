@@ -21,6 +21,11 @@ type flusher struct {
 	// mu is held while a cut is written.
 	mu    sync.Mutex
 	image *image
+	// err is why a cut could not be written. Then none is written any more: a failed write may have lost pages, and
+	// the keys of its cut are in no later one.
+	err error
+	// broken is closed when err is set.
+	broken chan struct{}
 	// flushed is the index that the image has, size its bytes on disk.
 	flushed atomic.Uint64
 	size    atomic.Int64
@@ -37,7 +42,7 @@ type flusher struct {
 func newFlusher(f *fsm, img *image, timing Timing, fail func(error)) *flusher {
 	fl := &flusher{
 		fsm: f, image: img, interval: timing.Flush, bytes: timing.FlushBytes, fail: fail,
-		wake: make(chan struct{}, 1), stop: make(chan struct{}), room: make(chan struct{}),
+		wake: make(chan struct{}, 1), stop: make(chan struct{}), room: make(chan struct{}), broken: make(chan struct{}),
 	}
 	fl.flushed.Store(f.current.Load().index())
 	fl.size.Store(img.bytes())
@@ -90,16 +95,21 @@ func (fl *flusher) throttle() {
 		}
 		select {
 		case <-room:
+		case <-fl.broken: // nobody makes room any more, and the member is about to end
+			return
 		case <-fl.stop:
 			return
 		}
 	}
 }
 
-// flush writes one cut. After an error the image must not be written again: a failed sync may have lost pages.
+// flush writes one cut. An error is final.
 func (fl *flusher) flush() error {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
+	if fl.err != nil {
+		return fl.err
+	}
 	a, keys := fl.fsm.cut()
 	fl.over.Store(false)
 	fl.roomMu.Lock()
@@ -110,7 +120,9 @@ func (fl *flusher) flush() error {
 		return nil
 	}
 	if err := fl.image.write(a, keys); err != nil {
-		return fmt.Errorf("write %s at index %d: %w", fl.image.db.Path(), a.index(), err)
+		fl.err = fmt.Errorf("write %s at index %d: %w", fl.image.db.Path(), a.index(), err)
+		close(fl.broken)
+		return fl.err
 	}
 	fl.flushed.Store(a.index())
 	fl.size.Store(fl.image.bytes())

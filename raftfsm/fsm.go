@@ -31,7 +31,9 @@ type fsm struct {
 	flusher *flusher
 	logs    raft.LogStore
 	install func(old *image) (*image, *applied, error)
-	fail    func(error)
+	// installed is called when a snapshot has replaced the state.
+	installed func()
+	fail      func(error)
 
 	waitMu  sync.Mutex
 	changed chan struct{}
@@ -169,6 +171,7 @@ func (f *fsm) Restore(source io.ReadCloser) error {
 		f.machine.Reset(a.view)
 		f.publish(a)
 		f.feed.Reset(a.view.Revision())
+		f.installed()
 		return img, a.index(), nil
 	})
 	if err != nil {

@@ -23,6 +23,9 @@ type Leadership struct {
 	Now func() state.LeaderTime
 }
 
+// takeOverPause is the time between two attempts to take over.
+const takeOverPause = 100 * time.Millisecond
+
 // establishTimeout bounds the wait for raft's queue, not for the commit.
 const establishTimeout = 5 * time.Second
 
@@ -54,11 +57,8 @@ func (n *Node) lead(ctx context.Context) (end func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		l, err := n.establish(ctx)
-		if err != nil {
-			if ctx.Err() == nil {
-				n.log.Warn("could not take over as metasrv leader", "error", err)
-			}
+		l, ok := n.takeOver(ctx)
+		if !ok {
 			return
 		}
 		n.leading.Store(&l)
@@ -75,6 +75,26 @@ func (n *Node) lead(ctx context.Context) (end func()) {
 		n.leading.Store(nil)
 		cancel()
 		<-done
+	}
+}
+
+// takeOver establishes the term. It tries until that succeeds or the term is over: raft goes on to call this member
+// leader, so giving up would leave the cluster without one.
+func (n *Node) takeOver(ctx context.Context) (Leadership, bool) {
+	for {
+		l, err := n.establish(ctx)
+		if err == nil {
+			return l, true
+		}
+		if ctx.Err() != nil || n.Err() != nil {
+			return Leadership{}, false
+		}
+		n.log.Warn("could not take over as metasrv leader yet", "error", err)
+		select {
+		case <-time.After(takeOverPause):
+		case <-ctx.Done():
+			return Leadership{}, false
+		}
 	}
 }
 
@@ -116,7 +136,7 @@ func (n *Node) establish(ctx context.Context) (Leadership, error) {
 // awaitFuture waits for a future of raft or for ctx, whichever is first.
 func awaitFuture(ctx context.Context, future raft.Future) error {
 	done := make(chan error, 1)
-	go func() { done <- future.Error() }() // ends when raft answers or shuts down
+	go func() { done <- future.Error() }() // ends when raft answers, which it need not when it stops
 	select {
 	case err := <-done:
 		return err

@@ -2,9 +2,11 @@ package raftfsm
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -59,6 +61,62 @@ func publishedMember(v state.View, id string) (*storagepb.MemberRecord, bool) {
 	return machine.Member(v, id)
 }
 
+// checkHistory returns an error if a member without data has taken part in the cluster before. It may have voted in
+// the present term, and may be the only one of a majority that acknowledged an entry: it must not vote again under its
+// id. Members that don't answer say nothing.
+func (n *Node) checkHistory(ctx context.Context) error {
+	known := make(chan string, len(n.cfg.InitialCluster))
+	var asked sync.WaitGroup
+	for _, s := range n.cfg.InitialCluster {
+		if s.ID == n.cfg.MemberID {
+			continue
+		}
+		asked.Go(func() {
+			response, err := n.peers.ask(ctx, s.RaftAddr, &peerpb.Request{
+				Request: &peerpb.Request_History{History: &peerpb.HistoryRequest{MemberId: n.cfg.MemberID}},
+			})
+			if err == nil && response.GetHistory().GetKnown() {
+				known <- s.ID
+			}
+		})
+	}
+	asked.Wait()
+	if len(known) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s is empty, but member %s says that member %s has taken part in the cluster: its data is lost, and it must not vote again. "+
+		"Put its data folder back, or let the member be replaced by one with a new id", n.cfg.DataDir, <-known, n.cfg.MemberID)
+}
+
+// catchUpInterval is how often a member that has started looks whether it has caught up.
+const catchUpInterval = 100 * time.Millisecond
+
+// catchUp returns when this member's state has reached that which the metasrv leader had after the start.
+func (n *Node) catchUp(ctx context.Context) {
+	ticker := time.NewTicker(catchUpInterval)
+	defer ticker.Stop()
+	for goal := uint64(0); ; {
+		if _, leads := n.Leadership(); leads || goal > 0 && n.fsm.current.Load().index() >= goal {
+			n.caughtUp.Store(true)
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		addr, leader := n.raft.LeaderWithID()
+		if goal > 0 || leader == "" || string(leader) == n.cfg.MemberID {
+			continue
+		}
+		if response, err := n.peers.ask(ctx, string(addr), &peerpb.Request{
+			Request: &peerpb.Request_Term{Term: &peerpb.TermRequest{}},
+		}); err == nil {
+			goal = response.GetTerm().GetAppliedIndex()
+		}
+	}
+}
+
 // publishMember keeps the record of this member in the replicated state, so that every member can tell clients
 // where the metasrv leader is.
 func (n *Node) publishMember(ctx context.Context) {
@@ -88,6 +146,11 @@ func (n *Node) servePeer(conn net.Conn) { servePeer(n.ctx, conn, n.answerPeer) }
 
 // answerPeer answers another member.
 func (n *Node) answerPeer(ctx context.Context, request *peerpb.Request) *peerpb.Response {
+	if r := request.GetHistory(); r != nil {
+		// Also while raft doesn't run yet: members that start together ask each other.
+		_, known := publishedMember(n.View(), r.GetMemberId())
+		return &peerpb.Response{History: &peerpb.HistoryResponse{Known: known}}
+	}
 	select {
 	case <-n.started:
 	case <-ctx.Done():
@@ -95,7 +158,7 @@ func (n *Node) answerPeer(ctx context.Context, request *peerpb.Request) *peerpb.
 	}
 	switch r := request.Request.(type) {
 	case *peerpb.Request_Term:
-		return &peerpb.Response{Term: &peerpb.TermResponse{Term: n.raft.CurrentTerm()}}
+		return &peerpb.Response{Term: &peerpb.TermResponse{Term: n.raft.CurrentTerm(), AppliedIndex: n.fsm.current.Load().index()}}
 	case *peerpb.Request_Publish:
 		ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.PeerTimeout)
 		defer cancel()
@@ -107,10 +170,19 @@ func (n *Node) answerPeer(ctx context.Context, request *peerpb.Request) *peerpb.
 	return &peerpb.Response{Error: "this version of metasrv doesn't know the request"}
 }
 
+// acceptMember stores what another member says of itself. What a newer one says beyond this version is left out.
 func (n *Node) acceptMember(ctx context.Context, member *storagepb.MemberRecord) error {
+	known := &storagepb.MemberRecord{
+		Id: member.GetId(), RaftAddr: member.GetRaftAddr(), GrpcAddr: member.GetGrpcAddr(),
+		HttpAddr: member.GetHttpAddr(), Version: member.GetVersion(),
+	}
+	isMember := func(s raft.Server) bool { return string(s.ID) == known.Id && string(s.Address) == known.RaftAddr }
+	if !slices.ContainsFunc(n.configuration().Servers, isMember) {
+		return fmt.Errorf("%q at %s is no member of this cluster", known.Id, known.RaftAddr)
+	}
 	_, err := n.Propose(ctx, state.Proposal{
 		Kind:    storagepb.CommandKind_COMMAND_KIND_PUBLISH_MEMBER,
-		Payload: &storagepb.PublishMember{Member: member},
+		Payload: &storagepb.PublishMember{Member: known},
 	})
 	return err
 }
@@ -125,6 +197,8 @@ type Status struct {
 	// State is raft's: Leader, Follower, Candidate, Shutdown.
 	State     string
 	ClusterID uint64
+	// CaughtUp: since its start the state has reached that of the metasrv leader once.
+	CaughtUp bool
 	// LastContact is the time of the last message of the metasrv leader, zero on the leader itself.
 	LastContact time.Time
 }
@@ -140,6 +214,7 @@ func (n *Node) Status() Status {
 		ImageBytes:   n.flusher.size.Load(),
 		State:        n.raft.State().String(),
 		ClusterID:    n.ClusterID(),
+		CaughtUp:     n.caughtUp.Load(),
 	}
 	if s.State != raft.Leader.String() {
 		s.LastContact = n.raft.LastContact()

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
@@ -19,8 +20,11 @@ import (
 
 // Raft's own numbers that are not a matter of the cluster's speed.
 const (
-	logCacheEntries = 512
+	// An entry has up to maxBatchBytes, so few of them are kept for members that lag a little.
+	logCacheEntries = 64
 	maxAppend       = 32
+	// A message of maxAppend entries must be sent and stored within this time.
+	transportTimeout = 10 * time.Second
 )
 
 // Node is one member.
@@ -42,6 +46,9 @@ type Node struct {
 	leadingMu      sync.Mutex
 	leadingChanged chan struct{}
 
+	// down ends when raft has stopped: what it has not answered by then it never will.
+	down    context.Context
+	setDown context.CancelFunc
 	// started is closed when raft runs; other members may ask before.
 	started chan struct{}
 	// ctx ends when the node closes.
@@ -49,6 +56,7 @@ type Node struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
+	caughtUp  atomic.Bool
 	failOnce  sync.Once
 	failure   error
 	failed    chan struct{}
@@ -71,6 +79,7 @@ func Open(cfg Config) (*Node, error) {
 		proposer: newProposer(), leadingChanged: make(chan struct{}),
 		ctx: ctx, cancel: cancel, started: make(chan struct{}), failed: make(chan struct{}),
 	}
+	n.down, n.setDown = context.WithCancel(context.Background())
 	if err := n.open(); err != nil {
 		cancel()
 		return nil, errors.Join(err, n.release())
@@ -92,7 +101,7 @@ func (n *Node) open() error {
 	logger := newRaftLogger(n.log)
 	n.stopping = logger.stopping
 	n.mux = newMux(n.cfg.Network, listener, n.cfg.Member.RaftAddr, n.servePeer)
-	n.trans = newTransport(n.mux, n.cfg.Timing.PeerTimeout, logger)
+	n.trans = newTransport(n.mux, transportTimeout, logger)
 	n.peers = newPeerClient(n.mux, n.cfg.Timing.PeerTimeout)
 	// Buffered, for raft waits until the channel takes a change of leadership.
 	notify := make(chan bool, 64)
@@ -104,6 +113,7 @@ func (n *Node) open() error {
 	n.wg.Go(func() { n.runLeadership(n.ctx, notify) })
 	n.wg.Go(func() { n.proposer.run(n.ctx, n.commit) })
 	n.wg.Go(func() { n.publishMember(n.ctx) })
+	n.wg.Go(func() { n.catchUp(n.ctx) })
 	return nil
 }
 
@@ -166,10 +176,13 @@ func (n *Node) raftConfig(logger *raftLogger, notify chan bool) *raft.Config {
 }
 
 func (n *Node) startRaft(c *raft.Config) error {
-	cache, err := raft.NewLogCache(logCacheEntries, &logStore{
+	guarded := &logStore{
 		LogStore: n.store,
 		kept:     func() (uint64, uint64) { return n.flusher.flushed.Load(), n.fsm.current.Load().index() },
-	})
+		fail:     n.fail,
+	}
+	n.fsm.installed = guarded.expectReset
+	cache, err := raft.NewLogCache(logCacheEntries, guarded)
 	if err != nil {
 		return err
 	}
@@ -177,6 +190,11 @@ func (n *Node) startRaft(c *raft.Config) error {
 	exists, err := raft.HasExistingState(cache, n.store, snapshots)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", n.cfg.DataDir, err)
+	}
+	if !exists {
+		if err := n.checkHistory(n.ctx); err != nil {
+			return err
+		}
 	}
 	if !exists && n.cfg.InitialClusterState == ClusterNew {
 		n.log.Info("founding the cluster", "members", len(n.cfg.InitialCluster))
@@ -187,6 +205,18 @@ func (n *Node) startRaft(c *raft.Config) error {
 	n.raft, err = raft.NewRaft(c, n.fsm, cache, n.store, snapshots, n.trans)
 	if err != nil {
 		return fmt.Errorf("start raft on %s: %w", n.cfg.DataDir, err)
+	}
+	return n.checkAddress()
+}
+
+// checkAddress returns an error if the other members dial this one at another address than it advertises.
+func (n *Node) checkAddress() error {
+	servers := n.configuration().Servers
+	for _, s := range servers {
+		if len(servers) > 1 && string(s.ID) == n.cfg.MemberID && string(s.Address) != n.cfg.Member.RaftAddr {
+			return fmt.Errorf("the cluster knows member %s at %s, but it advertises %s to other members: start it under the address that the cluster knows",
+				s.ID, s.Address, n.cfg.Member.RaftAddr)
+		}
 	}
 	return nil
 }
@@ -268,6 +298,7 @@ func (n *Node) release() error {
 	if n.raft != nil {
 		errs = append(errs, n.raft.Shutdown().Error())
 	}
+	n.setDown()
 	n.wg.Wait()
 	if n.peers != nil {
 		n.peers.close()

@@ -19,7 +19,7 @@ const (
 	maxBatchCommands = 4096
 	maxBatchBytes    = 1 << 20
 	maxQueuedBytes   = 64 << 20
-	maxCommandBytes  = 8 << 20
+	maxCommandBytes  = 4 << 20
 	enqueueTimeout   = 5 * time.Second
 )
 
@@ -118,6 +118,10 @@ func (n *Node) Propose(ctx context.Context, proposal state.Proposal) (state.Resu
 	if err := n.awaitLeadership(ctx); err != nil {
 		return state.Result{}, err
 	}
+	// A command that another build could not decode would stop every member, again after each restart.
+	if err := state.Known(proposal.Payload); err != nil {
+		return state.Result{}, metasrv.ErrInvalidArgument.With("%s: %v", proposal.Kind, err)
+	}
 	b, place, err := n.proposer.add(&storagepb.Command{
 		Kind:        proposal.Kind,
 		Payload:     state.Encode(proposal.Payload),
@@ -151,7 +155,7 @@ func (n *Node) commit(b *batch) {
 		LeaderTimeMs: uint64(l.Now()),
 		Commands:     b.commands,
 	}), enqueueTimeout)
-	if err := future.Error(); err != nil {
+	if err := awaitFuture(n.down, future); err != nil {
 		b.err = proposeError(err)
 		return
 	}

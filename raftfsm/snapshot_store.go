@@ -197,8 +197,31 @@ func fillImage(db *bbolt.DB, r io.Reader) error {
 	return tx.Commit()
 }
 
-// install puts the received file in the place of the image and loads it.
+// receivedIndex returns the index of the received snapshot.
+func (s *snapshotStore) receivedIndex() (uint64, error) {
+	img, err := openImage(s.installPath())
+	if err != nil {
+		return 0, err
+	}
+	var index uint64
+	err = img.db.View(func(tx *bbolt.Tx) error {
+		meta, err := readMeta(tx)
+		index = meta.GetIndex()
+		return err
+	})
+	return index, errors.Join(err, img.close())
+}
+
+// install puts the received file in the place of the image and loads it. It refuses to go back: entries that were on
+// their way to the state when the snapshot arrived may have overtaken it.
 func (s *snapshotStore) install(old *image) (*image, *applied, error) {
+	received, err := s.receivedIndex()
+	if err != nil {
+		return nil, nil, err
+	}
+	if have := s.fsm.current.Load().index(); received < have {
+		return nil, nil, fmt.Errorf("the snapshot is of index %d, this member has applied %d", received, have)
+	}
 	if err := old.close(); err != nil {
 		return nil, nil, err
 	}

@@ -90,12 +90,9 @@ func (s catalogService) CommitTable(ctx context.Context, req *metasrvpb.CommitTa
 	return &metasrvpb.CommitTableResponse{Header: h, Table: catalog.ToTable(result.GetTable())}, nil
 }
 
-// maxReasonLength bounds what a caller may have kept for people, in bytes.
-const maxReasonLength = 1024
-
 func (s catalogService) AbortTable(ctx context.Context, req *metasrvpb.AbortTableRequest) (*metasrvpb.AbortTableResponse, error) {
-	if n := len(req.GetReason()); n > maxReasonLength {
-		return nil, metasrv.InvalidArgument("reason", "has %d bytes, at most %d are allowed", n, maxReasonLength)
+	if err := router.ValidateAbort(req); err != nil {
+		return nil, err
 	}
 	h, err := s.execute(ctx, req.GetHeader(), storagepb.CommandKind_COMMAND_KIND_ABORT_TABLE, &storagepb.AbortTable{
 		TableId: req.GetTableId(), CreationToken: req.GetCreationToken(), Reason: req.GetReason(),

@@ -34,30 +34,30 @@ type term struct {
 	leadership raftfsm.Leadership
 	tracker    *heartbeat.Tracker
 
-	mu      sync.Mutex
-	ended   bool
-	streams sync.WaitGroup
+	mu    sync.Mutex
+	ended bool
+	beats sync.WaitGroup
 }
 
-// join counts a stream in, which must call leave; false where the term is over.
+// join counts in a beat that is handled, which must call leave; false where the term is over.
 func (t *term) join() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ended {
 		return false
 	}
-	t.streams.Add(1)
+	t.beats.Add(1)
 	return true
 }
 
-func (t *term) leave() { t.streams.Done() }
+func (t *term) leave() { t.beats.Done() }
 
-// end waits for the streams that joined.
+// end waits for the beats that joined.
 func (t *term) end() {
 	t.mu.Lock()
 	t.ended = true
 	t.mu.Unlock()
-	t.streams.Wait()
+	t.beats.Wait()
 }
 
 // duties is what the metasrv leader does besides answering.

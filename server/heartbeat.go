@@ -39,10 +39,9 @@ func (s heartbeatService) Heartbeat(stream grpc.BidiStreamingServer[metasrvpb.He
 		return streamEnd(err)
 	}
 	t := s.term.Load()
-	if t == nil || !t.join() {
+	if t == nil {
 		return s.notLeader()
 	}
-	defer t.leave()
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) })()
@@ -53,7 +52,7 @@ func (s heartbeatService) Heartbeat(stream grpc.BidiStreamingServer[metasrvpb.He
 	defer session.Close()
 	requests := s.receive(ctx, stream)
 	for {
-		if err := s.beat(ctx, session, stream, req); err != nil {
+		if err := s.beat(ctx, t, session, stream, req); err != nil {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
@@ -75,17 +74,29 @@ func (s heartbeatService) Heartbeat(stream grpc.BidiStreamingServer[metasrvpb.He
 
 // beat answers one request.
 func (s heartbeatService) beat(
-	ctx context.Context, session *heartbeat.Session,
+	ctx context.Context, t *term, session *heartbeat.Session,
 	stream grpc.BidiStreamingServer[metasrvpb.HeartbeatRequest, metasrvpb.HeartbeatResponse], req *metasrvpb.HeartbeatRequest,
 ) error {
 	discardUnknown(req.GetNode())
 	discardUnknown(req.GetPeer())
-	resp, err := session.HandleBeat(ctx, req)
+	resp, err := s.handle(ctx, t, session, req)
 	if err != nil {
 		return err
 	}
 	resp.Header = revision(s.node.View())
 	return stream.Send(resp)
+}
+
+// handle takes a beat as part of the term. The term does not wait for the answer to be sent: a node that reads none
+// must not keep this member from leading again.
+func (s heartbeatService) handle(
+	ctx context.Context, t *term, session *heartbeat.Session, req *metasrvpb.HeartbeatRequest,
+) (*metasrvpb.HeartbeatResponse, error) {
+	if !t.join() {
+		return nil, s.notLeader()
+	}
+	defer t.leave()
+	return session.HandleBeat(ctx, req)
 }
 
 // received is a request of a stream, or why there is none.

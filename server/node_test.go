@@ -146,7 +146,7 @@ func (n *testNode) Status() raftfsm.Status {
 	view := n.View()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return raftfsm.Status{Term: n.term, Revision: view.Revision(), State: "Follower", ClusterID: machine.ClusterID(view)}
+	return raftfsm.Status{Term: n.term, Revision: view.Revision(), State: "Follower", ClusterID: machine.ClusterID(view), CaughtUp: true}
 }
 
 func (n *testNode) fail(err error) {

@@ -59,10 +59,6 @@ func (s *services) execute(
 	if err != nil {
 		return nil, err
 	}
-	// What a member can't decode must not enter the log: every member would stop at it.
-	if err := state.Known(command); err != nil {
-		return nil, metasrv.ErrInvalidArgument.With("the request: %v", err)
-	}
 	r, err := s.node.Propose(ctx, state.Proposal{Kind: kind, Payload: command, ID: id})
 	if err != nil {
 		return nil, err

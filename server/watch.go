@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/raftfsm/state"
@@ -15,8 +16,8 @@ import (
 const (
 	// watchProgress is how often an idle watch is told how far it has come.
 	watchProgress = 5 * time.Second
-	// watchBatch is the number of tables in one message of a watch's beginning.
-	watchBatch = 256
+	// watchBytes is the size at which a message of a watch is full.
+	watchBytes = 1 << 20
 )
 
 // Watch streams the changes of routes from the member's own state, so every member serves it.
@@ -66,7 +67,8 @@ func (s *services) changes(ctx context.Context, from uint64) ([]state.Revision, 
 	return revisions, err
 }
 
-// routeChanges returns what revisions changed of routes.
+// routeChanges returns what revisions changed of routes: of as many whole ones, from the first on, as fit into a
+// message.
 func (s *services) routeChanges(ctx context.Context, revisions []state.Revision) (*metasrvpb.WatchRoutesResponse, error) {
 	last := revisions[len(revisions)-1].Number
 	view, err := s.node.WaitRevision(ctx, last)
@@ -74,13 +76,21 @@ func (s *services) routeChanges(ctx context.Context, revisions []state.Revision)
 		return nil, err
 	}
 	b := router.NewBuilder(addresses(view))
-	resp := &metasrvpb.WatchRoutesResponse{Revision: last}
+	resp := &metasrvpb.WatchRoutesResponse{}
+	size := 0
 	for _, r := range revisions {
 		events, err := router.Events(view, r, b)
 		if err != nil {
 			return nil, err
 		}
-		resp.Events = append(resp.Events, events...)
+		resp.Revision = r.Number
+		for _, e := range events {
+			resp.Events = append(resp.Events, e)
+			size += proto.Size(e)
+		}
+		if size >= watchBytes {
+			break
+		}
 	}
 	resp.Peers = b.Peers()
 	return resp, nil
@@ -89,7 +99,7 @@ func (s *services) routeChanges(ctx context.Context, revisions []state.Revision)
 // sendRoutes sends the present routes. Only the last message is a point to resume from.
 func sendRoutes(view state.View, stream grpc.ServerStreamingServer[metasrvpb.WatchRoutesResponse]) error {
 	b := router.NewBuilder(addresses(view))
-	resp := &metasrvpb.WatchRoutesResponse{}
+	resp, size := &metasrvpb.WatchRoutesResponse{}, 0
 	send := func() error {
 		resp.Header, resp.Peers = revision(view), b.Peers()
 		return stream.Send(resp)
@@ -101,15 +111,17 @@ func sendRoutes(view state.View, stream grpc.ServerStreamingServer[metasrvpb.Wat
 		if record.Table.GetState() != metasrvpb.TableState_TABLE_STATE_PUBLIC {
 			continue
 		}
-		if len(resp.GetEvents()) == watchBatch {
-			if err := send(); err != nil {
-				return err
-			}
-			b, resp = router.NewBuilder(addresses(view)), &metasrvpb.WatchRoutesResponse{}
-		}
-		resp.Events = append(resp.Events, &metasrvpb.RouteEvent{
+		event := &metasrvpb.RouteEvent{
 			Revision: view.Revision(), Change: &metasrvpb.RouteEvent_Updated{Updated: b.Add(record)},
-		})
+		}
+		resp.Events = append(resp.Events, event)
+		if size += proto.Size(event); size < watchBytes {
+			continue
+		}
+		if err := send(); err != nil {
+			return err
+		}
+		b, resp, size = router.NewBuilder(addresses(view)), &metasrvpb.WatchRoutesResponse{}, 0
 	}
 	resp.Revision = view.Revision()
 	return send()

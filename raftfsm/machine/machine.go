@@ -91,6 +91,9 @@ func (m *Machine) command(term uint64, c *storagepb.Command, out *Outcome) (*sto
 	switch {
 	case err != nil:
 		return refusal(err, m.pos.Revision)
+	case remembered != nil && remembered.Kind != c.Kind:
+		return refusal(metasrv.InvalidArgument("header.request_id", "sequence %d of session %d was used for another request, a %s",
+			c.Id.Sequence, c.Id.Session, remembered.Kind), m.pos.Revision)
 	case remembered != nil:
 		return remembered, nil
 	}
@@ -98,6 +101,7 @@ func (m *Machine) command(term uint64, c *storagepb.Command, out *Outcome) (*sto
 	if err != nil {
 		return nil, err
 	}
+	result.Kind = c.Kind
 	m.remember(session, c.Id, result, out)
 	return result, nil
 }

@@ -191,8 +191,9 @@ func TestRefusalIsRemembered(t *testing.T) {
 	c := command(putThenFail, "a", "1")
 	c.Id = &storagepb.CommandId{Session: session, Sequence: 1}
 	refused(t, f.apply(c)[0], metasrv.ErrTableExists)
-	c.Kind = put // what the retry asks for doesn't matter
 	refused(t, f.apply(c)[0], metasrv.ErrTableExists)
+	c.Kind = put // the same id for another command
+	refused(t, f.apply(c)[0], metasrv.ErrInvalidArgument)
 	if _, ok := f.View().Get("a"); ok {
 		t.Error("the retry was executed")
 	}

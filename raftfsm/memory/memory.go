@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/machine"
 	"github.com/metasrv/metasrv/raftfsm/state"
@@ -56,6 +57,9 @@ func (n *Node) Now() state.LeaderTime {
 func (n *Node) Propose(ctx context.Context, p state.Proposal) (state.Result, error) {
 	if err := ctx.Err(); err != nil {
 		return state.Result{}, err
+	}
+	if err := state.Known(p.Payload); err != nil {
+		return state.Result{}, metasrv.ErrInvalidArgument.With("%s: %v", p.Kind, err)
 	}
 	entry := state.Encode(&storagepb.Entry{
 		Version:      machine.EntryVersion,

@@ -29,6 +29,7 @@ type Request struct {
 	//
 	//	*Request_Term
 	//	*Request_Publish
+	//	*Request_History
 	Request       isRequest_Request `protobuf_oneof:"request"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -89,6 +90,15 @@ func (x *Request) GetPublish() *PublishRequest {
 	return nil
 }
 
+func (x *Request) GetHistory() *HistoryRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Request_History); ok {
+			return x.History
+		}
+	}
+	return nil
+}
+
 type isRequest_Request interface {
 	isRequest_Request()
 }
@@ -101,16 +111,23 @@ type Request_Publish struct {
 	Publish *PublishRequest `protobuf:"bytes,2,opt,name=publish,proto3,oneof"`
 }
 
+type Request_History struct {
+	History *HistoryRequest `protobuf:"bytes,3,opt,name=history,proto3,oneof"`
+}
+
 func (*Request_Term) isRequest_Request() {}
 
 func (*Request_Publish) isRequest_Request() {}
+
+func (*Request_History) isRequest_Request() {}
 
 // Response answers a Request.
 type Response struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Set where the request was refused.
-	Error         string        `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
-	Term          *TermResponse `protobuf:"bytes,2,opt,name=term,proto3" json:"term,omitempty"`
+	Error         string           `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
+	Term          *TermResponse    `protobuf:"bytes,2,opt,name=term,proto3" json:"term,omitempty"`
+	History       *HistoryResponse `protobuf:"bytes,3,opt,name=history,proto3" json:"history,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -159,6 +176,13 @@ func (x *Response) GetTerm() *TermResponse {
 	return nil
 }
 
+func (x *Response) GetHistory() *HistoryResponse {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
 // TermRequest asks for the raft term of the member.
 type TermRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -198,8 +222,10 @@ func (*TermRequest) Descriptor() ([]byte, []int) {
 
 // TermResponse tells the raft term of the member.
 type TermResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Term  uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	// Last raft index in the member's state.
+	AppliedIndex  uint64 `protobuf:"varint,2,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -237,6 +263,13 @@ func (*TermResponse) Descriptor() ([]byte, []int) {
 func (x *TermResponse) GetTerm() uint64 {
 	if x != nil {
 		return x.Term
+	}
+	return 0
+}
+
+func (x *TermResponse) GetAppliedIndex() uint64 {
+	if x != nil {
+		return x.AppliedIndex
 	}
 	return 0
 }
@@ -286,23 +319,121 @@ func (x *PublishRequest) GetMember() *v1.MemberRecord {
 	return nil
 }
 
+// HistoryRequest asks whether the cluster has seen a member before.
+type HistoryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	MemberId      string                 `protobuf:"bytes,1,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryRequest) Reset() {
+	*x = HistoryRequest{}
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryRequest) ProtoMessage() {}
+
+func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
+func (*HistoryRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *HistoryRequest) GetMemberId() string {
+	if x != nil {
+		return x.MemberId
+	}
+	return ""
+}
+
+// HistoryResponse answers HistoryRequest.
+type HistoryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The member has taken part: it may have voted, and acknowledged entries.
+	Known         bool `protobuf:"varint,1,opt,name=known,proto3" json:"known,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HistoryResponse) Reset() {
+	*x = HistoryResponse{}
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HistoryResponse) ProtoMessage() {}
+
+func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
+func (*HistoryResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *HistoryResponse) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
+}
+
 var File_metasrv_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_metasrv_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x1ametasrv/peer/v1/peer.proto\x12\x0fmetasrv.peer.v1\x1a\x1fmetasrv/storage/v1/system.proto\"\x85\x01\n" +
+	"\x1ametasrv/peer/v1/peer.proto\x12\x0fmetasrv.peer.v1\x1a\x1fmetasrv/storage/v1/system.proto\"\xc2\x01\n" +
 	"\aRequest\x122\n" +
 	"\x04term\x18\x01 \x01(\v2\x1c.metasrv.peer.v1.TermRequestH\x00R\x04term\x12;\n" +
-	"\apublish\x18\x02 \x01(\v2\x1f.metasrv.peer.v1.PublishRequestH\x00R\apublishB\t\n" +
-	"\arequest\"S\n" +
+	"\apublish\x18\x02 \x01(\v2\x1f.metasrv.peer.v1.PublishRequestH\x00R\apublish\x12;\n" +
+	"\ahistory\x18\x03 \x01(\v2\x1f.metasrv.peer.v1.HistoryRequestH\x00R\ahistoryB\t\n" +
+	"\arequest\"\x8f\x01\n" +
 	"\bResponse\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\tR\x05error\x121\n" +
-	"\x04term\x18\x02 \x01(\v2\x1d.metasrv.peer.v1.TermResponseR\x04term\"\r\n" +
-	"\vTermRequest\"\"\n" +
+	"\x04term\x18\x02 \x01(\v2\x1d.metasrv.peer.v1.TermResponseR\x04term\x12:\n" +
+	"\ahistory\x18\x03 \x01(\v2 .metasrv.peer.v1.HistoryResponseR\ahistory\"\r\n" +
+	"\vTermRequest\"G\n" +
 	"\fTermResponse\x12\x12\n" +
-	"\x04term\x18\x01 \x01(\x04R\x04term\"J\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12#\n" +
+	"\rapplied_index\x18\x02 \x01(\x04R\fappliedIndex\"J\n" +
 	"\x0ePublishRequest\x128\n" +
-	"\x06member\x18\x01 \x01(\v2 .metasrv.storage.v1.MemberRecordR\x06memberB9Z7github.com/metasrv/metasrv/proto/metasrv/peer/v1;peerpbb\x06proto3"
+	"\x06member\x18\x01 \x01(\v2 .metasrv.storage.v1.MemberRecordR\x06member\"-\n" +
+	"\x0eHistoryRequest\x12\x1b\n" +
+	"\tmember_id\x18\x01 \x01(\tR\bmemberId\"'\n" +
+	"\x0fHistoryResponse\x12\x14\n" +
+	"\x05known\x18\x01 \x01(\bR\x05knownB9Z7github.com/metasrv/metasrv/proto/metasrv/peer/v1;peerpbb\x06proto3"
 
 var (
 	file_metasrv_peer_v1_peer_proto_rawDescOnce sync.Once
@@ -316,25 +447,29 @@ func file_metasrv_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_metasrv_peer_v1_peer_proto_rawDescData
 }
 
-var file_metasrv_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_metasrv_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_metasrv_peer_v1_peer_proto_goTypes = []any{
 	(*Request)(nil),         // 0: metasrv.peer.v1.Request
 	(*Response)(nil),        // 1: metasrv.peer.v1.Response
 	(*TermRequest)(nil),     // 2: metasrv.peer.v1.TermRequest
 	(*TermResponse)(nil),    // 3: metasrv.peer.v1.TermResponse
 	(*PublishRequest)(nil),  // 4: metasrv.peer.v1.PublishRequest
-	(*v1.MemberRecord)(nil), // 5: metasrv.storage.v1.MemberRecord
+	(*HistoryRequest)(nil),  // 5: metasrv.peer.v1.HistoryRequest
+	(*HistoryResponse)(nil), // 6: metasrv.peer.v1.HistoryResponse
+	(*v1.MemberRecord)(nil), // 7: metasrv.storage.v1.MemberRecord
 }
 var file_metasrv_peer_v1_peer_proto_depIdxs = []int32{
 	2, // 0: metasrv.peer.v1.Request.term:type_name -> metasrv.peer.v1.TermRequest
 	4, // 1: metasrv.peer.v1.Request.publish:type_name -> metasrv.peer.v1.PublishRequest
-	3, // 2: metasrv.peer.v1.Response.term:type_name -> metasrv.peer.v1.TermResponse
-	5, // 3: metasrv.peer.v1.PublishRequest.member:type_name -> metasrv.storage.v1.MemberRecord
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	5, // 2: metasrv.peer.v1.Request.history:type_name -> metasrv.peer.v1.HistoryRequest
+	3, // 3: metasrv.peer.v1.Response.term:type_name -> metasrv.peer.v1.TermResponse
+	6, // 4: metasrv.peer.v1.Response.history:type_name -> metasrv.peer.v1.HistoryResponse
+	7, // 5: metasrv.peer.v1.PublishRequest.member:type_name -> metasrv.storage.v1.MemberRecord
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_peer_v1_peer_proto_init() }
@@ -345,6 +480,7 @@ func file_metasrv_peer_v1_peer_proto_init() {
 	file_metasrv_peer_v1_peer_proto_msgTypes[0].OneofWrappers = []any{
 		(*Request_Term)(nil),
 		(*Request_Publish)(nil),
+		(*Request_History)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -352,7 +488,7 @@ func file_metasrv_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_peer_v1_peer_proto_rawDesc), len(file_metasrv_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -340,7 +340,9 @@ type Result struct {
 	// Set where the command was refused.
 	Refusal *Refusal `protobuf:"bytes,2,opt,name=refusal,proto3" json:"refusal,omitempty"`
 	// Revision of the state after the command.
-	Revision      uint64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision uint64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Kind of the command, so that an id that is used again for another one is noticed.
+	Kind          CommandKind `protobuf:"varint,4,opt,name=kind,proto3,enum=metasrv.storage.v1.CommandKind" json:"kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -394,6 +396,13 @@ func (x *Result) GetRevision() uint64 {
 		return x.Revision
 	}
 	return 0
+}
+
+func (x *Result) GetKind() CommandKind {
+	if x != nil {
+		return x.Kind
+	}
+	return CommandKind_COMMAND_KIND_UNSPECIFIED
 }
 
 // Refusal is a domain error in stored form.
@@ -478,11 +487,12 @@ const file_metasrv_storage_v1_entry_proto_rawDesc = "" +
 	"\tCommandId\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\"\n" +
-	"\facknowledged\x18\x03 \x01(\x04R\facknowledged\"u\n" +
+	"\facknowledged\x18\x03 \x01(\x04R\facknowledged\"\xaa\x01\n" +
 	"\x06Result\x12\x18\n" +
 	"\apayload\x18\x01 \x01(\fR\apayload\x125\n" +
 	"\arefusal\x18\x02 \x01(\v2\x1b.metasrv.storage.v1.RefusalR\arefusal\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x04R\brevision\"Q\n" +
+	"\brevision\x18\x03 \x01(\x04R\brevision\x123\n" +
+	"\x04kind\x18\x04 \x01(\x0e2\x1f.metasrv.storage.v1.CommandKindR\x04kind\"Q\n" +
 	"\aRefusal\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
@@ -536,11 +546,12 @@ var file_metasrv_storage_v1_entry_proto_depIdxs = []int32{
 	0, // 1: metasrv.storage.v1.Command.kind:type_name -> metasrv.storage.v1.CommandKind
 	3, // 2: metasrv.storage.v1.Command.id:type_name -> metasrv.storage.v1.CommandId
 	5, // 3: metasrv.storage.v1.Result.refusal:type_name -> metasrv.storage.v1.Refusal
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	0, // 4: metasrv.storage.v1.Result.kind:type_name -> metasrv.storage.v1.CommandKind
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_storage_v1_entry_proto_init() }

@@ -1,0 +1,138 @@
+package raftfsm
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	peerpb "github.com/metasrv/metasrv/proto/metasrv/peer/v1"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+)
+
+// What another member says of itself must not stop this version, nor come from a stranger.
+func TestPublishTakesOnlyWhatItKnows(t *testing.T) {
+	c := newCluster(t, 3)
+	at, leader := c.leader()
+	other := c.servers[(at+1)%3]
+	publish := func(member *storagepb.MemberRecord) *peerpb.Response {
+		return leader.answerPeer(within(t, 10*time.Second), &peerpb.Request{
+			Request: &peerpb.Request_Publish{Publish: &peerpb.PublishRequest{Member: member}},
+		})
+	}
+	newer := &storagepb.MemberRecord{Id: other.ID, RaftAddr: other.RaftAddr, GrpcAddr: "new:1"}
+	newer.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 900, protowire.VarintType), 1))
+	if r := publish(newer); r.Error != "" {
+		t.Errorf("the record of a newer version was refused: %s", r.Error)
+	}
+	for _, stranger := range []*storagepb.MemberRecord{
+		nil, {Id: "x", RaftAddr: other.RaftAddr}, {Id: other.ID, RaftAddr: "elsewhere:1"},
+	} {
+		if r := publish(stranger); r.Error == "" {
+			t.Errorf("a stranger was taken in: %v", stranger)
+		}
+	}
+	for _, n := range c.nodes {
+		if n.Err() != nil {
+			t.Error(n.Err())
+		}
+	}
+	if record, _ := publishedMember(leader.View(), other.ID); record.GetGrpcAddr() != "new:1" {
+		t.Errorf("the record is %v", record)
+	}
+}
+
+// Rule 1: a member that lost its data doesn't vote again under its old id.
+func TestMemberWithoutItsDataIsRefused(t *testing.T) {
+	c := newCluster(t, 3)
+	at, _ := c.leader()
+	lost := (at + 1) % 3
+	for _, n := range c.nodes {
+		eventually(t, "every member knows every other", func() bool {
+			for _, s := range c.servers {
+				if _, ok := publishedMember(n.View(), s.ID); !ok {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	c.stop(lost)
+	if err := os.RemoveAll(c.folder(lost)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := Open(c.config(lost)); err == nil || !strings.Contains(err.Error(), "its data is lost") {
+		t.Errorf("a member without its data was started: %v", err)
+		if n != nil {
+			_ = n.Close(context.Background())
+		}
+	}
+}
+
+// A member whose executed entries are overruled belongs to another history: it ends instead of going on with a state of
+// its own.
+func TestOverruledMemberFails(t *testing.T) {
+	c := newCluster(t, 3)
+	at, leader := c.leader()
+	behind, lost := (at+1)%3, (at+2)%3
+	c.stop(behind)
+	for i := range 20 {
+		if _, err := put(within(t, time.Minute), leader, key(i), "acknowledged"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.stop(at)
+	c.stop(lost)
+	// The disk of one is replaced; with the one that is behind it forms a majority that never had the entries. No
+	// member that knows it is there to refuse it.
+	if err := os.RemoveAll(c.folder(lost)); err != nil {
+		t.Fatal(err)
+	}
+	c.start(lost)
+	c.start(behind)
+	_, wrong := c.leader()
+	for i := range 40 {
+		if _, err := put(within(t, time.Minute), wrong, key(1000+i), "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	right := c.start(at)
+	eventually(t, "the member with the acknowledged entries refuses the others' log", func() bool { return right.Err() != nil })
+	if got := get(right.View(), key(19)); got != "acknowledged" {
+		t.Errorf("its state has %s", got)
+	}
+}
+
+// A member that is reached at another address than the cluster knows says so.
+func TestChangedAddressIsRefused(t *testing.T) {
+	c := newCluster(t, 3)
+	c.leader()
+	c.stop(0)
+	cfg := c.config(0)
+	cfg.RaftAddr, cfg.Member.RaftAddr = "elsewhere:1", "elsewhere:1"
+	cfg.Network = c.net.Host("elsewhere:1")
+	cfg.InitialCluster = nil
+	cfg.InitialClusterState = ClusterExisting
+	if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), "knows member a at a:3003") {
+		t.Errorf("started under another address: %v", err)
+	}
+}
+
+// Members tell when their state is that of the cluster.
+func TestMembersCatchUp(t *testing.T) {
+	c := newCluster(t, 3)
+	at, leader := c.leader()
+	if _, err := put(within(t, time.Minute), leader, "x", "1"); err != nil {
+		t.Fatal(err)
+	}
+	other := (at + 1) % 3
+	c.stop(other)
+	n := c.start(other)
+	eventually(t, "the restarted member has caught up", func() bool { return n.Status().CaughtUp })
+	if got := get(n.View(), "x"); got != "1" {
+		t.Errorf("it has caught up, but has x=%s", got)
+	}
+}
