@@ -12,6 +12,10 @@ import (
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
+// regionTerms explains the columns of regions that don't explain themselves.
+const regionTerms = `LEADER EPOCH counts the region's leaders; replicas refuse writes of a leader with a lower one.
+CONF VERSION rises with every change of the region's replicas or of which of them are in sync.`
+
 func (a *app) regionCommand() *cobra.Command {
 	req := &metasrvpb.ListRegionsRequest{}
 	list := &cobra.Command{
@@ -19,6 +23,7 @@ func (a *app) regionCommand() *cobra.Command {
 		Args:              args(cobra.MaximumNArgs(1), "at most the name of a table"),
 		ValidArgsFunction: a.completeTables,
 		Short:             "List regions with their replicas, of one table or of all",
+		Long:              "Lists regions with their replicas, of one table or of all.\n\n" + regionTerms,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				name, err := parseTableName(args[0])
@@ -28,12 +33,20 @@ func (a *app) regionCommand() *cobra.Command {
 				req.TableName = toProto(name)
 			}
 			req.Header = a.header()
+			ofNode := cmd.Flags().Changed("node")
 			return a.connected(cmd.Context(), func(ctx context.Context, c *client.Client) error {
+				if ofNode {
+					// A mistyped id must not look like a node without regions.
+					_, err := c.Cluster().GetNode(ctx, &metasrvpb.GetNodeRequest{Header: a.header(), NodeId: req.NodeId})
+					if err != nil {
+						return err
+					}
+				}
 				return a.listRegions(ctx, c, req)
 			})
 		},
 	}
-	list.Flags().Uint64Var(&req.NodeId, "node", 0, "only regions with a replica on the node of this `id`")
+	list.Flags().Uint64Var(&req.NodeId, "node", 0, "`ID` only regions with a replica on this node")
 	cmd := group("region", "Regions, the parts of tables", list)
 	cmd.Aliases = []string{"regions"}
 	return cmd
