@@ -67,7 +67,7 @@ func (a *app) schemaCommand() *cobra.Command {
 			})
 		},
 	}
-	list.Flags().StringVar(&catalog, "catalog", "", "only those of the catalog of this `name`")
+	list.Flags().StringVar(&catalog, "catalog", "", "`NAME` only those of this catalog")
 	get := &cobra.Command{
 		Use: "get NAME", Args: args(cobra.ExactArgs(1), "the name of a schema"),
 		Short: "Show one schema; NAME is catalog.schema or schema",

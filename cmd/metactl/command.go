@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/metasrv/metasrv/client"
+	"github.com/metasrv/metasrv/cmd/internal/cli"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
@@ -81,8 +81,7 @@ with what it has, which also works while the cluster has no metasrv leader.`
 	root.Example = `  metactl status
   metactl table route cpu
   metactl --endpoints 10.0.0.1:3002,10.0.0.2:3002 node list -o json`
-	root.Version = version()
-	root.SetVersionTemplate("metactl {{.Version}}\n")
+	cli.Setup(root, noArgs())
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetIn(a.in)
 	root.SetOut(a.out)
@@ -92,9 +91,9 @@ with what it has, which also works while the cluster has no metasrv leader.`
 
 	flags := root.PersistentFlags()
 	flags.StringSliceVar(&a.endpoints, "endpoints", endpointsFrom(getenv),
-		"gRPC addresses of members, `host:port,…` (environment: METACTL_ENDPOINTS or METASRV_ENDPOINTS)")
-	flags.StringVarP(&a.format, "output", "o", formatTable, "`table` for people or json for programs")
-	flags.DurationVar(&a.timeout, "timeout", defaultTimeout, "longest `time` that the command takes")
+		"`HOST:PORT,…` gRPC addresses of members (environment: METACTL_ENDPOINTS or METASRV_ENDPOINTS)")
+	flags.StringVarP(&a.format, "output", "o", formatTable, "`FORMAT` form of the answer: table for people or json for programs")
+	flags.DurationVar(&a.timeout, "timeout", defaultTimeout, "`DURATION` longest time that the command takes, like 500ms or 1m")
 	flags.BoolVar(&a.stale, "stale", false, "let any member answer with what it has, however old")
 	complete := func(names ...string) cobra.CompletionFunc {
 		return cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp)
@@ -213,13 +212,4 @@ func hints() []*cobra.Command {
 		})
 	}
 	return cmds
-}
-
-// version returns the version that the Go command recorded in the program.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "(unknown)"
-	}
-	return info.Main.Version
 }

@@ -30,7 +30,7 @@ func (a *app) nodeCommand() *cobra.Command {
 			})
 		},
 	}
-	list.Flags().StringVar(&role, "role", "", "only `datanode`s or frontends")
+	list.Flags().StringVar(&role, "role", "", "`ROLE` only nodes with this role: datanode or frontend")
 	get := &cobra.Command{
 		Use: "get ID", Args: args(cobra.ExactArgs(1), "the id of a node"),
 		Short: "Show one node",

@@ -20,7 +20,10 @@ func (a *app) statusCommand() *cobra.Command {
 		Short: "Show every member, who leads, and what the cluster holds",
 		Long: `Asks every endpoint, and every member that they name, for its own status.
 
-Fails if a member doesn't answer or if there is no metasrv leader that is ready.`,
+Fails if a member doesn't answer or if there is no metasrv leader that is ready.
+
+RCU/s and WCU/s are the load of all nodes in read and write capacity units a second: one RCU is a read of up to
+4 KB, one WCU a write of up to 1 KB.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context()) },
 	}
 }

@@ -19,7 +19,7 @@ func (a *app) tableCommand() *cobra.Command {
 	cmd := group("table", "Tables, and where their regions are",
 		a.tableListCommand(),
 		a.onTable("get NAME", "Show one table with its columns", a.getTable),
-		a.onTable("route NAME", "Show where a table's regions are", a.routeTable),
+		a.tableRouteCommand(),
 		a.tableDropCommand())
 	cmd.Aliases = []string{"tables"}
 	return cmd
@@ -40,8 +40,8 @@ func (a *app) tableListCommand() *cobra.Command {
 			})
 		},
 	}
-	list.Flags().StringVar(&req.CatalogName, "catalog", "", "only those of the catalog of this `name`")
-	list.Flags().StringVar(&req.SchemaName, "schema", "", "only those of the schema of this `name`")
+	list.Flags().StringVar(&req.CatalogName, "catalog", "", "`NAME` only those of this catalog")
+	list.Flags().StringVar(&req.SchemaName, "schema", "", "`NAME` only those of this schema")
 	list.Flags().BoolVar(&req.AllStates, "all", false, "also tables that are being created or dropped")
 	return list
 }
@@ -64,6 +64,12 @@ func (a *app) onTable(
 			})
 		},
 	}
+}
+
+func (a *app) tableRouteCommand() *cobra.Command {
+	cmd := a.onTable("route NAME", "Show where a table's regions are", a.routeTable)
+	cmd.Long = "Shows which rows each region of a table holds, and on which nodes its replicas are.\n\n" + regionTerms
+	return cmd
 }
 
 func (a *app) listTables(ctx context.Context, c *client.Client, req *metasrvpb.ListTablesRequest) error {

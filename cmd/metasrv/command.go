@@ -3,10 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/metasrv/metasrv/cmd/internal/cli"
 )
 
 // usageError is a command line that can't be understood.
@@ -34,20 +35,9 @@ in the environment: --grpc-addr as METASRV_GRPC_ADDR.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w; %q lists what there is", err, cmd.CommandPath()+" --help")}
 	})
-	root.AddCommand(newDevCommand(), newServerCommand(), newVersionCommand())
+	root.AddCommand(newDevCommand(), newServerCommand())
+	cli.Setup(root, noArgs)
 	return root
-}
-
-func newVersionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "metasrv", version())
-			return err
-		},
-	}
 }
 
 // noArgs refuses arguments that are no flags.
@@ -56,23 +46,6 @@ func noArgs(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	return &usageError{fmt.Errorf("%q is not understood after %q; %q lists what there is", args[0], cmd.CommandPath(), cmd.CommandPath()+" --help")}
-}
-
-// version returns what the Go toolchain knows of this build: a module version, a commit, or "devel".
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "devel"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			return "devel-" + s.Value[:12]
-		}
-	}
-	return "devel"
 }
 
 // fromEnvironment sets the flags that the command line doesn't from METASRV_* variables. An empty one counts as

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/metasrv/metasrv/cmd/internal/cli"
 	"github.com/metasrv/metasrv/raftfsm"
 	"github.com/metasrv/metasrv/server"
 )
@@ -33,15 +34,15 @@ func newDevCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			cfg.Version, cfg.Logger = version(), logger
+			cfg.Version, cfg.Logger = cli.Version(), logger
 			return runDev(cmd, cfg)
 		},
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&cfg.DataDir, "data-dir", "", "folder to keep the data in (default a temporary one, removed at the end)")
-	flags.StringVar(&cfg.GRPCAddr, "grpc-addr", cfg.GRPCAddr, "address to serve clients on")
-	flags.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "address of /livez, /readyz and /metrics")
+	flags.StringVar(&cfg.DataDir, "data-dir", "", "`FOLDER` folder to keep the data in (default a temporary one, removed at the end)")
+	flags.StringVar(&cfg.GRPCAddr, "grpc-addr", cfg.GRPCAddr, "`HOST:PORT` address to serve clients on")
+	flags.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "`HOST:PORT` address of /livez, /readyz and /metrics")
 	registerIntervals(flags, &cfg)
 	logs.register(flags, "warn")
 	return cmd

@@ -14,8 +14,8 @@ type logFlags struct {
 }
 
 func (f *logFlags) register(flags *pflag.FlagSet, level string) {
-	flags.StringVar(&f.level, "log-level", level, "least important lines that are logged: debug, info, warn, error")
-	flags.StringVar(&f.format, "log-format", "text", "form of log lines: text or json")
+	flags.StringVar(&f.level, "log-level", level, "`LEVEL` least important lines that are logged: debug, info, warn, error")
+	flags.StringVar(&f.format, "log-format", "text", "`FORMAT` form of log lines: text or json")
 }
 
 func (f *logFlags) logger(w io.Writer) (*slog.Logger, error) {

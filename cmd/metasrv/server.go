@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/metasrv/metasrv/cmd/internal/cli"
 	"github.com/metasrv/metasrv/raftfsm"
 	"github.com/metasrv/metasrv/server"
 )
@@ -35,7 +36,7 @@ func newServerCommand() *cobra.Command {
 				return err
 			}
 			cfg.InitialClusterState = raftfsm.ClusterState(initialState)
-			cfg.Version, cfg.Logger = version(), logger
+			cfg.Version, cfg.Logger = cli.Version(), logger
 			s, err := server.Start(cfg)
 			if err != nil {
 				return err
@@ -47,17 +48,17 @@ func newServerCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&cfg.NodeID, "node-id", "", "name of this member in the cluster, for ever (required)")
-	flags.StringVar(&cfg.DataDir, "data-dir", "", "folder of this member's log and image (required)")
-	flags.StringVar(&cfg.GRPCAddr, "grpc-addr", cfg.GRPCAddr, "address to serve clients on")
-	flags.StringVar(&cfg.RaftAddr, "raft-addr", cfg.RaftAddr, "address to serve other members on")
-	flags.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "address of /livez, /readyz and /metrics")
-	flags.StringVar(&cfg.AdvertiseGRPCAddr, "advertise-grpc-addr", "", "address that clients dial (default --grpc-addr)")
-	flags.StringVar(&cfg.AdvertiseRaftAddr, "advertise-raft-addr", "", "address that other members dial (default --raft-addr)")
+	flags.StringVar(&cfg.NodeID, "node-id", "", "`NAME` name of this member in the cluster, for ever (required)")
+	flags.StringVar(&cfg.DataDir, "data-dir", "", "`FOLDER` folder of this member's log and image (required)")
+	flags.StringVar(&cfg.GRPCAddr, "grpc-addr", cfg.GRPCAddr, "`HOST:PORT` address to serve clients on")
+	flags.StringVar(&cfg.RaftAddr, "raft-addr", cfg.RaftAddr, "`HOST:PORT` address to serve other members on")
+	flags.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "`HOST:PORT` address of /livez, /readyz and /metrics")
+	flags.StringVar(&cfg.AdvertiseGRPCAddr, "advertise-grpc-addr", "", "`HOST:PORT` address that clients dial (default --grpc-addr)")
+	flags.StringVar(&cfg.AdvertiseRaftAddr, "advertise-raft-addr", "", "`HOST:PORT` address that other members dial (default --raft-addr)")
 	flags.StringVar(&initialCluster, "initial-cluster", "",
-		"members that form a new cluster, as id=raft-addr,id=raft-addr (default this one alone)")
+		"`ID=RAFT-ADDR,…` members that form a new cluster (default this one alone)")
 	flags.StringVar(&initialState, "initial-cluster-state", string(cfg.InitialClusterState),
-		"what a member without data does: new forms the cluster, existing waits to be added to one; "+
+		"`STATE` what a member without data does: new forms the cluster, existing waits to be added to one; "+
 			"a member with data goes on in any case")
 	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow to listen beyond this machine, without encryption")
 	registerIntervals(flags, &cfg)
@@ -67,8 +68,8 @@ func newServerCommand() *cobra.Command {
 
 // registerIntervals adds the flags that both commands have.
 func registerIntervals(flags *pflag.FlagSet, cfg *server.Config) {
-	flags.DurationVar(&cfg.HeartbeatInterval, "heartbeat-interval", cfg.HeartbeatInterval, "how often nodes are asked for a heartbeat")
-	flags.DurationVar(&cfg.SuspectAfter, "suspect-after", cfg.SuspectAfter, "silence after which a node gets no new regions")
-	flags.DurationVar(&cfg.DownAfter, "down-after", cfg.DownAfter, "silence after which a node counts as down")
-	flags.DurationVar(&cfg.ShutdownTimeout, "shutdown-timeout", cfg.ShutdownTimeout, "how long an orderly stop waits for requests under way")
+	flags.DurationVar(&cfg.HeartbeatInterval, "heartbeat-interval", cfg.HeartbeatInterval, "`DURATION` how often nodes are asked for a heartbeat")
+	flags.DurationVar(&cfg.SuspectAfter, "suspect-after", cfg.SuspectAfter, "`DURATION` silence after which a node gets no new regions")
+	flags.DurationVar(&cfg.DownAfter, "down-after", cfg.DownAfter, "`DURATION` silence after which a node counts as down")
+	flags.DurationVar(&cfg.ShutdownTimeout, "shutdown-timeout", cfg.ShutdownTimeout, "`DURATION` how long an orderly stop waits for requests under way")
 }
