@@ -2,10 +2,16 @@ package datanode_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/client"
@@ -21,23 +27,30 @@ type testCluster struct {
 	nodes map[uint64]*node
 }
 
-func startCluster(t *testing.T, datanodes int) *testCluster {
+// startMember starts the only member of a new cluster. stop ends it before the test does.
+func startMember(t *testing.T, addr string) (grpcAddr string, stop func()) {
 	t.Helper()
 	cfg := server.Default()
 	cfg.NodeID, cfg.DataDir = "m1", t.TempDir()
-	cfg.GRPCAddr, cfg.RaftAddr, cfg.HTTPAddr = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	cfg.GRPCAddr, cfg.RaftAddr, cfg.HTTPAddr = addr, "127.0.0.1:0", "127.0.0.1:0"
 	cfg.HeartbeatInterval = 100 * time.Millisecond
 	cfg.Logger = slog.New(slog.DiscardHandler)
 	member, err := server.Start(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		if err := member.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	c, err := client.New(client.Config{Endpoints: []string{member.GRPCAddr()}})
+	t.Cleanup(stop)
+	return member.GRPCAddr(), stop
+}
+
+func startClient(t *testing.T, addr string) *client.Client {
+	t.Helper()
+	c, err := client.New(client.Config{Endpoints: []string{addr}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,20 +59,32 @@ func startCluster(t *testing.T, datanodes int) *testCluster {
 			t.Error(err)
 		}
 	})
-	cluster := &testCluster{Client: c, nodes: map[uint64]*node{}}
+	return c
+}
+
+func startCluster(t *testing.T, datanodes int) *testCluster {
+	t.Helper()
+	addr, _ := startMember(t, "127.0.0.1:0")
+	cluster := &testCluster{Client: startClient(t, addr), nodes: map[uint64]*node{}}
 	for i := range datanodes {
 		cluster.nodes[uint64(i+1)] = start(t, datanode.Config{
-			NodeID: metasrv.NodeID(i + 1), Listen: "127.0.0.1:0", Metasrv: []string{member.GRPCAddr()},
+			NodeID: metasrv.NodeID(i + 1), Listen: "127.0.0.1:0", Metasrv: []string{addr},
 			DataDir: t.TempDir(), Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		})
 	}
 	for _, n := range cluster.nodes {
-		eventually(t, "registration", func() bool {
-			s, err := n.Status(t.Context(), &tsdbpb.StatusRequest{})
-			return err == nil && s.GetIncarnation() != 0
-		})
+		n.awaitServing(t)
 	}
 	return cluster
+}
+
+// awaitServing waits until the node knows that its folder is of metasrv's cluster.
+func (n *node) awaitServing(t *testing.T) {
+	t.Helper()
+	eventually(t, "registration", func() bool {
+		_, err := n.DropRegion(t.Context(), &tsdbpb.DropRegionRequest{RegionId: 1, ReplicaId: 1})
+		return err == nil
+	})
 }
 
 // eventually waits until done, which asks a server, is true.
@@ -194,4 +219,99 @@ func TestAbortedCreate(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "late replica dropped", func() bool { return c.replicas(t) == 0 })
+}
+
+// TestOtherCluster: a metasrv without memory gives out the same ids again. Neither a process that went on nor one
+// that is started on the same folder serves what the former cluster's ids meant; an empty folder serves.
+func TestOtherCluster(t *testing.T) {
+	addr, stop := startMember(t, "127.0.0.1:0")
+	config := datanode.Config{
+		NodeID: 1, Listen: "127.0.0.1:0", Metasrv: []string{addr}, DataDir: t.TempDir(),
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
+	n := start(t, config)
+	n.awaitServing(t)
+	createAll(t, schema("host", "t"), n)
+	first := clusterID(t, addr)
+	stop()
+	startMember(t, addr)
+	second := clusterID(t, addr)
+
+	want := fmt.Sprintf("data folder %s belongs to cluster %d, but metasrv at %s is cluster %d",
+		config.DataDir, first, addr, second)
+	for i, process := range []string{"went on", "started again"} {
+		if i > 0 {
+			n = start(t, config)
+		}
+		err := <-n.ended
+		if !errors.Is(err, metasrv.ErrClusterMismatch) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", process, err, want)
+		}
+		n.ended <- nil
+	}
+	nodes, err := startClient(t, addr).Cluster().ListNodes(t.Context(), &metasrvpb.ListNodesRequest{})
+	if err != nil || len(nodes.GetNodes()) != 0 {
+		t.Errorf("the other cluster knows the nodes %v, %v", nodes.GetNodes(), err)
+	}
+	config.DataDir = t.TempDir()
+	n = start(t, config)
+	n.awaitServing(t)
+	createAll(t, schema("host", "t"), n)
+}
+
+// clusterID asks until the member knows it.
+func clusterID(t *testing.T, addr string) (id uint64) {
+	t.Helper()
+	c := startClient(t, addr)
+	eventually(t, "cluster id", func() bool {
+		answer, err := c.Heartbeat().AskLeader(t.Context(), &metasrvpb.AskLeaderRequest{})
+		id = answer.GetHeader().GetClusterId()
+		return err == nil && id != 0
+	})
+	return id
+}
+
+// TestClusterUnknown: a datanode that has not heard from metasrv can't know what the ids of requests mean.
+func TestClusterUnknown(t *testing.T) {
+	m := startMetasrv(t)
+	nodes := startAll(t, m, 2)
+	createAll(t, schema("host", "t"), nodes...)
+	for i, n := range nodes {
+		n.config.Metasrv = []string{"127.0.0.1:1"}
+		nodes[i] = n.restart(t)
+	}
+	d := &tsdbpb.DropRegionRequest{RegionId: uint64(region), ReplicaId: 10, LeaderEpoch: 9}
+	for name, request := range map[string]func() error{
+		"create": func() error {
+			_, err := nodes[0].CreateRegion(t.Context(), &tsdbpb.CreateRegionRequest{Route: route(0)})
+			return err
+		},
+		"drop": func() error { _, err := nodes[0].DropRegion(t.Context(), d); return err },
+		"write": func() error {
+			_, err := nodes[0].Write(t.Context(), &tsdbpb.WriteRequest{Route: route(0), WriteId: []byte("1"), Rows: rows(t, row(1, 1))})
+			return err
+		},
+		"replicate": func() error {
+			_, err := nodes[1].Replicate(t.Context(), &tsdbpb.ReplicateRequest{Route: route(1)})
+			return err
+		},
+		"query": func() error {
+			_, err := nodes[1].query(t, &tsdbpb.QueryRequest{Route: route(1), Columns: []string{"t"}})
+			return err
+		},
+	} {
+		if err := request(); status.Code(err) != codes.Unavailable {
+			t.Errorf("%s: %v, want UNAVAILABLE", name, err)
+		}
+	}
+	if s, err := nodes[0].Status(t.Context(), &tsdbpb.StatusRequest{}); err != nil || len(s.GetReplicas()) != 1 {
+		t.Errorf("status: %v, %v", s, err)
+	}
+	n := nodes[0]
+	n.config.Metasrv = []string{m.addr}
+	n = n.restart(t)
+	n.awaitServing(t)
+	if _, err := n.query(t, &tsdbpb.QueryRequest{Route: route(0), Columns: []string{"t"}}); err != nil {
+		t.Error(err)
+	}
 }

@@ -26,6 +26,7 @@ type metasrvScript struct {
 
 	mu          sync.Mutex
 	changed     chan struct{} // closed at every beat
+	cluster     uint64
 	incarnation uint64
 	last        map[uint64]*metasrvpb.HeartbeatRequest // by node
 	nodes       map[uint64]*metasrvpb.NodeInfo
@@ -41,7 +42,7 @@ func startMetasrv(t *testing.T) *metasrvScript {
 		t.Fatal(err)
 	}
 	m := &metasrvScript{
-		addr: listener.Addr().String(), changed: make(chan struct{}), incarnation: 100,
+		addr: listener.Addr().String(), changed: make(chan struct{}), cluster: 77, incarnation: 100,
 		last: map[uint64]*metasrvpb.HeartbeatRequest{}, nodes: map[uint64]*metasrvpb.NodeInfo{},
 		drops: map[uint64]*metasrvpb.DropRegion{},
 	}
@@ -96,7 +97,7 @@ func (m *metasrvScript) beat(request *metasrvpb.HeartbeatRequest) (*metasrvpb.He
 	}
 	id := request.GetPeer().GetId()
 	response := &metasrvpb.HeartbeatResponse{
-		Sequence: request.GetSequence(), Incarnation: request.GetIncarnation(), HeartbeatIntervalMs: 50,
+		Header: &metasrvpb.ResponseHeader{ClusterId: m.cluster}, Sequence: request.GetSequence(), Incarnation: request.GetIncarnation(), HeartbeatIntervalMs: 50,
 	}
 	if response.GetIncarnation() == 0 {
 		m.incarnation++

@@ -68,7 +68,8 @@ func (c Config) Validate() error {
 
 // Run serves until ctx ends, finishes requests under way, closes the files and returns nil. It returns an error
 // where the node can't serve: Config.Validate's, store.ErrLocked, a port in use, or, told by metasrv, that
-// another process took the node id (metasrv.ErrStaleIncarnation).
+// the folder belongs to another cluster (metasrv.ErrClusterMismatch), that another process has the node id
+// (metasrv.ErrNodeIDTaken), or that the registration is over (metasrv.ErrStaleIncarnation).
 func Run(ctx context.Context, c Config) (err error) {
 	if err := c.Validate(); err != nil {
 		return err
@@ -94,7 +95,7 @@ func Run(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, cl.Close()) }()
-	n := &node{config: c, store: s}
+	n := &node{config: c, store: s, unbound: make(chan error, 1)}
 	n.task = client.NewHeartbeatTask(cl, n.heartbeats(ctx))
 	n.service = NewService(c.NodeID, s, n.task, c.Logger)
 	defer func() { err = errors.Join(err, n.service.Close()) }()
@@ -106,6 +107,8 @@ type node struct {
 	store   *store.Store
 	service *Service
 	task    *client.HeartbeatTask
+	// unbound gets why the folder could not be made one of the cluster.
+	unbound chan error
 }
 
 func (n *node) heartbeats(ctx context.Context) client.HeartbeatConfig {
@@ -115,7 +118,8 @@ func (n *node) heartbeats(ctx context.Context) client.HeartbeatConfig {
 		labels["zone"] = n.config.Zone
 	}
 	return client.HeartbeatConfig{
-		Peer: &metasrvpb.Peer{Id: uint64(n.config.NodeID), Addr: n.config.Advertise},
+		Peer:      &metasrvpb.Peer{Id: uint64(n.config.NodeID), Addr: n.config.Advertise},
+		ClusterID: n.store.ClusterID(),
 		NodeInfo: &metasrvpb.NodeInfo{
 			Role: metasrvpb.NodeRole_NODE_ROLE_DATANODE, Version: Version, Labels: labels,
 			Capacity: capacity(ctx, n.store.Path()), StorageUuid: n.store.StorageUUID(),
@@ -127,7 +131,25 @@ func (n *node) heartbeats(ctx context.Context) client.HeartbeatConfig {
 			return report, nil
 		},
 		OnInstruction: n.execute,
+		OnRegistered:  func(uint64) { n.bind() },
 	}
+}
+
+// bind makes the folder one of the cluster that the node is registered with, and serves it from then on.
+func (n *node) bind() {
+	id := n.task.ClusterID()
+	if id == 0 {
+		n.config.Logger.Warn("metasrv did not say which cluster it is; nothing is served until it does")
+		return
+	}
+	if err := n.store.BindCluster(id); err != nil {
+		select {
+		case n.unbound <- err:
+		default:
+		}
+		return
+	}
+	n.service.Open()
 }
 
 // execute does what metasrv instructs.
@@ -160,15 +182,15 @@ func (n *node) serve(ctx context.Context, listener net.Listener) error {
 		return nil
 	})
 	group.Go(func() error {
-		err := n.task.Run(beats)
-		switch {
-		case errors.Is(err, metasrv.ErrStaleIncarnation):
-			return fmt.Errorf("node %s was registered by another process since: one of the two must get its own --node-id: %w",
-				n.config.NodeID, err)
-		case err != nil:
-			return fmt.Errorf("heartbeats: %w", err)
+		return n.heartbeatError(n.task.Run(beats))
+	})
+	group.Go(func() error {
+		select {
+		case err := <-n.unbound:
+			return err
+		case <-serving.Done():
+			return nil
 		}
-		return nil
 	})
 	group.Go(func() error {
 		// Beats go on until the last request is answered: the node is alive as long.
@@ -181,6 +203,21 @@ func (n *node) serve(ctx context.Context, listener net.Listener) error {
 		n.config.OnListen(listener.Addr().String())
 	}
 	return group.Wait()
+}
+
+// heartbeatError says what the end of the heartbeats means for this datanode.
+func (n *node) heartbeatError(err error) error {
+	switch {
+	case errors.Is(err, metasrv.ErrClusterMismatch):
+		return fmt.Errorf("data folder %s belongs to cluster %d, but %w: use an empty folder (or the metasrv of that cluster)",
+			n.store.Path(), n.store.ClusterID(), err)
+	case errors.Is(err, metasrv.ErrStaleIncarnation):
+		// Which of the reasons it is, metasrv's message says.
+		return fmt.Errorf("node %s lost its registration: %w", n.config.NodeID, err)
+	case err != nil:
+		return fmt.Errorf("heartbeats: %w", err)
+	}
+	return nil
 }
 
 // stop takes no more requests and waits for those under way, for some time.

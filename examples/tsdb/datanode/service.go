@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -44,6 +45,8 @@ type Service struct {
 	logger       *slog.Logger
 	registration Registration
 	counters     counters // of the node
+	// ours says that the data is known to be of the cluster that metasrv is.
+	ours atomic.Bool
 
 	// ctx ends replication; work counts the goroutines that do it.
 	ctx  context.Context //nolint:containedctx // the life of the service, which outlasts a request
@@ -63,6 +66,18 @@ func NewService(node metasrv.NodeID, s *store.Store, registration Registration, 
 		node: node, store: s, logger: logger, registration: registration, ctx: ctx, stop: stop,
 		regions: map[*store.Replica]*region{}, peers: map[string]*grpc.ClientConn{},
 	}
+}
+
+// Open has the service serve its replicas: they are of the cluster that metasrv is. Until then requests for them
+// are UNAVAILABLE, since another cluster means other rows by the same ids.
+func (s *Service) Open() { s.ours.Store(true) }
+
+// opened returns ErrNotReady before Open.
+func (s *Service) opened() error {
+	if s.ours.Load() {
+		return nil
+	}
+	return metasrv.ErrNotReady.With("node %s has not heard from metasrv yet whether its data belongs to this cluster", s.node)
 }
 
 // Close ends replication under way, whose writes fail, and closes the connections to other datanodes.
@@ -90,6 +105,9 @@ func (s *Service) CreateRegion(
 	if incarnation == 0 {
 		return nil, toStatus(metasrv.ErrNotReady.With("node %s is not registered with metasrv yet", s.node))
 	}
+	if err := s.opened(); err != nil {
+		return nil, toStatus(err)
+	}
 	r, err := s.store.Create(ctx, request)
 	if err != nil {
 		return nil, toStatus(err)
@@ -115,6 +133,9 @@ func (s *Service) DropRegion(
 func (s *Service) drop(
 	ctx context.Context, id metasrv.RegionID, replica metasrv.ReplicaID, epoch uint64, reason string,
 ) (existed bool, err error) {
+	if err := s.opened(); err != nil {
+		return false, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, dropTimeout)
 	defer cancel()
 	r, err := s.store.Replica(id)
@@ -177,6 +198,9 @@ func (s *Service) replica(route *tsdbpb.Route) (*store.Replica, error) {
 
 // named returns the replica that a request names, whatever its epoch.
 func (s *Service) named(route *tsdbpb.Route) (*store.Replica, error) {
+	if err := s.opened(); err != nil {
+		return nil, err
+	}
 	id := metasrv.RegionID(route.GetRegionId())
 	r, err := s.store.Replica(id)
 	if err != nil {

@@ -19,6 +19,8 @@ var (
 	ErrStaleEpoch = errors.New("leader_epoch is too old")
 	// ErrDiverged: the follower has another write in the same place of the region's order.
 	ErrDiverged = errors.New("follower has diverged from the region leader")
+	// ErrOtherCluster: the folder belongs to another cluster.
+	ErrOtherCluster = errors.New("data folder of another cluster")
 )
 
 // isDamage reports whether the file itself is wrong, which no retry mends.

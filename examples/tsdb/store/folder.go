@@ -30,6 +30,8 @@ type owner struct {
 	Format      int            `json:"format"`
 	NodeID      metasrv.NodeID `json:"node_id"`
 	StorageUUID string         `json:"storage_uuid"`
+	// ClusterID is 0 until the node has registered for the first time.
+	ClusterID uint64 `json:"cluster_id,omitempty"`
 }
 
 const ownerFormat = 1
@@ -108,8 +110,12 @@ func (f *folder) claim(node metasrv.NodeID) error {
 		return fmt.Errorf("data folder %s holds %d replicas but no %s: restore it from a copy, or start with an empty folder",
 			f.path, len(names), ownerFile)
 	}
-	f.owner = owner{Format: ownerFormat, NodeID: node, StorageUUID: uuid.NewString()}
-	data, err := json.MarshalIndent(f.owner, "", "  ")
+	return f.setOwner(owner{Format: ownerFormat, NodeID: node, StorageUUID: uuid.NewString()})
+}
+
+// setOwner returns when the owner is durable.
+func (f *folder) setOwner(o owner) error {
+	data, err := json.MarshalIndent(o, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -120,7 +126,11 @@ func (f *folder) claim(node metasrv.NodeID) error {
 	if err := os.Rename(temporary, filepath.Join(f.path, ownerFile)); err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}
-	return f.sync()
+	if err := f.sync(); err != nil {
+		return err
+	}
+	f.owner = o
+	return nil
 }
 
 func writeSynced(path string, data []byte) error {

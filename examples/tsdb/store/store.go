@@ -111,6 +111,29 @@ func (s *Store) Close() error {
 // StorageUUID names the folder; a copy of it has the same.
 func (s *Store) StorageUUID() string { return s.folder.owner.StorageUUID }
 
+// ClusterID returns the cluster that the folder belongs to, 0 before the first BindCluster.
+func (s *Store) ClusterID() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.folder.owner.ClusterID
+}
+
+// BindCluster makes the folder one of a cluster, for ever, and returns when that is durable. Another cluster hands
+// out the same ids for other replicas: ErrOtherCluster where the folder belongs to one.
+func (s *Store) BindCluster(id uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.folder.owner
+	switch o.ClusterID {
+	case id:
+		return nil
+	case 0:
+		o.ClusterID = id
+		return s.folder.setOwner(o)
+	}
+	return fmt.Errorf("data folder %s belongs to cluster %d, not to %d: %w", s.folder.path, o.ClusterID, id, ErrOtherCluster)
+}
+
 // Path returns the absolute path of the folder.
 func (s *Store) Path() string { return s.folder.path }
 

@@ -711,6 +711,31 @@ func TestFolder(t *testing.T) {
 	}
 }
 
+// TestFolderBelongsToOneCluster, from the first BindCluster on, and over restarts.
+func TestFolderBelongsToOneCluster(t *testing.T) {
+	folder := t.TempDir()
+	s := open(t, folder)
+	if id := s.ClusterID(); id != 0 {
+		t.Errorf("a new folder belongs to cluster %d", id)
+	}
+	uuid := s.StorageUUID()
+	for range 2 {
+		if err := s.BindCluster(1<<63 + 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.BindCluster(5); !errors.Is(err, store.ErrOtherCluster) || !strings.Contains(err.Error(), folder) {
+			t.Errorf("another cluster: %v, want ErrOtherCluster naming %s", err, folder)
+		}
+		if s.ClusterID() != 1<<63+1 || s.StorageUUID() != uuid {
+			t.Errorf("cluster %d, storage uuid %s (was %s)", s.ClusterID(), s.StorageUUID(), uuid)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, folder)
+	}
+}
+
 // TestOpenFilesAreBounded uses more replicas than may stay open, at the same time and in turn.
 func TestOpenFilesAreBounded(t *testing.T) {
 	folder := t.TempDir()
