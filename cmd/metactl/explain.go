@@ -85,7 +85,7 @@ func withAdvice(msg, reason string) string {
 
 func explainUnreachable(answers []answer) string {
 	msg := "no metasrv answered\n" + said(answers)
-	if len(answers) == 1 && answers[0].endpoint == defaultEndpoint {
+	if len(answers) == 1 && answers[0].endpoint == defaultEndpoint && why(answers[0].err) == refused {
 		return msg + "Start one with \"metasrv dev\", or name the members of your cluster:\n" +
 			"  metactl --endpoints HOST:3002,…   or   export METACTL_ENDPOINTS=HOST:3002,…"
 	}

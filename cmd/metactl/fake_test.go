@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"testing"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -20,7 +21,8 @@ import (
 // fakeCluster answers with fixed data, so that the transcripts under testdata are the same on every run. What
 // members really answer is tested with real ones, in the tests of the server.
 type fakeCluster struct {
-	// state is healthy, takeover or leaderless.
+	// state is healthy, takeover, leaderless, or slow: healthy, but nobody answers callers that wait for less
+	// than half a second.
 	state   string
 	members []*fakeMember
 	dropped []string
@@ -47,7 +49,8 @@ func startCluster(t testing.TB, state string) *fakeCluster {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := &fakeMember{cluster: c, index: i, addr: l.Addr().String(), listen: l, server: grpc.NewServer()}
+		m := &fakeMember{cluster: c, index: i, addr: l.Addr().String(), listen: l}
+		m.server = grpc.NewServer(grpc.UnaryInterceptor(c.delay))
 		metasrvpb.RegisterClusterServer(m.server, m)
 		metasrvpb.RegisterCatalogServer(m.server, m)
 		metasrvpb.RegisterRouterServer(m.server, m)
@@ -73,6 +76,19 @@ func (m *fakeMember) stop() {
 	m.server.Stop()
 }
 
+// delay keeps impatient callers of a slow cluster waiting for longer than they do.
+func (c *fakeCluster) delay(
+	ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler,
+) (any, error) {
+	if d, ok := ctx.Deadline(); c.state == "slow" && ok && time.Until(d) < probeTimeout/2 {
+		<-ctx.Done()
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
+	return next(ctx, req)
+}
+
+func (c *fakeCluster) isHealthy() bool { return c.state == "healthy" || c.state == "slow" }
+
 func (c *fakeCluster) hasLeader() bool { return c.state != "leaderless" }
 
 func (m *fakeMember) header() *metasrvpb.ResponseHeader {
@@ -90,7 +106,7 @@ func (m *fakeMember) pb() *metasrvpb.Member {
 func (m *fakeMember) refuse(h *metasrvpb.RequestHeader) error {
 	stale := h.GetReadLevel() == metasrvpb.ReadLevel_READ_LEVEL_STALE
 	switch {
-	case stale || m.index == 0 && m.cluster.state == "healthy":
+	case stale || m.index == 0 && m.cluster.isHealthy():
 		return nil
 	case m.index == 0 && m.cluster.state == "takeover":
 		return statusOf(codes.Unavailable, metasrv.ErrNotReady.With("the metasrv leader m1 has not taken over yet"))
@@ -114,7 +130,7 @@ func statusOf(code codes.Code, e *metasrv.Error, details ...protoadapt.MessageV1
 func (m *fakeMember) Status(context.Context, *metasrvpb.StatusRequest) (*metasrvpb.StatusResponse, error) {
 	resp := &metasrvpb.StatusResponse{
 		Header: m.header(), Member: m.pb(), Term: 3, AppliedIndex: 1200 - uint64(m.index), FlushedIndex: 1100,
-		ImageBytes: 5 << 20, UptimeMs: 93_784_000, LeaderReady: m.index == 0 && m.cluster.state == "healthy",
+		ImageBytes: 5 << 20, UptimeMs: 93_784_000, LeaderReady: m.index == 0 && m.cluster.isHealthy(),
 	}
 	if m.cluster.hasLeader() {
 		resp.Leader = m.cluster.members[0].pb()

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 var update = flag.Bool("update", false, "write the transcripts under testdata anew")
@@ -25,7 +28,7 @@ func TestMain(m *testing.M) {
 
 // TestTranscripts runs testdata/script. In a transcript
 //
-//	cluster healthy|takeover|leaderless   starts three members and sets METACTL_ENDPOINTS to them
+//	cluster healthy|takeover|leaderless|slow   starts three members and sets METACTL_ENDPOINTS to them
 //	lose m2                               ends a member; its port refuses connections then
 //	metactl ARGS…                         runs the command; a failing one ends with its exit code
 //	terminal TEXT                         the next metactl runs on a terminal on which TEXT is typed
@@ -156,6 +159,43 @@ func TestHungMember(t *testing.T) {
 		if !strings.Contains(errOut.String(), "no answer in time") {
 			t.Errorf("%v says %q", command, errOut.String())
 		}
+	}
+}
+
+// "metasrv dev" is no help to someone whose metasrv is there but slow.
+func TestStartIsAdvisedOnlyWhereNothingListens(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		err    error
+		advise bool
+	}{
+		{"refused", errors.New("dial tcp 127.0.0.1:3002: connect: connection refused"), true},
+		{"no answer in time", context.DeadlineExceeded, false},
+		{"no metasrv", status.Error(codes.Unimplemented, "unknown service"), false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			text := explainUnreachable([]answer{{endpoint: defaultEndpoint, err: test.err}})
+			if got := strings.Contains(text, "metasrv dev"); got != test.advise {
+				t.Errorf("says %q", text)
+			}
+		})
+	}
+}
+
+// The answers of a connection that was taken when the time was up are not what a member said.
+func TestReachTellsTimeFromRefusal(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ended, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	if err := reach(ended, []string{l.Addr().String()}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without time: %v", err)
+	}
+	if err := reach(t.Context(), []string{"127.0.0.1:1", l.Addr().String()}); err != nil {
+		t.Errorf("one of two listens: %v", err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -129,12 +130,13 @@ func btoi(b bool) int {
 	return 0
 }
 
-// reach returns nil as soon as one endpoint takes a connection, else what each said. The client library would
-// go on trying until the time is up.
+// reach returns nil as soon as one endpoint takes a connection, else what each said, or that ctx has ended: then
+// it is not known what they would have said. The client library would go on trying until the time is up.
 func reach(ctx context.Context, endpoints []string) error {
 	errs := make([]error, len(endpoints))
 	reached, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var accepted atomic.Bool
 	var wg sync.WaitGroup
 	for i, e := range endpoints {
 		wg.Go(func() {
@@ -145,12 +147,16 @@ func reach(ctx context.Context, endpoints []string) error {
 				return
 			}
 			conn.Close()
+			accepted.Store(true)
 			cancel()
 		})
 	}
 	wg.Wait()
-	if reached.Err() != nil && ctx.Err() == nil {
+	switch {
+	case accepted.Load():
 		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
 	}
 	un := &unreachableError{}
 	for i, e := range endpoints {
@@ -163,6 +169,8 @@ func reach(ctx context.Context, endpoints []string) error {
 type unreachableError struct{ answers []answer }
 
 func (e *unreachableError) Error() string { return "no metasrv answered" }
+
+const refused = "connection refused: nothing listens there"
 
 // why returns the part of a connection error that a person needs.
 func why(err error) string {
@@ -180,7 +188,7 @@ func why(err error) string {
 		}
 	}
 	for _, known := range []struct{ part, says string }{
-		{"connection refused", "connection refused: nothing listens there"},
+		{"connection refused", refused},
 		{"connection reset", "closed the connection"},
 		{"no such host", "no such host"},
 		{"i/o timeout", "no answer in time"},

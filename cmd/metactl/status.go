@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,6 +44,10 @@ func (a *app) status(ctx context.Context) error {
 	probe, cancelProbe := context.WithTimeout(ctx, a.timeout/2)
 	defer cancelProbe()
 	answers := askCluster(probe, a.endpoints)
+	if probe.Err() != nil && !slices.ContainsFunc(answers, func(a answer) bool { return a.err == nil }) {
+		// They may only need more time than there was: no reason to speak of an outage.
+		return fmt.Errorf("no member answered: %w", probe.Err())
+	}
 
 	faults := faultsOf(answers)
 	var stats *metasrvpb.StatsResponse
