@@ -239,3 +239,19 @@ func TestAgainstMap(t *testing.T) {
 		})
 	})
 }
+
+// A result is kept for its session, so what DeleteRange returns is bounded; what is refused is not deleted.
+func TestDeleteRangeReturnsABoundedResult(t *testing.T) {
+	n := newStore(t)
+	for i := range 5 {
+		must(t, n, storagepb.CommandKind_COMMAND_KIND_PUT, &storagepb.Put{Key: []byte{'k', byte('0' + i)}, Value: make([]byte, 1<<20)})
+	}
+	all := &storagepb.DeleteRange{Key: []byte("k"), RangeEnd: []byte("l"), PrevKv: true}
+	if _, err := propose(n, storagepb.CommandKind_COMMAND_KIND_DELETE_RANGE, all); !errors.Is(err, metasrv.ErrInvalidArgument) {
+		t.Errorf("5 MiB were answered with %v, want ErrInvalidArgument", err)
+	}
+	all.PrevKv = false
+	if r := must(t, n, storagepb.CommandKind_COMMAND_KIND_DELETE_RANGE, all); r.Deleted != 5 {
+		t.Errorf("%d keys were left to delete, want 5", r.Deleted)
+	}
+}

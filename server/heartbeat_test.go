@@ -1,11 +1,17 @@
 package server
 
 import (
+	"errors"
 	"testing"
+	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/metasrv/metasrv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
@@ -134,5 +140,54 @@ func TestDroppedTableIsDroppedOnDatanodes(t *testing.T) {
 	resp, err := m.catalog().ListTables(timeout(t), &metasrvpb.ListTablesRequest{AllStates: true})
 	if err != nil || len(resp.GetTables()) != 0 {
 		t.Errorf("after the confirmation there are %v, %v", resp.GetTables(), err)
+	}
+}
+
+// A node that doesn't read its answers must not keep the member from ending its term, and so from leading again.
+func TestDeafNodeDoesNotHoldTheTerm(t *testing.T) {
+	m := startLeader(t)
+	conn, err := grpc.NewClient(m.GRPCAddr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	deaf := testMemberServer{Server: m.Server, node: m.node, conn: conn}
+	d := deaf.addDatanode(t, 1)
+	// Until the answers fill every buffer between, and the handler stands in Send.
+	sending := make(chan struct{})
+	go func() {
+		defer close(sending)
+		for i := uint64(2); i < 100_000; i++ {
+			if d.stream.Send(&metasrvpb.HeartbeatRequest{Peer: &metasrvpb.Peer{Id: 1, Addr: "127.0.0.1:1"}, Sequence: i, Incarnation: d.incarnation}) != nil {
+				return
+			}
+		}
+	}()
+	time.Sleep(200 * time.Millisecond) // nothing tells that a buffer is full
+	ended := make(chan struct{})
+	go func() {
+		m.node.follow(otherMember())
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(waitLimit):
+		t.Error("the term did not end")
+	}
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-sending
+	<-ended
+}
+
+// Rule 4: what a duty planned in one term is refused in the next.
+func TestDutyOfAnEarlierTermIsRefused(t *testing.T) {
+	m := startLeader(t)
+	earlier, _ := m.node.Leadership()
+	m.node.follow(nil)
+	m.lead(t)
+	err := m.duties.propose(timeout(t), earlier, storagepb.CommandKind_COMMAND_KIND_CREATE_CATALOG, &storagepb.CreateCatalog{Name: "late"})
+	if !errors.Is(err, metasrv.ErrStaleTerm) {
+		t.Errorf("a plan of term %d was answered with %v", earlier.Term, err)
 	}
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -326,15 +327,10 @@ func TestWatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	next := func() *metasrvpb.WatchRoutesResponse {
-		t.Helper()
-		resp, err := watch.Recv()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp
+	begin, err := watch.Recv()
+	if err != nil {
+		t.Fatal(err)
 	}
-	begin := next()
 	if len(begin.GetEvents()) != 1 || begin.GetEvents()[0].GetUpdated().GetTable().GetTableName().GetTableName() != "before" {
 		t.Fatalf("watch began with %v", begin)
 	}
@@ -345,12 +341,23 @@ func TestWatch(t *testing.T) {
 	if _, err := m.router().Delete(timeout(t), &metasrvpb.DeleteRequest{TableName: tableName("before")}); err != nil {
 		t.Fatal(err)
 	}
-	added := next()
-	if added.GetEvents()[0].GetUpdated().GetTable().GetTableName().GetTableName() != "after" || len(added.GetPeers()) != 1 {
+	// One message or two: what happens while one is under way comes together.
+	var events []*metasrvpb.RouteEvent
+	for len(events) < 2 {
+		resp, err := watch.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, resp.GetEvents()...)
+		if len(resp.GetEvents()) > 0 && resp.GetEvents()[0].GetUpdated() != nil && len(resp.GetPeers()) != 1 {
+			t.Errorf("peers are %v", resp.GetPeers())
+		}
+	}
+	added, removed := events[0], events[1]
+	if added.GetUpdated().GetTable().GetTableName().GetTableName() != "after" {
 		t.Errorf("want the new table, got %v", added)
 	}
-	removed := next()
-	if removed.GetEvents()[0].GetRemoved().GetTableName().GetTableName() != "before" {
+	if removed.GetRemoved().GetTableName().GetTableName() != "before" {
 		t.Errorf("want the removal, got %v", removed)
 	}
 	m.node.follow(otherMember()) // a member goes on with what it has
@@ -377,4 +384,49 @@ func TestWatchOfForgottenRevision(t *testing.T) {
 	}
 	_, err = watch.Recv()
 	wantRefusal(t, err, refusal{Code: codes.OutOfRange, Reason: "COMPACTED"})
+}
+
+// However much a watch has to tell, each of its messages is of a size that any client takes, and each but the last of a
+// beginning can be followed by the next.
+func TestWatchMessagesAreBounded(t *testing.T) {
+	m := startLeader(t)
+	node := m.addDatanode(t, 1)
+	const tables = 40
+	for i := range tables {
+		resp, err := m.router().Create(timeout(t), createRequest(fmt.Sprintf("wide_%d", i), func(r *metasrvpb.CreateRequest) {
+			r.TableInfo = make([]byte, 100<<10)
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.commit(t, resp, node)
+	}
+	for _, start := range []uint64{0, 1} {
+		watch, err := m.router().Watch(timeout(t), &metasrvpb.WatchRoutesRequest{StartRevision: start})
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen, messages := map[string]int{}, 0
+		for len(seen) < tables {
+			resp, err := watch.Recv()
+			if err != nil {
+				t.Fatalf("from revision %d, after %d messages: %v", start, messages, err)
+			}
+			messages++
+			if size := proto.Size(resp); size > 2<<20 {
+				t.Errorf("a message has %d bytes", size)
+			}
+			for _, e := range resp.GetEvents() {
+				seen[e.GetUpdated().GetTable().GetTableName().GetTableName()]++
+			}
+		}
+		for name, n := range seen {
+			if n != 1 {
+				t.Errorf("from revision %d: %s came %d times", start, name, n)
+			}
+		}
+		if messages < 3 {
+			t.Errorf("from revision %d: all came in %d messages", start, messages)
+		}
+	}
 }
