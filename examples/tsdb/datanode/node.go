@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -78,7 +79,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	c.Logger = plain.With("node_id", c.NodeID)
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Listen)
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return listenError(c.Listen, err)
 	}
 	defer func() { _ = listener.Close() }() // the server closes it too
 	s, err := store.Open(ctx, store.Config{Folder: c.DataDir, NodeID: c.NodeID, Logger: c.Logger})
@@ -100,6 +101,18 @@ func Run(ctx context.Context, c Config) (err error) {
 	n.service = NewService(c.NodeID, s, n.task, c.Logger)
 	defer func() { err = errors.Join(err, n.service.Close()) }()
 	return n.serve(ctx, listener)
+}
+
+func listenError(addr string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("--listen %s is in use by another process; stop that one, or choose another address", addr)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("--listen %s is not an address of this machine; listen on one of its own and name the other one with --advertise", addr)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("--listen %s may not be listened on by this user; ports below 1024 need a privilege", addr)
+	}
+	return fmt.Errorf("listen: %w", err)
 }
 
 type node struct {

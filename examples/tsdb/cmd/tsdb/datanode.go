@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -17,8 +18,10 @@ func newDatanodeCommand() *cobra.Command {
 		Short: "Store replicas of regions",
 		Long: `datanode stores replicas of regions, each in a SQLite file of its data folder, and serves frontends and other
 datanodes. It registers with metasrv and does what metasrv instructs.`,
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.NodeID == 0 {
+				return &usageError{errors.New("--node-id is required: a number of its own for each datanode, for example 1")}
+			}
 			if err := checkBind("listen", c.Listen, insecure); err != nil {
 				return err
 			}
