@@ -44,6 +44,9 @@ type Cluster struct {
 	routes  *client.RouteCache
 	nodes   *nodes
 	schemas schemas
+	// background is the context of what no caller waits for; end ends it.
+	background context.Context
+	end        context.CancelFunc
 }
 
 // New returns a Cluster. It doesn't own the client.
@@ -60,21 +63,26 @@ func New(cfg Config) *Cluster {
 	if cfg.SchemaAge == 0 {
 		cfg.SchemaAge = DefaultSchemaAge
 	}
+	background, end := context.WithCancel(context.Background())
 	return &Cluster{
+		background: background, end: end,
 		cfg:     cfg,
 		catalog: cfg.Client.Catalog(),
 		router:  cfg.Client.Router(),
 		routes:  client.NewRouteCache(cfg.Client, client.WithRouteLogger(cfg.Logger)),
 		nodes:   newNodes(cfg.DialOptions),
-		schemas: schemas{at: map[string]time.Time{}},
 	}
 }
 
 // Run keeps the routes fresh until ctx ends. Without it they are fetched again when a datanode refuses them.
 func (c *Cluster) Run(ctx context.Context) error { return c.routes.Run(ctx) }
 
-// Close closes the connections to datanodes.
-func (c *Cluster) Close() error { return c.nodes.close() }
+// Close ends what runs in the background and closes the connections to datanodes.
+func (c *Cluster) Close() error {
+	c.end()
+	c.schemas.questions.Wait()
+	return c.nodes.close()
+}
 
 // Name returns the full name of a table of a schema.
 func (c *Cluster) Name(schema, table string) metasrv.TableName {
@@ -87,7 +95,7 @@ func (c *Cluster) TableNames(ctx context.Context, schema string) ([]string, erro
 		CatalogName: metasrv.DefaultCatalog, SchemaName: schema,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list tables of %s: %w", schema, err)
+		return nil, fmt.Errorf("list tables of %s: %w", schema, plain(err))
 	}
 	var names []string
 	for _, t := range resp.GetTables() {
@@ -104,7 +112,7 @@ func (c *Cluster) Table(ctx context.Context, name metasrv.TableName) (*Table, er
 	}
 	r, err := c.routes.Get(ctx, name)
 	if err != nil {
-		return nil, err
+		return nil, plain(err)
 	}
 	return &Table{Name: r.Name, ID: r.ID, Schema: r.Schema, SchemaVersion: r.SchemaVersion}, nil
 }
@@ -123,7 +131,7 @@ func (c *Cluster) DropTable(ctx context.Context, name metasrv.TableName) error {
 	_, err := c.router.Delete(ctx, &metasrvpb.DeleteRequest{TableName: nameProto(name)})
 	c.routes.Invalidate(name, 0)
 	if err != nil {
-		return fmt.Errorf("drop table %s: %w", name, err)
+		return fmt.Errorf("drop table %s: %w", name, plain(err))
 	}
 	return nil
 }

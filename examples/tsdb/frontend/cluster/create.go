@@ -36,7 +36,7 @@ func (c *Cluster) CreateTable(ctx context.Context, t *NewTable) error {
 		Replicas:      t.Replicas,
 	})
 	if err != nil {
-		return fmt.Errorf("create table %s: %w", t.Name, err)
+		return fmt.Errorf("create table %s: %w", t.Name, plain(err))
 	}
 	if len(resp.GetTableRoutes()) != 1 {
 		return metasrv.ErrInternal.With("create table %s: answer has %d routes", t.Name, len(resp.GetTableRoutes()))

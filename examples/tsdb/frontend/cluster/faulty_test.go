@@ -425,3 +425,55 @@ func TestMetasrvAway(t *testing.T) {
 		}
 	}
 }
+
+// TestMetasrvAwayIsQuick: statements don't wait for a member that doesn't answer, whether they ask for a schema that
+// is there or, as the SQL engine does each time, for one that isn't. What needs a member says once why it fails.
+func TestMetasrvAwayIsQuick(t *testing.T) {
+	b := begin(t, 0)
+	if ok, err := b.HasSchema(t.Context(), "public"); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if err := b.member.Close(); err != nil {
+		t.Fatal(err)
+	}
+	const limit = 3 * time.Second // a call of the client gives up after 10
+	began := time.Now()
+	for name, want := range map[string]bool{"public": true, "mysql": false} {
+		if ok, err := b.HasSchema(t.Context(), name); ok != want || err != nil {
+			t.Errorf("schema %s: %t, %v", name, ok, err)
+		}
+	}
+	if took := time.Since(began); took > limit {
+		t.Errorf("schemas took %s", took)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := b.TableNames(ctx, "public")
+	if err == nil || strings.Count(err.Error(), "refused") != 1 || strings.Contains(err.Error(), "desc =") ||
+		status.Code(err) == codes.OK || !strings.Contains(err.Error(), b.member.GRPCAddr()) {
+		t.Errorf("tables: %v", err)
+	}
+}
+
+// TestSchemasChangedHere are known at once, whatever the age of the list.
+func TestSchemasChangedHere(t *testing.T) {
+	b := begin(t, 0)
+	c := cluster.New(cluster.Config{Client: b.client, SchemaAge: time.Hour})
+	defer func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, there := range []bool{false, true, false} {
+		if ok, err := c.HasSchema(t.Context(), "s"); ok != there || err != nil {
+			t.Errorf("want %t: %t, %v", there, ok, err)
+		}
+		change := c.CreateSchema
+		if there {
+			change = c.DropSchema
+		}
+		if err := change(t.Context(), "s"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

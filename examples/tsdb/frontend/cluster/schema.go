@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,133 +12,149 @@ import (
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
-// askAgainTimeout bounds how long metasrv is asked for what is known, if not for sure.
-const askAgainTimeout = time.Second
+// askAgainTimeout bounds how long a statement waits for metasrv's answer to what is known, if not for sure.
+const askAgainTimeout = 500 * time.Millisecond
 
 // schemas remembers which schemas there are. The SQL engine asks with every statement; metasrv need not be on the
 // way of each, and reads and writes of known tables go on while it can't be asked.
 type schemas struct {
-	mu   sync.Mutex
-	at   map[string]time.Time
+	mu    sync.Mutex
+	list  []string
+	known bool
+	// believedAt is when the list was read or, where metasrv did not answer, was last taken for good.
+	believedAt time.Time
+	// changes counts the schemas created and dropped here: a list asked for before a change is not kept.
+	changes int
+	// asking is the question under way, nil where there is none.
+	asking *question
+	// questions are the goroutines that ask.
+	questions sync.WaitGroup
+}
+
+// question is a call of ListSchemas. list and err are there when done is closed.
+type question struct {
+	done chan struct{}
 	list []string
-	// listAt is when list was read, zero where it is not to be used.
-	listAt time.Time
+	err  error
 }
 
-func (s *schemas) seen(name string) (age time.Duration, known bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	at, ok := s.at[name]
-	return time.Since(at), ok
-}
-
-func (s *schemas) see(name string, there bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if there {
-		s.at[name] = time.Now()
-		return
-	}
-	delete(s.at, name)
-}
-
-func (s *schemas) all() (list []string, age time.Duration, known bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.list, time.Since(s.listAt), !s.listAt.IsZero()
-}
-
-func (s *schemas) keep(list []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.list, s.listAt = list, time.Now()
-}
-
-// forget is called when a schema is created or dropped here.
-func (s *schemas) forget(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.at, name)
-	s.list, s.listAt = nil, time.Time{}
-}
-
-// HasSchema reports whether there is a schema of this name. One that was there is believed for
-// Config.SchemaAge, and while metasrv can't be asked.
+// HasSchema reports whether there is a schema of this name, by the list of Schemas.
 func (c *Cluster) HasSchema(ctx context.Context, schema string) (bool, error) {
 	if metasrv.ValidateName("schema_name", schema) != nil {
 		return false, nil
 	}
-	age, known := c.schemas.seen(schema)
-	if known {
-		if age < c.cfg.SchemaAge {
-			return true, nil
-		}
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, askAgainTimeout)
-		defer cancel()
+	list, err := c.Schemas(ctx)
+	if err != nil {
+		return false, fmt.Errorf("schema %s: %w", schema, err)
 	}
-	_, err := c.catalog.GetSchema(ctx, &metasrvpb.GetSchemaRequest{
-		CatalogName: metasrv.DefaultCatalog, SchemaName: schema,
-	})
-	switch {
-	case errors.Is(err, metasrv.ErrSchemaNotFound), errors.Is(err, metasrv.ErrCatalogNotFound):
-		c.schemas.see(schema, false)
-		return false, nil
-	case err == nil || known && isTransient(err):
-		c.schemas.see(schema, true)
-		return true, nil
-	}
-	return false, fmt.Errorf("schema %s: %w", schema, err)
+	return slices.Contains(list, schema), nil
 }
 
 // Schemas returns the names of the schemas, sorted. The list may be Config.SchemaAge old, and older while metasrv
-// can't be asked. It must not be changed.
+// doesn't answer: then it is read again in the background. It must not be changed.
 func (c *Cluster) Schemas(ctx context.Context) ([]string, error) {
-	list, age, known := c.schemas.all()
-	if known {
-		if age < c.cfg.SchemaAge {
-			return list, nil
-		}
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, askAgainTimeout)
-		defer cancel()
-	}
-	resp, err := c.catalog.ListSchemas(ctx, &metasrvpb.ListSchemasRequest{CatalogName: metasrv.DefaultCatalog})
-	switch {
-	case err != nil && known && isTransient(err):
-		c.schemas.keep(list)
+	list, known, q := c.knownSchemas()
+	if q == nil {
 		return list, nil
-	case err != nil:
-		return nil, fmt.Errorf("list schemas: %w", err)
 	}
-	list = nil
-	for _, s := range resp.GetSchemas() {
-		list = append(list, s.GetSchemaName())
+	var late <-chan time.Time
+	if known {
+		timer := time.NewTimer(askAgainTimeout)
+		defer timer.Stop()
+		late = timer.C
 	}
-	c.schemas.keep(list)
-	return list, nil
+	select {
+	case <-ctx.Done():
+		return nil, fmt.Errorf("list schemas: %w", context.Cause(ctx))
+	case <-late:
+	case <-q.done:
+		switch {
+		case q.err == nil:
+			return q.list, nil
+		case !known || !isTransient(q.err):
+			return nil, fmt.Errorf("list schemas: %w", plain(q.err))
+		}
+	}
+	c.schemas.mu.Lock()
+	defer c.schemas.mu.Unlock()
+	c.schemas.believedAt = time.Now()
+	return c.schemas.list, nil
+}
+
+// knownSchemas returns what is known and, where that isn't believed any more, the question for what there is.
+func (c *Cluster) knownSchemas() (list []string, known bool, q *question) {
+	s := &c.schemas
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known && time.Since(s.believedAt) < c.cfg.SchemaAge {
+		return s.list, true, nil
+	}
+	if s.asking == nil {
+		s.asking = &question{done: make(chan struct{})}
+		asked, changes := s.asking, s.changes
+		s.questions.Go(func() { c.askSchemas(asked, changes) })
+	}
+	return s.list, s.known, s.asking
+}
+
+// askSchemas answers a question that was asked behind so many changes.
+func (c *Cluster) askSchemas(q *question, changes int) {
+	resp, err := c.catalog.ListSchemas(c.background, &metasrvpb.ListSchemasRequest{CatalogName: metasrv.DefaultCatalog})
+	if q.err = err; errors.Is(err, metasrv.ErrCatalogNotFound) {
+		q.err = nil // there are no schemas in it
+	}
+	for _, schema := range resp.GetSchemas() {
+		q.list = append(q.list, schema.GetSchemaName())
+	}
+	s := &c.schemas
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asking == q {
+		s.asking = nil
+	}
+	if q.err == nil && s.changes == changes {
+		s.list, s.known, s.believedAt = q.list, true, time.Now()
+	}
+	close(q.done)
+}
+
+// changed has the list read again, behind a change that was made here. Until then it holds the schema, or doesn't,
+// where err says that the change was made.
+func (s *schemas) changed(schema string, there bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changes++
+	s.believedAt, s.asking = time.Time{}, nil
+	if err != nil {
+		return
+	}
+	s.list = slices.DeleteFunc(slices.Clone(s.list), func(name string) bool { return name == schema })
+	if there {
+		s.list = append(s.list, schema)
+		slices.Sort(s.list)
+	}
 }
 
 // CreateSchema returns metasrv.ErrSchemaExists where there is one of this name.
 func (c *Cluster) CreateSchema(ctx context.Context, schema string) error {
-	defer c.schemas.forget(schema)
 	_, err := c.catalog.CreateSchema(ctx, &metasrvpb.CreateSchemaRequest{
 		CatalogName: metasrv.DefaultCatalog, SchemaName: schema,
 	})
+	c.schemas.changed(schema, true, err)
 	if err != nil {
-		return fmt.Errorf("create schema %s: %w", schema, err)
+		return fmt.Errorf("create schema %s: %w", schema, plain(err))
 	}
 	return nil
 }
 
 // DropSchema returns metasrv.ErrSchemaNotEmpty where the schema has tables.
 func (c *Cluster) DropSchema(ctx context.Context, schema string) error {
-	defer c.schemas.forget(schema)
 	_, err := c.catalog.DropSchema(ctx, &metasrvpb.DropSchemaRequest{
 		CatalogName: metasrv.DefaultCatalog, SchemaName: schema,
 	})
+	c.schemas.changed(schema, false, err)
 	if err != nil {
-		return fmt.Errorf("drop schema %s: %w", schema, err)
+		return fmt.Errorf("drop schema %s: %w", schema, plain(err))
 	}
 	return nil
 }
