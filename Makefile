@@ -34,7 +34,7 @@ help: ## Print this list
 .PHONY: build
 build: ## Build bin/metasrv, bin/metactl and bin/tsdb
 	$(GO) build -tags $(TAGS) -o $(BIN)/ ./cmd/...
-	cd examples/tsdb && $(GO) build -tags $(TAGS) -o $(BIN)/ ./cmd/...
+	cd examples/tsdb && $(GO) build -tags $(TAGS) -o $(BIN)/ ./cmd/... ./demo
 
 .PHONY: test
 test: ## Run every test of both modules
@@ -46,11 +46,11 @@ race: ## Run every test of both modules under the race detector (needs a C compi
 
 .PHONY: demo
 demo: build ## Show a whole cluster surviving the loss of its leader, then end it
-	cd examples/tsdb && $(GO) run -tags $(TAGS) ./demo $(BINARIES)
+	$(BIN)/demo $(BINARIES)
 
 .PHONY: run
 run: build ## Start the cluster of the demo and leave it running until Ctrl-C
-	cd examples/tsdb && $(GO) run -tags $(TAGS) ./demo $(BINARIES) -stay
+	$(BIN)/demo $(BINARIES) -stay
 
 .PHONY: proto
 proto: ## Generate the Go code of the protocol

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
@@ -21,6 +22,10 @@ const (
 	// ClusterExisting: a member without data waits until the cluster takes it in.
 	ClusterExisting ClusterState = "existing"
 )
+
+// ErrClusterStateNeeded: the member has no data, and nobody said whether it founds a cluster. Founding again after a loss
+// of data would give away what the other members acknowledged, so it is never done by default.
+var ErrClusterStateNeeded = errors.New("this member has no data: choose whether it founds a new cluster or waits to be added to an existing one")
 
 // Server is a member as raft knows it.
 type Server struct {
@@ -40,7 +45,7 @@ type Config struct {
 	Member *storagepb.MemberRecord
 	// InitialCluster has the founding members. It is read only while the member has no data.
 	InitialCluster []Server
-	// InitialClusterState must be chosen for a member without data.
+	// InitialClusterState must be chosen for a member without data: ErrClusterStateNeeded. One with data goes on.
 	InitialClusterState ClusterState
 	// Appliers execute the commands.
 	Appliers []state.Applier
@@ -131,10 +136,10 @@ func (c *Config) Validate() error {
 		return errors.New("RaftAddr is empty")
 	case c.Member.GetRaftAddr() == "":
 		return errors.New("Member.RaftAddr is empty")
-	case c.InitialClusterState != ClusterNew && c.InitialClusterState != ClusterExisting:
+	case !slices.Contains([]ClusterState{ClusterNew, ClusterExisting, ""}, c.InitialClusterState):
 		return fmt.Errorf("InitialClusterState is %q, want %q or %q", c.InitialClusterState, ClusterNew, ClusterExisting)
 	}
-	if c.InitialClusterState == ClusterExisting {
+	if c.InitialClusterState != ClusterNew {
 		return nil
 	}
 	return c.validateInitialCluster()

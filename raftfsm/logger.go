@@ -6,10 +6,15 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 )
 
 // raftLogger writes raft's log lines to slog.
@@ -19,10 +24,11 @@ type raftLogger struct {
 	args []any
 	// stopping is set when the member closes: raft reports the ends of its own connections as errors then.
 	stopping *atomic.Bool
+	absent   *absentMembers
 }
 
 func newRaftLogger(l *slog.Logger) *raftLogger {
-	return &raftLogger{log: l, stopping: new(atomic.Bool)}
+	return &raftLogger{log: l, stopping: new(atomic.Bool), absent: &absentMembers{names: map[raft.ServerID]string{}}}
 }
 
 var levels = map[hclog.Level]slog.Level{
@@ -41,8 +47,22 @@ func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 		to = slog.LevelDebug
 	case !known:
 		to = slog.LevelInfo
-	case strings.HasPrefix(msg, "heartbeat timeout reached") && fromNobody(args):
-		to = slog.LevelInfo // the first election after a start: no leader was lost
+	case strings.HasPrefix(msg, "heartbeat timeout reached"):
+		if fromNobody(args) {
+			to = slog.LevelInfo // the first election after a start: no leader was lost
+		} else {
+			l.absent.leaderSeen()
+		}
+	case msg == "entering leader state":
+		l.absent.leaderSeen()
+	case msg == "failed to make requestVote RPC":
+		text, waiting := l.absent.add(args, time.Now())
+		if waiting {
+			to = slog.LevelDebug
+		}
+		if text != "" {
+			l.log.Info("waiting for other members: " + text)
+		}
 	}
 	for i, a := range args {
 		if f, ok := a.(hclog.Format); ok && len(f) > 0 {
@@ -50,6 +70,50 @@ func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 		}
 	}
 	l.log.Log(context.Background(), to, "raft: "+msg, args...)
+}
+
+// absentEvery is the least time between two lines that tell of absent members.
+const absentEvery = 5 * time.Second
+
+// absentMembers are those that a member could not ask for their votes while it has seen no metasrv leader since its
+// start: most likely they are yet to be started, and no error.
+type absentMembers struct {
+	mu     sync.Mutex
+	leader bool // one was seen
+	names  map[raft.ServerID]string
+	told   time.Time
+}
+
+// leaderSeen makes failures errors from now on.
+func (m *absentMembers) leaderSeen() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.leader = true
+}
+
+// add takes the arguments of a failed request for a vote. waiting says that no metasrv leader was seen yet; text
+// names the absent members when it is time to.
+func (m *absentMembers) add(args []any, now time.Time) (text string, waiting bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.leader {
+		return "", false
+	}
+	for _, arg := range args {
+		server, ok := arg.(raft.Server)
+		if !ok {
+			continue
+		}
+		_, again := m.names[server.ID]
+		m.names[server.ID] = fmt.Sprintf("%s at %s", server.ID, server.Address)
+		// All have been asked when one was asked twice.
+		if again && now.Sub(m.told) >= absentEvery {
+			text = strings.Join(slices.Sorted(maps.Values(m.names)), ", ")
+			m.told = now
+			clear(m.names)
+		}
+	}
+	return text, true
 }
 
 // fromNobody reports whether the arguments of an election say that there was no leader before.
@@ -102,7 +166,7 @@ func (l *raftLogger) ImpliedArgs() []any { return l.args }
 // With returns a logger that adds arguments to every line.
 func (l *raftLogger) With(args ...any) hclog.Logger {
 	return &raftLogger{
-		log: l.log.With(args...), name: l.name, stopping: l.stopping,
+		log: l.log.With(args...), name: l.name, stopping: l.stopping, absent: l.absent,
 		args: append(l.args[:len(l.args):len(l.args)], args...),
 	}
 }
@@ -120,7 +184,7 @@ func (l *raftLogger) Named(name string) hclog.Logger {
 
 // ResetNamed returns the logger under another name.
 func (l *raftLogger) ResetNamed(name string) hclog.Logger {
-	return &raftLogger{log: l.log, name: name, stopping: l.stopping, args: l.args}
+	return &raftLogger{log: l.log, name: name, stopping: l.stopping, absent: l.absent, args: l.args}
 }
 
 // SetLevel does nothing: slog's handler decides.

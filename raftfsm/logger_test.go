@@ -5,8 +5,11 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 )
 
 func TestRaftLogLines(t *testing.T) {
@@ -33,5 +36,50 @@ func TestRaftLogLines(t *testing.T) {
 	logger.Error("failed to decode incoming command")
 	if !strings.Contains(out.String(), "level=DEBUG") {
 		t.Errorf("a line of the stop was written as %q", out.String())
+	}
+}
+
+// TestAbsentMembersAreNoErrorBeforeTheFirstLeader: members are started one after the other.
+func TestAbsentMembersAreNoErrorBeforeTheFirstLeader(t *testing.T) {
+	for _, leader := range []struct {
+		name string
+		seen func(hclog.Logger)
+	}{
+		{"lost", func(l hclog.Logger) { l.Warn("heartbeat timeout reached, starting election", "last-leader-id", "m2") }},
+		{"led itself", func(l hclog.Logger) { l.Info("entering leader state", "leader", "m1") }},
+	} {
+		t.Run(leader.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var out bytes.Buffer
+				logger := newRaftLogger(slog.New(slog.NewTextHandler(&out, nil))).With("member", "m1")
+				elect := func(absent ...raft.ServerID) string {
+					out.Reset()
+					logger.Warn("heartbeat timeout reached, starting election", "last-leader-id", "")
+					out.Reset()
+					for _, id := range absent {
+						logger.Error("failed to make requestVote RPC",
+							"target", raft.Server{ID: id, Address: raft.ServerAddress("h:" + id)}, "error", "connection refused")
+					}
+					return out.String()
+				}
+				expect := func(name, got, want string) {
+					t.Helper()
+					if strings.Count(got, "\n") != min(len(want), 1) || !strings.Contains(got, want) {
+						t.Errorf("%s: wrote %q, want %q", name, got, want)
+					}
+				}
+				expect("first round", elect("m3", "m2"), "")
+				both := `level=INFO msg="waiting for other members: m2 at h:m2, m3 at h:m3" member=m1`
+				expect("second round", elect("m3", "m2"), both)
+				expect("at once again", elect("m3", "m2")+elect("m3", "m2"), "")
+				time.Sleep(absentEvery)
+				expect("5 s later", elect("m3", "m2"), both)
+				time.Sleep(absentEvery / 2)
+				elect("m3")
+				time.Sleep(absentEvery / 2)
+				leader.seen(logger)
+				expect("after a leader", elect("m3"), `level=ERROR msg="raft: failed to make requestVote RPC"`)
+			})
+		})
 	}
 }

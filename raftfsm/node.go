@@ -192,6 +192,9 @@ func (n *Node) startRaft(c *raft.Config) error {
 		return fmt.Errorf("read %s: %w", n.cfg.DataDir, err)
 	}
 	if !exists {
+		if n.cfg.InitialClusterState == "" {
+			return ErrClusterStateNeeded
+		}
 		if err := n.checkHistory(n.ctx); err != nil {
 			return err
 		}

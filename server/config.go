@@ -34,7 +34,8 @@ type Config struct {
 	AdvertiseGRPCAddr, AdvertiseRaftAddr string
 
 	// InitialCluster holds the members that form a new cluster, this one included. Empty: this one alone.
-	InitialCluster      []raftfsm.Server
+	InitialCluster []raftfsm.Server
+	// InitialClusterState is needed for a member without data: it founds a cluster, or waits to be added to one.
 	InitialClusterState raftfsm.ClusterState
 
 	// Insecure allows to listen beyond this machine without encryption.
@@ -171,7 +172,7 @@ func validateAdvertised(flag, addr, listenFlag, listen string) error {
 
 func (c *Config) validateCluster() error {
 	var errs []error
-	if c.InitialClusterState != raftfsm.ClusterNew && c.InitialClusterState != raftfsm.ClusterExisting {
+	if s := c.InitialClusterState; s != "" && s != raftfsm.ClusterNew && s != raftfsm.ClusterExisting {
 		errs = append(errs, wrong("initial-cluster-state", "%q is neither new nor existing", c.InitialClusterState))
 	}
 	if len(c.InitialCluster) == 0 {

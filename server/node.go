@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/metasrv/metasrv"
@@ -88,7 +89,7 @@ func openNode(s *Server) (Node, error) {
 	cfg := &s.cfg
 	raftAddr := advertised(cfg.AdvertiseRaftAddr, s.listeners.raft)
 	founders := cfg.InitialCluster
-	if len(founders) == 0 && cfg.InitialClusterState == raftfsm.ClusterNew {
+	if len(founders) == 0 && cfg.InitialClusterState != raftfsm.ClusterExisting {
 		founders = []raftfsm.Server{{ID: cfg.NodeID, RaftAddr: raftAddr}}
 	}
 	node, err := raftfsm.Open(raftfsm.Config{
@@ -108,6 +109,10 @@ func openNode(s *Server) (Node, error) {
 		Logger:              cfg.Logger,
 		Timing:              cfg.Timing,
 	})
+	if errors.Is(err, raftfsm.ErrClusterStateNeeded) {
+		return nil, wrong("initial-cluster-state", "is needed, because %s holds no data of a member yet: new founds the cluster that "+
+			"--initial-cluster names, existing waits until a cluster takes this member in", cfg.DataDir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open member %s in %s: %w", cfg.NodeID, cfg.DataDir, err)
 	}

@@ -20,9 +20,9 @@ func newServerCommand() *cobra.Command {
 		Short: "Run a member of a cluster",
 		Example: `  # Three members on one machine; run one line in each of three terminals.
   C=m1=127.0.0.1:3003,m2=127.0.0.1:3103,m3=127.0.0.1:3203
-  metasrv server --node-id m1 --data-dir /tmp/m1 --initial-cluster $C
-  metasrv server --node-id m2 --data-dir /tmp/m2 --initial-cluster $C --grpc-addr 127.0.0.1:3102 --raft-addr 127.0.0.1:3103 --http-addr 127.0.0.1:3104
-  metasrv server --node-id m3 --data-dir /tmp/m3 --initial-cluster $C --grpc-addr 127.0.0.1:3202 --raft-addr 127.0.0.1:3203 --http-addr 127.0.0.1:3204`,
+  metasrv server --node-id m1 --data-dir /tmp/m1 --initial-cluster-state new --initial-cluster $C
+  metasrv server --node-id m2 --data-dir /tmp/m2 --initial-cluster-state new --initial-cluster $C --grpc-addr 127.0.0.1:3102 --raft-addr 127.0.0.1:3103 --http-addr 127.0.0.1:3104
+  metasrv server --node-id m3 --data-dir /tmp/m3 --initial-cluster-state new --initial-cluster $C --grpc-addr 127.0.0.1:3202 --raft-addr 127.0.0.1:3203 --http-addr 127.0.0.1:3204`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := fromEnvironment(cmd.Flags(), server.EnvName, os.Getenv); err != nil {
@@ -57,9 +57,9 @@ func newServerCommand() *cobra.Command {
 	flags.StringVar(&cfg.AdvertiseRaftAddr, "advertise-raft-addr", "", "`HOST:PORT` address that other members dial (default --raft-addr)")
 	flags.StringVar(&initialCluster, "initial-cluster", "",
 		"`ID=RAFT-ADDR,…` members that form a new cluster (default this one alone)")
-	flags.StringVar(&initialState, "initial-cluster-state", string(cfg.InitialClusterState),
-		"`STATE` what a member without data does: new forms the cluster, existing waits to be added to one; "+
-			"a member with data goes on in any case")
+	flags.StringVar(&initialState, "initial-cluster-state", "",
+		"`STATE` what a member without data does: new founds the cluster, existing waits to be added to one "+
+			"(required then; a member with data goes on in any case)")
 	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow to listen beyond this machine, without encryption")
 	registerIntervals(flags, &cfg)
 	logs.register(flags, "info")

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -36,15 +37,22 @@ func run(args []string, stdout, stderr io.Writer) int {
 	d := &demo{out: newSteps(stdout), bin: bin, keep: *keep}
 	scenario := d.survive
 	if *stay {
-		scenario = d.stay
+		scenario, d.staying = d.stay, true
 	}
 	err := d.run(ctx, scenario)
-	if err != nil {
-		d.out.fail(err)
-		return 1
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errInterrupted):
+		d.out.print("interrupted")
+		return exitInterrupted
 	}
-	return 0
+	d.out.fail(err)
+	return 1
 }
+
+// exitInterrupted is what a shell makes of a program that Ctrl-C has ended.
+const exitInterrupted = 130
 
 // binaries are the programs that the demo starts.
 type binaries struct{ metasrv, metactl, tsdb string }

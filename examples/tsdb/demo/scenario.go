@@ -40,11 +40,15 @@ const createDeploys = `CREATE TABLE deploys (
   PARTITION p1 VALUES LESS THAN (MAXVALUE)
 )`
 
+var errInterrupted = errors.New("interrupted")
+
 // demo is one run.
 type demo struct {
-	out  *steps
-	bin  binaries
-	keep bool
+	// staying: an interrupt is how the run ends.
+	staying bool
+	out     *steps
+	bin     binaries
+	keep    bool
 
 	cluster *cluster
 	client  *client.Client
@@ -60,14 +64,21 @@ func (d *demo) run(ctx context.Context, scenario func(context.Context) error) (e
 	if d.cluster, err = newCluster(dir, d.bin); err != nil {
 		return err
 	}
-	d.out.print("data and logs in %s", dir)
+	d.out.print("data and logs in %s (removed at the end)", dir)
 	defer func() {
-		err = errors.Join(err, d.end())
+		stopped := d.end()
+		if ctx.Err() != nil { // whatever failed then, failed because of it
+			err = errInterrupted
+			if d.staying {
+				err = nil
+			}
+		}
+		err = errors.Join(err, stopped)
 		switch {
-		case err != nil || d.keep:
+		case d.keep, err != nil && !errors.Is(err, errInterrupted):
 			d.out.print("data and logs stay in %s", dir)
 		default:
-			err = os.RemoveAll(dir)
+			err = errors.Join(err, os.RemoveAll(dir))
 		}
 	}()
 	if err := d.start(ctx); err != nil {
