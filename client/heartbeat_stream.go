@@ -182,6 +182,7 @@ func (s *heartbeatStream) receive() error {
 		}
 		if !s.answered {
 			s.answered = true
+			s.task.outage.over(s.member)
 			s.task.client.members.lead(s.member)
 		}
 		s.handle(response, learned)

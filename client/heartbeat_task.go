@@ -54,7 +54,8 @@ type HeartbeatConfig struct {
 	// OnRegistered is told the incarnation when the node is registered; it is called again should metasrv name
 	// its cluster only later. Responses wait while it runs.
 	OnRegistered func(incarnation uint64)
-	// Logger is told of broken streams and failed instructions. Default: that of the client.
+	// Logger is told of heartbeats that don't reach metasrv and of failed instructions; its lines get the node_id.
+	// Default: that of the client.
 	Logger *slog.Logger
 }
 
@@ -81,6 +82,8 @@ type HeartbeatTask struct {
 	began time.Time
 	// wake asks for a beat at once.
 	wake chan struct{}
+	// outage belongs to the receiving goroutine of a stream, and to Run between streams.
+	outage outage
 
 	mu          sync.Mutex
 	cluster     uint64
@@ -124,6 +127,7 @@ func NewHeartbeatTask(c *Client, cfg HeartbeatConfig) *HeartbeatTask {
 		cluster:  cfg.ClusterID,
 		interval: cfg.Interval,
 	}
+	t.outage.logger = t.logger
 	t.ledger.reset(t.nowMillis())
 	return t
 }
@@ -170,7 +174,7 @@ func (t *HeartbeatTask) Run(ctx context.Context) error {
 		}
 		v := classify(err)
 		if v.action != follow {
-			t.logger.Warn("heartbeat stream broken", "member", w.target, "error", err)
+			t.outage.failed(w.target, err)
 			if v.action != again {
 				v.action = another
 			}
