@@ -79,7 +79,8 @@ func (p *process) stop() error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
-		if p.err != nil {
+		// One that was still starting ends by the signal itself.
+		if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); p.err != nil && !(ok && status.Signal() == syscall.SIGTERM) {
 			return fmt.Errorf("%s, asked to stop, ended with %w; its last lines:\n%s", p.name, p.err, p.tail())
 		}
 		return nil
