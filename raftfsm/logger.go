@@ -63,6 +63,8 @@ func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 		if text != "" {
 			l.log.Info("waiting for other members: " + text)
 		}
+	case slices.Contains(electionRound, msg) && l.absent.wereTold(time.Now()):
+		to = slog.LevelDebug
 	}
 	for i, a := range args {
 		if f, ok := a.(hclog.Format); ok && len(f) > 0 {
@@ -70,6 +72,11 @@ func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 		}
 	}
 	l.log.Log(context.Background(), to, "raft: "+msg, args...)
+}
+
+// electionRound is what raft says in each round of an election that can't succeed, several times a second.
+var electionRound = []string{
+	"entering candidate state", "pre-vote campaign failed, waiting for election timeout", "Election timeout reached, restarting election",
 }
 
 // absentEvery is the least time between two lines that tell of absent members.
@@ -89,6 +96,13 @@ func (m *absentMembers) leaderSeen() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.leader = true
+}
+
+// wereTold reports whether the log has said lately that members are absent and no metasrv leader was seen.
+func (m *absentMembers) wereTold(now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.leader && !m.told.IsZero() && now.Sub(m.told) < 2*absentEvery
 }
 
 // add takes the arguments of a failed request for a vote. waiting says that no metasrv leader was seen yet; text

@@ -52,9 +52,12 @@ func TestAbsentMembersAreNoErrorBeforeTheFirstLeader(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var out bytes.Buffer
 				logger := newRaftLogger(slog.New(slog.NewTextHandler(&out, nil))).With("member", "m1")
-				elect := func(absent ...raft.ServerID) string {
+				candidate := func() string {
 					out.Reset()
-					logger.Warn("heartbeat timeout reached, starting election", "last-leader-id", "")
+					logger.Info("entering candidate state", "node", "m1")
+					return out.String()
+				}
+				elect := func(absent ...raft.ServerID) string {
 					out.Reset()
 					for _, id := range absent {
 						logger.Error("failed to make requestVote RPC",
@@ -68,15 +71,19 @@ func TestAbsentMembersAreNoErrorBeforeTheFirstLeader(t *testing.T) {
 						t.Errorf("%s: wrote %q, want %q", name, got, want)
 					}
 				}
+				logger.Warn("heartbeat timeout reached, starting election", "last-leader-id", "")
+				round := `level=INFO msg="raft: entering candidate state"`
+				expect("a round that nothing is known of", candidate(), round)
 				expect("first round", elect("m3", "m2"), "")
 				both := `level=INFO msg="waiting for other members: m2 at h:m2, m3 at h:m3" member=m1`
 				expect("second round", elect("m3", "m2"), both)
 				expect("at once again", elect("m3", "m2")+elect("m3", "m2"), "")
 				time.Sleep(absentEvery)
 				expect("5 s later", elect("m3", "m2"), both)
-				time.Sleep(absentEvery / 2)
-				elect("m3")
-				time.Sleep(absentEvery / 2)
+				expect("a round with absent members", candidate(), "")
+				time.Sleep(2 * absentEvery)
+				expect("all were reached since", candidate(), round)
+				elect("m3", "m2")
 				leader.seen(logger)
 				expect("after a leader", elect("m3"), `level=ERROR msg="raft: failed to make requestVote RPC"`)
 			})
