@@ -3,6 +3,7 @@ package frontend_test
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -81,8 +82,12 @@ func TestDatanodeStops(t *testing.T) {
 		if got := s.query("SELECT count(*), sum(cpu) FROM metrics WHERE ts = '2024-01-01'"); got != "3|3" {
 			t.Errorf("without datanode %d: %s", id, got)
 		}
-		if err := insert(int(id)); err == nil {
-			t.Errorf("a write is acknowledged without datanode %d", id)
+		// Either a region's leader is away, or its leader says that a follower is.
+		away := regexp.MustCompile(fmt.Sprintf(`: region \d+/\d of greptime.public.metrics takes no writes: `+
+			`(node \d at [0-9.:]+: follower replica \d+ on )?node %d at %s: connection refused \(tried for 2(\.\d)?s\)`+
+			`(, but may have stored the rows)?$`, id, regexp.QuoteMeta(stopped.addr)))
+		if err := insert(int(id)); err == nil || !away.MatchString(err.Error()) {
+			t.Errorf("a write without datanode %d: %v", id, err)
 		}
 		if status, text := s.post("", "metrics,host=alpha cpu=1 1704067300000000000"); status != 503 {
 			t.Errorf("line protocol without datanode %d: %d %s", id, status, text)
@@ -102,5 +107,18 @@ func TestDatanodeStops(t *testing.T) {
 	}
 	if got, err := tryQuery(s.db, "SELECT count(*) FROM metrics"); err == nil {
 		t.Errorf("without datanodes: count %s and no error", got)
+	}
+}
+
+// TestRegionLeaderAway: a write that no datanode takes says in one line of which region and node it was, and why.
+func TestRegionLeaderAway(t *testing.T) {
+	s := start(t, 1)
+	s.exec("CREATE TABLE t (k INT PRIMARY KEY)")
+	addr := s.stopDatanode(1).addr
+	_, err := s.db.Exec("INSERT INTO t VALUES (1)")
+	want := regexp.MustCompile(`: region 1024/0 of greptime.public.t takes no writes: node 1 at ` +
+		regexp.QuoteMeta(addr) + `: connection refused \(tried for 2(\.\d)?s\)$`)
+	if err == nil || !want.MatchString(err.Error()) {
+		t.Errorf("got %v\nwant %s", err, want)
 	}
 }

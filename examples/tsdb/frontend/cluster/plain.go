@@ -16,6 +16,15 @@ import (
 var dialError = regexp.MustCompile(
 	`connection error: desc = \\?"transport: [^"]*?dial tcp [^ "]+: (?:connect: )?([^"\\]*)\\?"(?: \(Unavailable\))?`)
 
+// statusPrefix is how gRPC begins the text of a status, which may stand in the text of another one.
+var statusPrefix = regexp.MustCompile(`rpc error: code = \w+ desc = `)
+
+// notSent reports whether a call failed since there is no connection to make it on.
+func notSent(err error) bool {
+	st, ok := status.FromError(err)
+	return ok && st.Code() == codes.Unavailable && strings.HasPrefix(st.Message(), "connection error: ")
+}
+
 // plainError is an error with a text of ours.
 type plainError struct {
 	text string
@@ -45,7 +54,7 @@ func plain(err error) error {
 	if !ok {
 		return err
 	}
-	text := dialError.ReplaceAllString(st.Message(), "$1")
+	text := statusPrefix.ReplaceAllString(dialError.ReplaceAllString(st.Message(), "$1"), "")
 	if st.Code() == codes.DeadlineExceeded {
 		text = "no answer in time"
 	}

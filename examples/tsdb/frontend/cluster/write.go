@@ -3,12 +3,11 @@ package cluster
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/client"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/router/partition"
@@ -137,6 +136,7 @@ func newWriteID() []byte {
 // chunk writes rows of one region by one request, which it repeats under the same id while that may help. Where
 // the route changed, the rows go where the new one says.
 func (w *write) chunk(ctx context.Context, g *client.WriteGroup, rows *tsdbpb.RowBatch, id []byte) error {
+	trouble := writeTrouble{began: time.Now(), table: w.in.Table.Name, region: g.Region.ID}
 	for attempt := 1; ; attempt++ {
 		if err := same(w.in.Table, g.Route); err != nil {
 			return err
@@ -145,23 +145,23 @@ func (w *write) chunk(ctx context.Context, g *client.WriteGroup, rows *tsdbpb.Ro
 		if err == nil {
 			return nil
 		}
-		err = fmt.Errorf("write to region %s on node %s at %s: %w", g.Region.ID, g.Endpoint.NodeID, g.Endpoint.Addr, err)
 		invalid, refused := routing.FromError(err)
+		err = trouble.add(ctx, g.Endpoint, err, refused)
 		switch {
 		case refused:
 			w.c.routes.Invalidate(w.in.Table.Name, newer(invalid, g.Route))
 		case !isTransient(err):
-			return err
+			return fmt.Errorf("write to region %s of %s: %w", g.Region.ID, w.in.Table.Name, err)
 		case attempt%refetchEvery == 0:
 			w.c.routes.Invalidate(w.in.Table.Name, 0)
 		}
 		if pause(ctx, attempt) != nil {
-			return metasrv.ErrOutcomeUnknown.With("not acknowledged in time, and maybe stored: %s", err)
+			return trouble.failed(nil)
 		}
 		groups, splitErr := w.c.split(ctx, []client.Insert{w.insert(g.Rows)})
 		switch {
 		case splitErr != nil:
-			return errors.Join(splitErr, err)
+			return trouble.failed(splitErr)
 		case len(groups) != 1:
 			return w.regions(ctx, g, groups)
 		}
