@@ -75,7 +75,7 @@ func (c *Client) Heartbeat() metasrvpb.HeartbeatClient { return metasrvpb.NewHea
 // Leader returns the address of the metasrv leader as far as the client has heard of it, else empty.
 func (c *Client) Leader() string { return c.members.known() }
 
-// closeSessionTimeout bounds what Close spends on saying goodbye; a session that isn't closed expires.
+// closeSessionTimeout bounds what Close spends on saying goodbye; a session that is not closed keeps a record in the cluster.
 const closeSessionTimeout = 500 * time.Millisecond
 
 // Close ends all calls and streams, closes the session and the connections, and returns when everything has
@@ -94,7 +94,7 @@ func (c *Client) Close() error {
 	if s := c.sessions.current.Load(); s != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), closeSessionTimeout)
 		defer cancel()
-		// Best effort: the cluster forgets the session by itself when it expires.
+		// Best effort: what stays behind is one small record.
 		_ = c.run(ctx, &call{
 			method:  metasrvpb.Cluster_CloseSession_FullMethodName,
 			kind:    repeatable,

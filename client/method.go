@@ -56,7 +56,7 @@ var methods = map[string]methodKind{
 	metasrvpb.Cluster_GetNode_FullMethodName:     read,
 	metasrvpb.Cluster_ListRegions_FullMethodName: read,
 	metasrvpb.Cluster_Stats_FullMethodName:       read,
-	// A session whose id never arrived is forgotten when it expires.
+	// A session whose id never arrived leaves one small record behind.
 	metasrvpb.Cluster_OpenSession_FullMethodName:  repeatable,
 	metasrvpb.Cluster_CloseSession_FullMethodName: repeatable,
 
