@@ -15,7 +15,7 @@ import (
 func TestRaftLogLines(t *testing.T) {
 	var out bytes.Buffer
 	l := newRaftLogger(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	var logger hclog.Logger = l.With("peer", "b")
+	logger := l.With("peer", "b")
 	for _, c := range []struct {
 		write func()
 		want  string
