@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -314,4 +316,21 @@ func TestClusterUnknown(t *testing.T) {
 	if _, err := n.query(t, &tsdbpb.QueryRequest{Route: route(0), Columns: []string{"t"}}); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestClusterNotNoted: a folder that can't be made one of the cluster must not be served to it.
+func TestClusterNotNoted(t *testing.T) {
+	m := startMetasrv(t)
+	c := config(t, m, 1)
+	c.Metasrv = []string{"127.0.0.1:1"}
+	start(t, c).stop(t)
+	if err := os.Mkdir(filepath.Join(c.DataDir, "node.json.tmp"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	c.Metasrv = []string{m.addr}
+	n := start(t, c)
+	if err := <-n.ended; err == nil || !strings.Contains(err.Error(), "node.json") {
+		t.Errorf("%v, want an error naming node.json", err)
+	}
+	n.ended <- nil
 }
