@@ -28,6 +28,7 @@ const (
 	keepLikeRule
 	pushDownRule
 	showPartitionsRule
+	anyRowsRule
 )
 
 // Server answers MySQL clients.
@@ -47,6 +48,7 @@ func New(l net.Listener, store Store, logger *slog.Logger) (*Server, error) {
 		AddPreAnalyzeRule(keepLikeRule, keepLike).
 		AddPostAnalyzeRule(pushDownRule, pushDown).
 		AddPostAnalyzeRule(showPartitionsRule, showPartitions).
+		AddPostAnalyzeRule(anyRowsRule, anyRows).
 		Build()
 	e := gms.New(a, &gms.Config{VersionPostfix: "tsdb"})
 	e.Parser = parser{e.Parser}

@@ -133,6 +133,11 @@ func TestStatements(t *testing.T) {
 		{"SELECT ts, host, v, n, b, hex(x) FROM m ORDER BY host", "2024-01-01 00:00:00.123456|a|1.5|18446744073709551615|1|00FF\n" +
 			"2024-01-01 00:00:00|b|3|NULL|NULL|NULL\n2024-01-01 00:00:00.123456|c|1.5|NULL|NULL|NULL"},
 		{"SELECT count(*) FROM m", "3"},
+		{"EXPLAIN SELECT host FROM m WHERE host = 'a'", "Filter\n ├─ (m.host = 'a')\n └─ Table\n     ├─ name: m\n     └─ columns: [host]"},
+		{"EXPLAIN FORMAT=TREE SELECT 1", "Project\n ├─ columns: [1]\n └─ Table\n     └─ name: "},
+		{"DESC SELECT 1", "Project\n ├─ columns: [1]\n └─ Table\n     └─ name: "},
+		{"EXPLAIN SELECT count(*) FROM m", "Project\n ├─ columns: [count(1)]\n └─ GroupBy\n     ├─ SelectedExprs(COUNT(1))\n" +
+			"     ├─ Grouping()\n     └─ Table\n         ├─ name: m\n         └─ columns: []"},
 		{"SELECT x.host, sum(y.v) FROM m x JOIN m y ON x.ts = y.ts WHERE x.host > 'a' GROUP BY x.host ORDER BY 1", "b|3\nc|3"},
 		{"SELECT host FROM m WHERE ts = '2024-01-01 00:00:00.123456' AND host IN (SELECT host FROM m WHERE v < 2) ORDER BY host", "a\nc"},
 		{"DROP TABLE m", ""},
@@ -208,6 +213,9 @@ var refusals = []struct {
 	{"ROLLBACK", 1235, "transactions"},
 	{"SET autocommit = 0", 1235, "autocommit"},
 	{"SET time_zone = '+02:00'", 1235, "UTC"},
+	{"PREPARE s FROM 'SELECT 1'", 1235, "PREPARE"},
+	{"EXECUTE s", 1235, "PREPARE"},
+	{"DEALLOCATE PREPARE s", 1235, "PREPARE"},
 	{"LOCK TABLES t WRITE", 1235, "LOCK TABLES"},
 	{"LOAD DATA INFILE '/etc/passwd' INTO TABLE t", 1235, "LOAD DATA"},
 	{"SELECT 1 INTO OUTFILE '/tmp/x'", 1235, "OUTFILE"},

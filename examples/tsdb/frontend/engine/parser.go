@@ -90,8 +90,14 @@ func prepare(stmt ast.Statement) error {
 	if why := refusedStatement(stmt); why != "" {
 		return refusal(why)
 	}
-	if ddl, ok := stmt.(*ast.DDL); ok && ddl.Action == ast.CreateStr && ddl.TableSpec != nil {
-		addClause(ddl)
+	switch s := stmt.(type) {
+	case *ast.DDL:
+		if s.Action == ast.CreateStr && s.TableSpec != nil {
+			addClause(s)
+		}
+	case *ast.Explain:
+		// Without a format the engine answers with a placeholder of MySQL's columns, which it sends malformed.
+		s.Plan = s.Plan || s.ExplainFormat == ""
 	}
 	return nil
 }

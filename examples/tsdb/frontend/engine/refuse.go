@@ -37,6 +37,8 @@ func refusedStatement(stmt ast.Statement) string {
 		case len(s.OnDup) > 0:
 			return "ON DUPLICATE KEY UPDATE is not supported: an INSERT replaces rows with the same primary key"
 		}
+	case *ast.Prepare, *ast.Execute, *ast.Deallocate:
+		return "PREPARE, EXECUTE and DEALLOCATE as SQL text are not supported: use the prepared statements of the client's library"
 	case *ast.DDL:
 		if s.Action == ast.CreateStr && s.OptLike != nil {
 			return "CREATE TABLE … LIKE is not supported"
