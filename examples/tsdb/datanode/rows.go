@@ -82,6 +82,10 @@ func (s *Service) Query(request *tsdbpb.QueryRequest, stream grpc.ServerStreamin
 	if err != nil {
 		return toStatus(err)
 	}
+	// The first row may be long in coming; that the query was taken shows at once.
+	if err := stream.SendHeader(nil); err != nil {
+		return err
+	}
 	size := 0
 	err = r.Query(stream.Context(), request, func(rows *tsdbpb.RowBatch) error {
 		size += proto.Size(rows)

@@ -30,6 +30,9 @@ type Config struct {
 	Timeout time.Duration
 	// ScanConcurrency is how many regions one scan reads at a time. Default 8.
 	ScanConcurrency int
+	// AnswerTimeout is how long one replica may take to say that it reads; then another one is asked. The rows may
+	// take longer. Default 5 s.
+	AnswerTimeout time.Duration
 	// SchemaAge is how long what is known of schemas is believed. Default 5 s.
 	SchemaAge time.Duration
 	// DialOptions are used for connections to datanodes. Default: plaintext.
@@ -59,6 +62,9 @@ func New(cfg Config) *Cluster {
 	}
 	if cfg.ScanConcurrency == 0 {
 		cfg.ScanConcurrency = DefaultScanConcurrency
+	}
+	if cfg.AnswerTimeout == 0 {
+		cfg.AnswerTimeout = attemptTimeout
 	}
 	if cfg.SchemaAge == 0 {
 		cfg.SchemaAge = DefaultSchemaAge

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -161,7 +162,7 @@ func (c *Cluster) abort(ctx context.Context, t *NewTable, plan *metasrvpb.TableR
 	defer cancel()
 	id := plan.GetTable().GetId()
 	_, err := c.catalog.AbortTable(ctx, &metasrvpb.AbortTableRequest{
-		TableId: id, CreationToken: plan.GetCreationToken(), Reason: cause.Error(),
+		TableId: id, CreationToken: plan.GetCreationToken(), Reason: shorten(cause.Error()),
 	})
 	if errors.Is(err, metasrv.ErrCreationEnded) {
 		got, err := c.catalog.GetTable(ctx, &metasrvpb.GetTableRequest{TableId: id})
@@ -180,4 +181,16 @@ func routeProto(t *client.TableRoute, r *client.Region, e client.Endpoint) *tsdb
 	return &tsdbpb.Route{
 		RegionId: uint64(r.ID), ReplicaId: uint64(e.ReplicaID), LeaderEpoch: r.LeaderEpoch, RouteVersion: t.Version,
 	}
+}
+
+// maxReason is less than what metasrv keeps of a reason, in bytes.
+const maxReason = 1000
+
+// shorten cuts a text that is too long for a reason: refused as such, it would keep the name of the table taken until
+// the deadline.
+func shorten(text string) string {
+	if len(text) <= maxReason {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxReason], "") + "…"
 }

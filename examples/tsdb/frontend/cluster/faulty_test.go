@@ -40,7 +40,9 @@ type script struct {
 	// the last one.
 	creates, writes, queries []error
 	// midway ends queries behind their first batch.
-	midway   error
+	midway error
+	// frozen queries wait until it is closed, without a word.
+	frozen   chan struct{}
 	writeIDs []string
 	rows     int
 	asked    int
@@ -73,6 +75,12 @@ func (s *script) Write(_ context.Context, r *tsdbpb.WriteRequest) (*tsdbpb.Write
 }
 
 func (s *script) Query(_ *tsdbpb.QueryRequest, stream grpc.ServerStreamingServer[tsdbpb.QueryResponse]) error {
+	s.mu.Lock()
+	frozen := s.frozen
+	s.mu.Unlock()
+	if frozen != nil {
+		<-frozen
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked++
@@ -124,7 +132,7 @@ func begin(t *testing.T, nodes int) *bed {
 		t.Fatal(err)
 	}
 	b := &bed{client: c, member: m, Cluster: cluster.New(cluster.Config{
-		Client: c, Timeout: 2 * time.Second, SchemaAge: time.Nanosecond,
+		Client: c, Timeout: 2 * time.Second, AnswerTimeout: 500 * time.Millisecond, SchemaAge: time.Nanosecond,
 	})}
 	t.Cleanup(func() {
 		if err := errors.Join(b.Close(), c.Close()); err != nil {
@@ -338,6 +346,24 @@ func TestScanFallsBack(t *testing.T) {
 				n.set(func() { n.queries = nil })
 			}
 		})
+	}
+}
+
+// TestScanLeavesAFrozenDatanode: one that takes the query and says nothing must not hold a scan that another replica
+// can answer.
+func TestScanLeavesAFrozenDatanode(t *testing.T) {
+	b := begin(t, 2)
+	table := create(t, b, 1, 2)
+	for _, n := range b.nodes {
+		frozen := make(chan struct{})
+		n.set(func() { n.frozen = frozen })
+		for range 2 { // each replica is the first one once
+			if rows, err := scan(b, table); err != nil || rows != 4 {
+				t.Errorf("%d rows, %v; want 4", rows, err)
+			}
+		}
+		n.set(func() { n.frozen = nil })
+		close(frozen)
 	}
 }
 

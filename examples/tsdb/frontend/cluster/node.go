@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	"github.com/metasrv/metasrv/client"
@@ -44,7 +45,9 @@ func newNodes(options []grpc.DialOption) *nodes {
 				BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second,
 			},
 			MinConnectTimeout: time.Second,
-		}))
+		}),
+		// A datanode that hangs closes nothing: without a sign of life what is read from it ends.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: attemptTimeout}))
 	return &nodes{options: options, conns: map[string]*grpc.ClientConn{}}
 }
 

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/client"
@@ -158,6 +161,9 @@ func (s *scan) anyReplica(
 	return again, errors.Join(errs...)
 }
 
+// errNoAnswer: a datanode took a query, or its connection, and said nothing.
+var errNoAnswer = status.Error(codes.Unavailable, "no answer in time")
+
 // replica streams one replica's rows. received says that some were handed on.
 func (s *scan) replica(
 	ctx context.Context, route *client.TableRoute, r *client.Region, e client.Endpoint,
@@ -171,13 +177,20 @@ func (s *scan) replica(
 	if err != nil {
 		return false, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	request := &tsdbpb.QueryRequest{Route: routeProto(route, r, e), Filters: s.filters}
 	for _, c := range s.query.Columns {
 		request.Columns = append(request.Columns, c.GetName())
 	}
+	limit := time.AfterFunc(s.c.cfg.AnswerTimeout, func() { cancel(errNoAnswer) })
 	stream, err := node.Query(ctx, request)
+	if err == nil {
+		_, err = stream.Header()
+	}
+	if !limit.Stop() {
+		return false, errNoAnswer
+	}
 	if err != nil {
 		return false, err
 	}
