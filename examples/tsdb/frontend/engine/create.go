@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,12 +24,6 @@ const optionPartitionNames = "partition_names"
 
 // optionPartitionKind is the option that holds how a hash rule was written: hash or key.
 const optionPartitionKind = "partition_kind"
-
-// What a table's comment can ask for: COMMENT 'replicas=2, time_index=ts'.
-var (
-	replicasOption  = regexp.MustCompile(`(?:^|[\s,;])replicas=(\d+)(?:$|[\s,;])`)
-	timeIndexOption = regexp.MustCompile(`(?:^|[\s,;])time_index=([^\s,;]+)(?:$|[\s,;])`)
-)
 
 // CreateTable implements sql.TableCreator.
 func (d *database) CreateTable(
@@ -69,6 +62,9 @@ func (d *database) newTable(
 	if err != nil {
 		return nil, err
 	}
+	if err := misspelt(clause.Comment); err != nil {
+		return nil, err
+	}
 	replicas, err := replicasOf(clause.Comment)
 	if err != nil {
 		return nil, err
@@ -100,40 +96,6 @@ func tableSchema(schema sql.PrimaryKeySchema, clause createClause) (*metasrvpb.T
 	var err error
 	s.TimeIndex, err = timeIndex(s, clause.Comment)
 	return s, err
-}
-
-// timeIndex returns the column that the comment names, else the only column of a time type.
-func timeIndex(s *metasrvpb.TableSchema, comment string) (string, error) {
-	if m := timeIndexOption.FindStringSubmatch(comment); m != nil {
-		for _, c := range s.GetColumns() {
-			if strings.EqualFold(c.GetName(), m[1]) && c.GetType() == metasrvpb.DataType_DATA_TYPE_TIMESTAMP {
-				return c.GetName(), nil
-			}
-		}
-		return "", sqlError(mysql.ERBadFieldError, "42S22", "time_index=%s is no DATETIME or TIMESTAMP column", m[1])
-	}
-	var times []string
-	for _, c := range s.GetColumns() {
-		if c.GetType() == metasrvpb.DataType_DATA_TYPE_TIMESTAMP {
-			times = append(times, c.GetName())
-		}
-	}
-	if len(times) != 1 {
-		return "", nil
-	}
-	return times[0], nil
-}
-
-func replicasOf(comment string) (uint32, error) {
-	m := replicasOption.FindStringSubmatch(comment)
-	if m == nil {
-		return 0, nil
-	}
-	n, err := strconv.ParseUint(m[1], 10, 32)
-	if err != nil || n == 0 {
-		return 0, sqlError(mysql.ERWrongArguments, "HY000", "replicas=%s: it must be at least 1", m[1])
-	}
-	return uint32(n), nil
 }
 
 // partitionRule returns the rule of a PARTITION BY, nil where there is none.
@@ -177,8 +139,12 @@ func ruleOf(c *partitionClause, names []string, columns []*sql.Column) (*metasrv
 	if c.Partitions != "" {
 		var err error
 		if n, err = strconv.ParseUint(c.Partitions, 10, 32); err != nil {
-			return nil, sqlError(erTooManyPartitions, "HY000", "PARTITIONS %s: too many partitions", c.Partitions)
+			return nil, sqlError(erTooManyPartitions, "HY000", "PARTITIONS %s: must be 1 to %d",
+				c.Partitions, partition.MaxPartitions)
 		}
+	}
+	if n > partition.MaxPartitions {
+		return nil, sqlError(erTooManyPartitions, "HY000", "PARTITIONS %d: must be 1 to %d", n, partition.MaxPartitions)
 	}
 	if n == 0 {
 		return nil, sqlError(erNoPartitions, "HY000", "Number of partitions = 0 is not an allowed value")

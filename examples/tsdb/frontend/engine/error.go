@@ -69,9 +69,24 @@ func toMySQL(err error) error {
 	}
 	if errors.Is(e, metasrv.ErrInvalidArgument) {
 		code, state := codeOfField(e.Field)
-		return sqlError(code, state, "%s", err)
+		return sqlError(code, state, "%s", strings.Replace(err.Error(), e.Field+": ", inSQL(e.Field)+": ", 1))
 	}
 	return sqlError(mysql.ERUnknownError, "HY000", "%s", err)
+}
+
+// inSQL returns the words that SQL has for a request field.
+func inSQL(field string) string {
+	switch {
+	case strings.HasSuffix(field, ".partitions"):
+		return "PARTITIONS"
+	case strings.HasPrefix(field, "partition_rule"):
+		return "PARTITION BY"
+	case strings.HasSuffix(field, "table_name"):
+		return "table name"
+	case strings.HasSuffix(field, "schema_name"):
+		return "database name"
+	}
+	return field
 }
 
 // codeOfField returns the code for a request field that metasrv refused.

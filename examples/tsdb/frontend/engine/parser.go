@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/dolthub/go-mysql-server/sql"
@@ -17,13 +18,13 @@ type parser struct{ sql.Parser }
 // ParseSimple implements sql.Parser.
 func (p parser) ParseSimple(query string) (ast.Statement, error) {
 	stmt, err := p.Parser.ParseSimple(query)
-	return prepared(stmt, err)
+	return prepared(query, stmt, err)
 }
 
 // Parse implements sql.Parser.
 func (p parser) Parse(ctx *sql.Context, query string, multi bool) (ast.Statement, string, string, error) {
 	stmt, parsed, remainder, err := p.Parser.Parse(ctx, query, multi)
-	stmt, err = prepared(stmt, err)
+	stmt, err = prepared(query, stmt, err)
 	return stmt, parsed, remainder, err
 }
 
@@ -32,7 +33,7 @@ func (p parser) ParseWithOptions(
 	ctx context.Context, query string, delimiter rune, multi bool, options ast.ParserOptions,
 ) (ast.Statement, string, string, error) {
 	stmt, parsed, remainder, err := p.Parser.ParseWithOptions(ctx, query, delimiter, multi, options)
-	stmt, err = prepared(stmt, err)
+	stmt, err = prepared(query, stmt, err)
 	return stmt, parsed, remainder, err
 }
 
@@ -41,22 +42,28 @@ func (p parser) ParseOneWithOptions(
 	ctx context.Context, query string, options ast.ParserOptions,
 ) (ast.Statement, int, error) {
 	stmt, next, err := p.Parser.ParseOneWithOptions(ctx, query, options)
-	stmt, err = prepared(stmt, err)
+	stmt, err = prepared(query, stmt, err)
 	return stmt, next, err
 }
 
 // prepared returns the parsed statement as the engine is to run it, or an error without a statement: the engine's
 // handler of connections that send several statements at a time drops the error and runs any statement it gets;
 // without one it parses again.
-func prepared(stmt ast.Statement, err error) (ast.Statement, error) {
-	if err == nil {
+func prepared(query string, stmt ast.Statement, err error) (ast.Statement, error) {
+	switch {
+	case err == nil:
 		err = prepare(stmt)
+	case bareMaxvalue.MatchString(query):
+		err = fmt.Errorf("%w: write VALUES LESS THAN (MAXVALUE)", err)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return stmt, nil
 }
+
+// bareMaxvalue is a form of MySQL's that the engine's parser doesn't take.
+var bareMaxvalue = regexp.MustCompile(`(?i)\bLESS\s+THAN\s+MAXVALUE\b`)
 
 // createClause is what CreateTable needs beyond its arguments.
 type createClause struct {
