@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -75,15 +76,16 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler)).With("node_id", c.NodeID)
-	mysqlListener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.MySQLListen)
+	unnamed := cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	c.Logger = unnamed.With("node_id", c.NodeID)
+	mysqlListener, err := listen(ctx, "mysql-listen", c.MySQLListen)
 	if err != nil {
-		return fmt.Errorf("listen for MySQL clients: %w", err)
+		return err
 	}
 	defer func() { _ = mysqlListener.Close() }() // the server closes it too
-	httpListener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.HTTPListen)
+	httpListener, err := listen(ctx, "http-listen", c.HTTPListen)
 	if err != nil {
-		return fmt.Errorf("listen for HTTP: %w", err)
+		return err
 	}
 	defer func() { _ = httpListener.Close() }() // the server closes it too
 	c.Logger.Info("frontend starts", "mysql", mysqlListener.Addr().String(), "http", httpListener.Addr().String(),
@@ -102,7 +104,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	f := &frontend{
 		config: c, tables: tables, sql: sqlServer,
-		task: client.NewHeartbeatTask(cl, heartbeats(c, mysqlListener.Addr(), httpListener.Addr())),
+		task: client.NewHeartbeatTask(cl, heartbeats(c, unnamed, mysqlListener.Addr(), httpListener.Addr())),
 		http: &http.Server{
 			Handler: handler(tables, c), ReadHeaderTimeout: stopTimeout,
 			ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
@@ -122,17 +124,27 @@ type frontend struct {
 	task   *client.HeartbeatTask
 }
 
-func heartbeats(c Config, mysqlAddr, httpAddr net.Addr) client.HeartbeatConfig {
+// listen opens the port of a flag.
+func listen(ctx context.Context, flag, addr string) (net.Listener, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("--%s %s is in use by another process; stop that one, or choose another address", flag, addr)
+	case err != nil:
+		return nil, fmt.Errorf("--%s %s: %w", flag, addr, err)
+	}
+	return l, nil
+}
+
+// heartbeats returns how the frontend is registered. The task adds the node_id to the lines of the logger itself.
+func heartbeats(c Config, logger *slog.Logger, mysqlAddr, httpAddr net.Addr) client.HeartbeatConfig {
 	return client.HeartbeatConfig{
 		Peer: &metasrvpb.Peer{Id: uint64(c.NodeID), Addr: mysqlAddr.String()},
 		NodeInfo: &metasrvpb.NodeInfo{
 			Role: metasrvpb.NodeRole_NODE_ROLE_FRONTEND, Version: Version,
 			Attrs: map[string]string{"mysql": mysqlAddr.String(), "http": httpAddr.String()},
 		},
-		Logger: c.Logger,
-		OnRegistered: func(incarnation uint64) {
-			c.Logger.Info("registered with metasrv", "incarnation", incarnation)
-		},
+		Logger: logger,
 	}
 }
 
