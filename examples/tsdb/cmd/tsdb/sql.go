@@ -27,8 +27,8 @@ func newSQLCommand() *cobra.Command {
 		Short: "Send SQL to a frontend",
 		Long: `sql sends statements, separated by ';', to a frontend and prints what they return: those of -e, else those of
 the standard input, where on a terminal it prompts for them. It stops at the first error with exit code 1; on a
-terminal it goes on. In csv, NULL is \N.`,
-		Example: `  tsdb sql -e "SELECT host, avg(cpu) FROM metrics GROUP BY host"
+terminal it goes on until exit or quit. In csv, NULL is \N.`,
+		Example: `  tsdb sql -e "SELECT host, avg(busy) FROM cpu GROUP BY host"
   tsdb sql -o csv < report.sql`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -108,10 +108,11 @@ func (c *sqlCommand) interact(ctx context.Context, conn *sql.Conn, in io.Reader)
 			lines <- s.Text()
 		}
 	}()
+	_, _ = fmt.Fprintf(c.out, "Connected to %s. End statements with ';'; help shows more, exit leaves.\n", c.addr)
 	pending := ""
 	for {
 		prompt := "tsdb> "
-		if strings.TrimSpace(pending) != "" {
+		if pending != "" {
 			prompt = "   -> "
 		}
 		_, _ = fmt.Fprint(c.out, prompt)
@@ -122,21 +123,43 @@ func (c *sqlCommand) interact(ctx context.Context, conn *sql.Conn, in io.Reader)
 			if !ok {
 				return nil
 			}
-			if word := strings.ToLower(strings.TrimSpace(line)); pending == "" && (word == "exit" || word == "quit") {
+			var leave bool
+			if pending, leave = c.line(ctx, conn, pending, line); leave {
 				return nil
-			}
-			var statements []string
-			statements, pending = splitStatements(pending + line + "\n")
-			if strings.TrimSpace(pending) == "" {
-				pending = ""
-			}
-			for _, s := range statements {
-				if err := c.statement(ctx, conn, s); err != nil {
-					_, _ = fmt.Fprintln(c.err, "error:", err)
-				}
 			}
 		}
 	}
+}
+
+// help is what help prints.
+const help = `Statements end with ';' and may have several lines. For example:
+  SHOW TABLES;
+  SELECT host, avg(busy) FROM cpu GROUP BY host;
+exit or quit leaves.
+`
+
+// line takes a line of a terminal, behind what is pending of the lines before, and executes the statements that end
+// in it. It returns what is pending then, and whether the line asks to leave.
+func (c *sqlCommand) line(ctx context.Context, conn *sql.Conn, pending, line string) (rest string, leave bool) {
+	if pending == "" {
+		switch strings.ToLower(strings.TrimRight(strings.TrimSpace(line), "; ")) {
+		case "exit", "quit":
+			return "", true
+		case "help":
+			_, _ = fmt.Fprint(c.out, help)
+			return "", false
+		}
+	}
+	statements, pending := splitStatements(pending + line + "\n")
+	for _, s := range statements {
+		if err := c.statement(ctx, conn, s); err != nil {
+			_, _ = fmt.Fprintln(c.err, "error:", err)
+		}
+	}
+	if strings.TrimSpace(pending) == "" {
+		pending = ""
+	}
+	return pending, false
 }
 
 // returnsRows are the words that begin statements with rows in their answer.
@@ -152,7 +175,7 @@ func (c *sqlCommand) statement(ctx context.Context, conn *sql.Conn, statement st
 			return err
 		}
 		if n, err := result.RowsAffected(); err == nil && c.output == "table" {
-			_, err = fmt.Fprintf(c.out, "OK, %d rows affected\n", n)
+			_, err = fmt.Fprintf(c.out, "OK, %s affected\n", countRows(n))
 			return err
 		}
 		return nil

@@ -86,8 +86,16 @@ func drawTable(lines [][]string) string {
 		}
 	}
 	rule()
-	fmt.Fprintf(&b, "%d rows\n", len(lines)-1)
+	b.WriteString(countRows(len(lines)-1) + "\n")
 	return b.String()
+}
+
+// countRows returns "1 row", "2 rows".
+func countRows[T int | int64](n T) string {
+	if n == 1 {
+		return "1 row"
+	}
+	return fmt.Sprintf("%d rows", n)
 }
 
 func drawLine(b *strings.Builder, line []string, widths []int) {

@@ -104,3 +104,38 @@ func TestFrontendCommandLine(t *testing.T) {
 		})
 	}
 }
+
+// TestInteract: words of the terminal need no ';', and are no statements behind the begin of one.
+func TestInteract(t *testing.T) {
+	for _, c := range []struct {
+		pending, line, rest string
+		leave               bool
+		says                string
+	}{
+		{"", "exit", "", true, ""},
+		{"", " QUIT ; ", "", true, ""},
+		{"", "help", "", false, help},
+		{"", "help;", "", false, help},
+		{"", "select", "select\n", false, ""},
+		{"select\n", "exit", "select\nexit\n", false, ""},
+	} {
+		var out bytes.Buffer
+		rest, leave := (&sqlCommand{out: &out, err: io.Discard}).line(t.Context(), nil, c.pending, c.line)
+		if rest != c.rest || leave != c.leave || out.String() != c.says {
+			t.Errorf("%q behind %q: rest %q, leave %t, says %q", c.line, c.pending, rest, leave, out.String())
+		}
+	}
+	var out bytes.Buffer
+	if err := (&sqlCommand{addr: "a:1", out: &out}).interact(t.Context(), nil, strings.NewReader("exit\n")); err != nil ||
+		!strings.Contains(out.String(), "exit leaves") {
+		t.Errorf("%v, %q", err, out.String())
+	}
+}
+
+func TestCountRows(t *testing.T) {
+	for n, want := range map[int]string{0: "0 rows", 1: "1 row", 2: "2 rows"} {
+		if got := countRows(n); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
