@@ -63,6 +63,7 @@ func TestRootCommandLine(t *testing.T) {
 		{args: []string{"version"}, stdout: version},
 		{args: []string{"--version"}, stdout: version},
 		{args: []string{"version", "x"}, code: 2, stderr: "tsdb: \"x\" is not understood after \"tsdb version\"; \"tsdb version --help\" lists what there is\n"},
+		{args: []string{"sql", "select 1"}, code: 2, stderr: "tsdb: \"select 1\" is not understood after \"tsdb sql\"; a statement follows -e: tsdb sql -e \"select 1\"\n"},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
 			var stdout, stderr bytes.Buffer

@@ -18,7 +18,6 @@ func newFrontendCommand() *cobra.Command {
 		Short: "Answer MySQL clients and take line protocol",
 		Long: `frontend speaks the MySQL protocol and takes InfluxDB line protocol at POST /write?db=public. It stores nothing
 itself: metasrv says where the tables are, and datanodes hold their rows. Any user may log in, without a password.`,
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, l := range []struct{ flag, addr string }{
 				{"mysql-listen", c.MySQLListen}, {"http-listen", c.HTTPListen},

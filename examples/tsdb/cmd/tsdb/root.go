@@ -45,7 +45,9 @@ TSDB_DATA_DIR.`,
 	})
 	for _, command := range commands {
 		cmd := command()
-		cmd.Args = noArgs
+		if cmd.Args == nil {
+			cmd.Args = noArgs
+		}
 		root.AddCommand(cmd)
 	}
 	return root

@@ -30,7 +30,7 @@ the standard input, where on a terminal it prompts for them. It stops at the fir
 terminal it goes on until exit or quit. In csv, NULL is \N.`,
 		Example: `  tsdb sql -e "SELECT host, avg(busy) FROM cpu GROUP BY host"
   tsdb sql -o csv < report.sql`,
-		Args: cobra.NoArgs,
+		Args: noStatement,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c.out, c.err = cmd.OutOrStdout(), cmd.ErrOrStderr()
 			return c.run(cmd.Context(), cmd.InOrStdin(), cmd.Flags().Changed("execute"))
@@ -262,4 +262,13 @@ func endOfQuote(text string, i int) int {
 		}
 	}
 	return len(text)
+}
+
+// noStatement refuses arguments, which are mostly statements that lack their flag.
+func noStatement(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return &usageError{fmt.Errorf("%q is not understood after %q; a statement follows -e: %s -e %q",
+		args[0], cmd.CommandPath(), cmd.CommandPath(), args[0])}
 }
