@@ -80,7 +80,9 @@ func (p *process) stop() error {
 	select {
 	case <-p.done:
 		// One that was still starting ends by the signal itself.
-		if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); p.err != nil && !(ok && status.Signal() == syscall.SIGTERM) {
+		status, _ := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+		bySignal := status.Signaled() && status.Signal() == syscall.SIGTERM
+		if p.err != nil && !bySignal {
 			return fmt.Errorf("%s, asked to stop, ended with %w; its last lines:\n%s", p.name, p.err, p.tail())
 		}
 		return nil
