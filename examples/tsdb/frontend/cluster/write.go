@@ -160,6 +160,8 @@ func (w *write) chunk(ctx context.Context, g *client.WriteGroup, rows *tsdbpb.Ro
 		}
 		groups, splitErr := w.c.split(ctx, []client.Insert{w.insert(g.Rows)})
 		switch {
+		case splitErr != nil && isOver(ctx):
+			return trouble.failed(nil) // the route was not waited for: no word on metasrv
 		case splitErr != nil:
 			return trouble.failed(splitErr)
 		case len(groups) != 1:
@@ -169,6 +171,12 @@ func (w *write) chunk(ctx context.Context, g *client.WriteGroup, rows *tsdbpb.Ro
 		again.Rows = g.Rows
 		g = &again
 	}
+}
+
+// isOver reports whether the time of a context has passed, also where its timer is late.
+func isOver(ctx context.Context) bool {
+	deadline, limited := ctx.Deadline()
+	return ctx.Err() != nil || limited && !time.Now().Before(deadline)
 }
 
 // newer returns the route version to ask for after a refusal: the one that the datanode named, unless the route
