@@ -233,6 +233,7 @@ func TestReplication(t *testing.T) {
 	}
 	for i := range nodes {
 		nodes[i] = nodes[i].restart(t)
+		nodes[i].awaitServing(t)
 	}
 	for i, n := range nodes {
 		n.expect(t, i, row(1, 1), row(2, 3))
@@ -264,6 +265,8 @@ func TestFollowerAway(t *testing.T) {
 	nodes[0].expect(t, 0, row(0, 0), row(1, 0))
 	nodes[0] = nodes[0].restart(t) // what the leader knew of its followers is gone
 	nodes[2] = start(t, nodes[2].config)
+	nodes[0].awaitServing(t)
+	nodes[2].awaitServing(t)
 	for i := range 4 {
 		repeated := false
 		for {
@@ -367,6 +370,7 @@ func TestNewerEpoch(t *testing.T) {
 		t.Fatal(err)
 	}
 	nodes[1] = nodes[1].restart(t)
+	nodes[1].awaitServing(t)
 	_, err := nodes[0].write(t, "2", row(2, 2))
 	for status.Code(err) == codes.Unavailable { // until the leader has reached the restarted follower
 		_, err = nodes[0].write(t, "2", row(2, 2))
@@ -481,6 +485,7 @@ func TestDamagedReplica(t *testing.T) {
 		t.Fatal(err)
 	}
 	n = start(t, n.config)
+	n.awaitServing(t)
 	m.await(t, "report", func() bool { return m.last[1].GetSequence() > 0 && len(m.last[1].GetRegionStats()) == 0 })
 	_, err := n.query(t, &tsdbpb.QueryRequest{Route: route(0)})
 	if status.Code(err) != codes.DataLoss || !strings.Contains(err.Error(), path) {
