@@ -3,6 +3,7 @@ package raftfsm
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -134,5 +135,24 @@ func TestMembersCatchUp(t *testing.T) {
 	eventually(t, "the restarted member has caught up", func() bool { return n.Status().CaughtUp })
 	if got := get(n.View(), "x"); got != "1" {
 		t.Errorf("it has caught up, but has x=%s", got)
+	}
+}
+
+// Rule 1: a member that has its state but not its log has lost its vote too, and may not vote again.
+func TestStateWithoutItsLogIsRefused(t *testing.T) {
+	c := newCluster(t, 1)
+	_, n := c.leader()
+	if _, err := put(within(t, time.Minute), n, "x", "1"); err != nil {
+		t.Fatal(err)
+	}
+	c.stop(0)
+	if err := os.Remove(filepath.Join(c.folder(0), "raft.db")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := Open(c.config(0)); err == nil || !strings.Contains(err.Error(), "but no log") {
+		t.Errorf("a member without its log was started: %v", err)
+		if n != nil {
+			_ = n.Close(context.Background())
+		}
 	}
 }
