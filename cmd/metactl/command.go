@@ -22,6 +22,9 @@ const (
 
 	defaultEndpoint = "127.0.0.1:3002"
 	defaultTimeout  = 5 * time.Second
+
+	// A person has already waited for the command when the endpoints are asked why it failed.
+	defaultProbeTimeout = time.Second
 )
 
 // streams are where a command reads and writes.
@@ -42,15 +45,19 @@ func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(f
 // app is one run of metactl.
 type app struct {
 	streams
+	// probeTimeout is how long explain waits for the endpoints.
+	probeTimeout time.Duration
+
 	endpoints []string
 	timeout   time.Duration
 	format    string
 	stale     bool
 }
 
+func newApp(s streams) *app { return &app{streams: s, probeTimeout: defaultProbeTimeout} }
+
 // run executes one command line and returns the exit code.
-func run(ctx context.Context, s streams, args []string, getenv func(string) string) int {
-	a := &app{streams: s}
+func (a *app) run(ctx context.Context, args []string, getenv func(string) string) int {
 	root := a.command(getenv)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
@@ -61,10 +68,10 @@ func run(ctx context.Context, s streams, args []string, getenv func(string) stri
 		if cmd.Hidden {
 			cmd = root
 		}
-		fmt.Fprintf(s.err, "metactl: %s\nSee: %s --help\n", usage.msg, cmd.CommandPath())
+		fmt.Fprintf(a.err, "metactl: %s\nSee: %s --help\n", usage.msg, cmd.CommandPath())
 		return exitUsage
 	}
-	fmt.Fprintf(s.err, "metactl: %s\n", a.explain(ctx, err))
+	fmt.Fprintf(a.err, "metactl: %s\n", a.explain(ctx, err))
 	return exitFailed
 }
 

@@ -1,12 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/metasrv/metasrv"
 )
@@ -28,9 +28,6 @@ var ofTheCluster = []string{
 	metasrv.ErrNotLeader.Reason, metasrv.ErrNotReady.Reason, metasrv.ErrOutcomeUnknown.Reason,
 }
 
-// probeTimeout is how long explain waits for the endpoints; a person has already waited for the command.
-const probeTimeout = time.Second
-
 // explain returns an error as a person needs it in the middle of the night: what went wrong, what each
 // endpoint says, and what to do.
 func (a *app) explain(ctx context.Context, err error) string {
@@ -49,14 +46,14 @@ func (a *app) explain(ctx context.Context, err error) string {
 		return withAdvice(domain.Error(), domain.Reason)
 	}
 
-	probe, cancel := context.WithTimeout(ctx, probeTimeout)
+	probe, cancel := context.WithTimeout(ctx, a.probeTimeout)
 	defer cancel()
 	answers := askCluster(probe, a.endpoints)
 	if !slices.ContainsFunc(answers, func(a answer) bool { return a.err == nil }) {
 		return explainUnreachable(answers)
 	}
 	if leaderOf(answers) == nil {
-		return "the cluster has no metasrv leader\n" + said(answers) + adviceWithoutLeader(answers) +
+		return withoutLeader(answers) + "\n" + said(answers) + adviceWithoutLeader(answers) +
 			"Until then reads work with --stale, and writes don't."
 	}
 	switch {
@@ -68,7 +65,44 @@ func (a *app) explain(ctx context.Context, err error) string {
 	return err.Error()
 }
 
+const noLeader = "the cluster has no metasrv leader"
+
+// withoutLeader says what is known of the metasrv leader where no answer is its own. A member that was too slow
+// to answer may be it.
+func withoutLeader(answers []answer) string {
+	if id := namedLeader(answers); id != "" {
+		return "the metasrv leader " + id + " does not answer"
+	}
+	if slow := slices.DeleteFunc(slices.Clone(answers), answer.inTime); len(slow) > 0 {
+		return "no metasrv leader was found; " + listOf(slow) + " did not answer in time and may be it"
+	}
+	return noLeader
+}
+
+// namedLeader returns the id of the metasrv leader that the answer with the highest term names, empty where it names none.
+func namedLeader(answers []answer) string {
+	id, term := "", uint64(0)
+	for _, a := range answers {
+		if a.err == nil && a.status.GetTerm() >= term {
+			id, term = a.status.GetLeader().GetId(), a.status.GetTerm()
+		}
+	}
+	return id
+}
+
+func listOf(answers []answer) string {
+	var names []string
+	for _, a := range answers {
+		names = append(names, cmp.Or(a.id, a.endpoint))
+	}
+	return strings.Join(names, ", ")
+}
+
 func adviceWithoutLeader(answers []answer) string {
+	if namedLeader(answers) != "" || slices.ContainsFunc(answers, func(a answer) bool { return !a.inTime() }) {
+		return "If it is gone, the others elect another one within a second or two. If members are only slow, try again\n" +
+			"with a longer --timeout, and look at their logs and disks.\n"
+	}
 	if slices.ContainsFunc(answers, func(a answer) bool { return a.err != nil }) {
 		return "It elects one as soon as a majority of its members is up: start those that don't answer.\n"
 	}

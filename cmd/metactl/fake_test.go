@@ -22,11 +22,15 @@ import (
 // members really answer is tested with real ones, in the tests of the server.
 type fakeCluster struct {
 	// state is healthy, takeover, leaderless, or slow: healthy, but nobody answers callers that wait for less
-	// than half a second.
+	// than half of patience.
 	state   string
 	members []*fakeMember
 	dropped []string
 }
+
+// patience is the time that explain has for asking the endpoints in transcripts: so much that the speed of the machine
+// doesn't matter.
+const patience = time.Minute
 
 type fakeMember struct {
 	metasrvpb.UnimplementedClusterServer
@@ -80,7 +84,7 @@ func (m *fakeMember) stop() {
 func (c *fakeCluster) delay(
 	ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler,
 ) (any, error) {
-	if d, ok := ctx.Deadline(); c.state == "slow" && ok && time.Until(d) < probeTimeout/2 {
+	if d, ok := ctx.Deadline(); c.state == "slow" && ok && time.Until(d) < patience/2 {
 		<-ctx.Done()
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}

@@ -15,9 +15,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, streams{
+	code := newApp(streams{
 		in: os.Stdin, out: os.Stdout, err: os.Stderr, interactive: isatty.IsTerminal(os.Stdin.Fd()),
-	}, os.Args[1:], os.Getenv)
+	}).run(ctx, os.Args[1:], os.Getenv)
 	stop()
 	os.Exit(code)
 }

@@ -114,7 +114,9 @@ func (s *scene) metactl(ts *testscript.TestScript, neg bool, args []string) {
 	if s.input != nil {
 		st.in, st.interactive, s.input = strings.NewReader(*s.input+"\n"), true, nil
 	}
-	code := run(context.Background(), st, args, ts.Getenv)
+	a := newApp(st)
+	a.probeTimeout = patience
+	code := a.run(context.Background(), args, ts.Getenv)
 	fmt.Fprint(ts.Stdout(), s.hideAddresses(out.String()))
 	fmt.Fprint(ts.Stderr(), s.hideAddresses(errOut.String()))
 	if code != 0 {
@@ -148,12 +150,12 @@ func TestHungMember(t *testing.T) {
 	for _, command := range [][]string{{"status"}, {"node", "list"}, {"table", "drop", "cpu", "--yes"}} {
 		var errOut bytes.Buffer
 		began := time.Now()
-		code := run(t.Context(), streams{in: strings.NewReader(""), out: io.Discard, err: &errOut},
+		code := newApp(streams{in: strings.NewReader(""), out: io.Discard, err: &errOut}).run(t.Context(),
 			append(command, "--timeout", "200ms", "--endpoints", l.Addr().String()), os.Getenv)
 		if code != exitFailed {
 			t.Errorf("%v: exit code %d, want %d", command, code, exitFailed)
 		}
-		if took := time.Since(began); took > 200*time.Millisecond+2*probeTimeout {
+		if took := time.Since(began); took > 200*time.Millisecond+2*defaultProbeTimeout {
 			t.Errorf("%v took %v", command, took)
 		}
 		if !strings.Contains(errOut.String(), "no answer in time") {

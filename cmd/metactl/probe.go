@@ -170,7 +170,10 @@ type unreachableError struct{ answers []answer }
 
 func (e *unreachableError) Error() string { return "no metasrv answered" }
 
-const refused = "connection refused: nothing listens there"
+const (
+	refused = "connection refused: nothing listens there"
+	tooLate = "no answer in time"
+)
 
 // why returns the part of a connection error that a person needs.
 func why(err error) string {
@@ -182,7 +185,7 @@ func why(err error) string {
 		msg = st.Message()
 		switch st.Code() {
 		case codes.DeadlineExceeded:
-			return "no answer in time"
+			return tooLate
 		case codes.Unimplemented:
 			return "answers, but is no metasrv"
 		}
@@ -191,8 +194,8 @@ func why(err error) string {
 		{"connection refused", refused},
 		{"connection reset", "closed the connection"},
 		{"no such host", "no such host"},
-		{"i/o timeout", "no answer in time"},
-		{"deadline exceeded", "no answer in time"},
+		{"i/o timeout", tooLate},
+		{"deadline exceeded", tooLate},
 		{"no route to host", "no route to host"},
 		{"network is unreachable", "network is unreachable"},
 		{"error reading server preface", "answers, but doesn't speak gRPC: is it the HTTP or the raft port?"},
@@ -204,6 +207,9 @@ func why(err error) string {
 	}
 	return msg
 }
+
+// inTime is false where the endpoint was not given the time that its answer needs, so that nothing is known of it.
+func (a answer) inTime() bool { return why(a.err) != tooLate }
 
 // describe returns what an endpoint said of itself in one line.
 func (a answer) describe() string {

@@ -44,9 +44,9 @@ func (a *app) status(ctx context.Context) error {
 	probe, cancelProbe := context.WithTimeout(ctx, a.timeout/2)
 	defer cancelProbe()
 	answers := askCluster(probe, a.endpoints)
-	if probe.Err() != nil && !slices.ContainsFunc(answers, func(a answer) bool { return a.err == nil }) {
+	if !slices.ContainsFunc(answers, answer.inTime) {
 		// They may only need more time than there was: no reason to speak of an outage.
-		return fmt.Errorf("no member answered: %w", probe.Err())
+		return fmt.Errorf("no member answered: %w", context.DeadlineExceeded)
 	}
 
 	faults := faultsOf(answers)
@@ -90,8 +90,11 @@ func faultsOf(answers []answer) []string {
 	}
 	switch leader := leaderOf(answers); {
 	case leader == nil:
-		faults = append(faults, "the cluster has no metasrv leader: writes and heartbeats are refused until a majority"+
-			" of its members is up and connected")
+		fault := withoutLeader(answers)
+		if fault == noLeader {
+			fault += ": writes and heartbeats are refused until a majority of its members is up and connected"
+		}
+		faults = append(faults, fault)
 	case !leader.status.LeaderReady:
 		faults = append(faults, leader.status.GetMember().GetId()+" is still taking over as metasrv leader; try again in some seconds")
 	}
@@ -130,7 +133,10 @@ func leaderLine(answers []answer) string {
 	if leader := leaderOf(answers); leader != nil {
 		return fmt.Sprintf("%s at %s, in term %d", leader.status.GetMember().GetId(), leader.endpoint, leader.status.Term)
 	}
-	return "none"
+	if withoutLeader(answers) == noLeader {
+		return "none"
+	}
+	return "not known"
 }
 
 func (a *app) statusJSON(answers []answer, stats *metasrvpb.StatsResponse) error {
