@@ -1,6 +1,8 @@
 package raftfsm
 
 import (
+	"fmt"
+
 	"github.com/hashicorp/raft"
 
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
@@ -8,7 +10,11 @@ import (
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
-const imageVersion = 1
+// Versions of images and snapshots: 1 has no hash of the state.
+const (
+	imageVersion     = 2
+	imageVersionHash = 2
+)
 
 // applied is one whole state of the member: what its raft entries up to a position made of it.
 type applied struct {
@@ -31,7 +37,16 @@ func (a *applied) meta() *storagepb.ImageMeta {
 		LeaderTimeMs:       uint64(pos.Now),
 		Configuration:      raft.EncodeConfiguration(a.configuration),
 		ConfigurationIndex: a.configurationIndex,
+		StateHash:          a.view.Hash(),
 	}
+}
+
+// checkHash returns an error if pairs that hash to got are not the state that meta describes.
+func checkHash(meta *storagepb.ImageMeta, got uint64) error {
+	if meta.Version < imageVersionHash || got == meta.StateHash {
+		return nil
+	}
+	return fmt.Errorf("its pairs have the hash %016x, but the state at index %d has %016x", got, meta.Index, meta.StateHash)
 }
 
 func positionOf(meta *storagepb.ImageMeta) machine.Position {

@@ -22,6 +22,9 @@ var (
 	metaKey     = []byte("image")
 )
 
+// replaceMember is what to do where the data of a member is of no use any more.
+const replaceMember = "remove this member from the cluster and let it join again with an empty folder under a new id"
+
 // openTimeout bounds the wait for a file that another process has locked.
 const openTimeout = time.Second
 
@@ -72,8 +75,7 @@ func openError(path string, err error) error {
 	case errors.Is(err, berrors.ErrTimeout):
 		return fmt.Errorf("%s is locked: another metasrv runs on the data folder %s", path, filepath.Dir(path))
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
-		return fmt.Errorf("%s is damaged (%w): remove this member from the cluster and let it join again with an empty folder under a new id",
-			path, err)
+		return fmt.Errorf("%s is damaged (%w): %s", path, err, replaceMember)
 	}
 	return fmt.Errorf("open %s: %w", path, err)
 }
@@ -95,6 +97,9 @@ func (i *image) load() (*applied, error) {
 				}
 			}
 		})
+		if err := checkHash(meta, a.view.Hash()); err != nil {
+			return fmt.Errorf("the image is damaged (%w): %s", err, replaceMember)
+		}
 		return nil
 	})
 	if err != nil {

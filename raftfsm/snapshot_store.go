@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm/machine"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
@@ -167,7 +168,9 @@ func fillImage(db *bbolt.DB, r io.Reader) error {
 	}
 	defer func() { _ = tx.Rollback() }()
 	pending := 0
+	var hash machine.Hasher
 	put := func(key, value []byte) error {
+		hash.Add(key, value)
 		b := tx.Bucket(stateBucket)
 		b.FillPercent = 0.9 // keys come in order
 		if err := b.Put(key, value); err != nil {
@@ -189,6 +192,9 @@ func fillImage(db *bbolt.DB, r io.Reader) error {
 	}
 	if err := readSnapshot(r, begin, put); err != nil {
 		return err
+	}
+	if err := checkHash(meta, hash.At(positionOf(meta))); err != nil {
+		return fmt.Errorf("the snapshot is not the state that it says it is: %w", err)
 	}
 	meta.Keys = 0
 	if err := tx.Bucket(metaBucket).Put(metaKey, state.Encode(meta)); err != nil {

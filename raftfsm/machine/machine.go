@@ -19,6 +19,8 @@ type Machine struct {
 	appliers map[storagepb.CommandKind]state.Applier
 	tree     *tree
 	pos      Position
+	// sum is that of the hashes of all pairs in tree.
+	sum uint64
 }
 
 // Outcome is what an entry did.
@@ -51,10 +53,11 @@ func New(appliers ...state.Applier) *Machine {
 func (m *Machine) Reset(v *View) {
 	m.tree = v.tree.Copy()
 	m.pos = v.pos
+	m.sum = v.sum
 }
 
 // View returns the present state.
-func (m *Machine) View() *View { return &View{tree: m.tree.Copy(), pos: m.pos} }
+func (m *Machine) View() *View { return &View{tree: m.tree.Copy(), pos: m.pos, sum: m.sum} }
 
 // SkipTo records that the entries up to index hold nothing for the state.
 func (m *Machine) SkipTo(index, term uint64) { m.pos.Index, m.pos.Term = index, term }
@@ -120,13 +123,20 @@ func (m *Machine) execute(term uint64, c *storagepb.Command, out *Outcome) (*sto
 		t.rollback()
 		return refusal(err, m.pos.Revision)
 	}
-	changes, written := t.changes()
-	out.Written = append(out.Written, written...)
+	changes := m.finish(t, out)
 	if len(changes) > 0 {
 		m.pos.Revision++
 		out.Revisions = append(out.Revisions, state.Revision{Number: m.pos.Revision, Changes: changes})
 	}
 	return accepted(message, m.pos.Revision)
+}
+
+// finish takes what a transaction wrote into the outcome and the hash, and returns its changes for the feed.
+func (m *Machine) finish(t *tx, out *Outcome) []state.Change {
+	changes, written := t.changes()
+	out.Written = append(out.Written, written...)
+	m.sum += t.sum
+	return changes
 }
 
 func accepted(message proto.Message, revision uint64) (*storagepb.Result, error) {

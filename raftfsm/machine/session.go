@@ -66,6 +66,5 @@ func (m *Machine) remember(session *storagepb.SessionRecord, id *storagepb.Comma
 	}
 	session.LastUsedMs = uint64(m.pos.Now)
 	t.Put(sessionKey(id.Session), state.Encode(session))
-	_, written := t.changes()
-	out.Written = append(out.Written, written...)
+	m.finish(t, out)
 }

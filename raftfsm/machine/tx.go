@@ -13,6 +13,8 @@ type tx struct {
 	now      state.LeaderTime
 	// undo holds, in order, each key that was written with the value that it had.
 	undo []undo
+	// sum is what the command adds to the hash of the state, set by changes.
+	sum uint64
 }
 
 type undo struct {
@@ -63,10 +65,16 @@ func (t *tx) changes() (changes []state.Change, written []string) {
 		}
 		seen[u.key] = struct{}{}
 		written = append(written, u.key)
+		value, exists := t.tree.Get(u.key)
+		if u.existed {
+			t.sum -= pairHash(u.key, u.prev)
+		}
+		if exists {
+			t.sum += pairHash(u.key, value)
+		}
 		if isSystem(u.key) {
 			continue
 		}
-		value, exists := t.tree.Get(u.key)
 		if !exists && !u.existed {
 			continue
 		}

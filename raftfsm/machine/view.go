@@ -29,6 +29,8 @@ type Position struct {
 type View struct {
 	tree *tree
 	pos  Position
+	// sum is that of the hashes of all pairs.
+	sum uint64
 }
 
 // NewView returns the state with the given pairs at a position.
@@ -36,6 +38,7 @@ func NewView(pos Position, pairs iter.Seq2[string, []byte]) *View {
 	v := &View{tree: btree.NewMap[string, []byte](0), pos: pos}
 	for key, value := range pairs {
 		v.tree.Load(key, value)
+		v.sum += pairHash(key, value)
 	}
 	return v
 }

@@ -36,7 +36,9 @@ type ImageMeta struct {
 	Configuration      []byte `protobuf:"bytes,6,opt,name=configuration,proto3" json:"configuration,omitempty"`
 	ConfigurationIndex uint64 `protobuf:"varint,7,opt,name=configuration_index,json=configurationIndex,proto3" json:"configuration_index,omitempty"`
 	// Number of keys. Only in snapshots.
-	Keys          uint64 `protobuf:"varint,8,opt,name=keys,proto3" json:"keys,omitempty"`
+	Keys uint64 `protobuf:"varint,8,opt,name=keys,proto3" json:"keys,omitempty"`
+	// Hash of the state: of all pairs, of index, term, revision and leader time. From version 2 on.
+	StateHash     uint64 `protobuf:"varint,9,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -127,11 +129,18 @@ func (x *ImageMeta) GetKeys() uint64 {
 	return 0
 }
 
+func (x *ImageMeta) GetStateHash() uint64 {
+	if x != nil {
+		return x.StateHash
+	}
+	return 0
+}
+
 var File_metasrv_storage_v1_image_proto protoreflect.FileDescriptor
 
 const file_metasrv_storage_v1_image_proto_rawDesc = "" +
 	"\n" +
-	"\x1emetasrv/storage/v1/image.proto\x12\x12metasrv.storage.v1\"\xfc\x01\n" +
+	"\x1emetasrv/storage/v1/image.proto\x12\x12metasrv.storage.v1\"\x9b\x02\n" +
 	"\tImageMeta\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
@@ -140,7 +149,9 @@ const file_metasrv_storage_v1_image_proto_rawDesc = "" +
 	"\x0eleader_time_ms\x18\x05 \x01(\x04R\fleaderTimeMs\x12$\n" +
 	"\rconfiguration\x18\x06 \x01(\fR\rconfiguration\x12/\n" +
 	"\x13configuration_index\x18\a \x01(\x04R\x12configurationIndex\x12\x12\n" +
-	"\x04keys\x18\b \x01(\x04R\x04keysB?Z=github.com/metasrv/metasrv/proto/metasrv/storage/v1;storagepbb\x06proto3"
+	"\x04keys\x18\b \x01(\x04R\x04keys\x12\x1d\n" +
+	"\n" +
+	"state_hash\x18\t \x01(\x04R\tstateHashB?Z=github.com/metasrv/metasrv/proto/metasrv/storage/v1;storagepbb\x06proto3"
 
 var (
 	file_metasrv_storage_v1_image_proto_rawDescOnce sync.Once
