@@ -69,6 +69,9 @@ func (c *Client) Store() metasrvpb.StoreClient { return metasrvpb.NewStoreClient
 // Cluster returns a stub for the Cluster service, as the metasrv leader answers it where it is known.
 func (c *Client) Cluster() metasrvpb.ClusterClient { return metasrvpb.NewClusterClient(c) }
 
+// Maintenance returns a stub for the Maintenance service: members of the cluster, and copies of its state.
+func (c *Client) Maintenance() metasrvpb.MaintenanceClient { return metasrvpb.NewMaintenanceClient(c) }
+
 // Heartbeat returns a stub for the Heartbeat service. Nodes use HeartbeatTask.
 func (c *Client) Heartbeat() metasrvpb.HeartbeatClient { return metasrvpb.NewHeartbeatClient(c) }
 

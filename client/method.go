@@ -60,6 +60,16 @@ var methods = map[string]methodKind{
 	metasrvpb.Cluster_OpenSession_FullMethodName:  repeatable,
 	metasrvpb.Cluster_CloseSession_FullMethodName: repeatable,
 
+	metasrvpb.Maintenance_Snapshot_FullMethodName: stream,
+	// Each of these changes nothing where it was done before.
+	metasrvpb.Maintenance_AddMember_FullMethodName:          repeatable,
+	metasrvpb.Maintenance_PromoteMember_FullMethodName:      repeatable,
+	metasrvpb.Maintenance_RemoveMember_FullMethodName:       repeatable,
+	metasrvpb.Maintenance_UpdateMember_FullMethodName:       repeatable,
+	metasrvpb.Maintenance_TransferLeadership_FullMethodName: repeatable,
+	metasrvpb.Maintenance_Quarantine_FullMethodName:         read,
+	metasrvpb.Maintenance_EndQuarantine_FullMethodName:      repeatable,
+
 	metasrvpb.Heartbeat_Heartbeat_FullMethodName: stream,
 	metasrvpb.Heartbeat_AskLeader_FullMethodName: read,
 }

@@ -92,6 +92,12 @@ func checkMethod(t *testing.T, name string, m protoreflect.MethodDescriptor) {
 	if header == nil || header.Message().FullName() != "metasrv.v1.RequestHeader" {
 		t.Errorf("%s: its request has no header", name)
 	}
+	if strings.HasPrefix(name, "/metasrv.v1.Maintenance/") {
+		if kind == write || kind == once {
+			t.Errorf("%s: kind is %d; what an operator does to the cluster must bear repetition without a session", name, kind)
+		}
+		return
+	}
 	mutating := true
 	for _, prefix := range []string{"Get", "List", "Route", "Range", "Stat", "AskLeader", "Watch", "Heartbeat", "OpenSession", "CloseSession"} {
 		mutating = mutating && !strings.HasPrefix(string(m.Name()), prefix)

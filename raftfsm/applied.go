@@ -7,12 +7,13 @@ import (
 
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/machine"
+	"github.com/metasrv/metasrv/raftfsm/snapshot"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
 // Versions of images and snapshots: 1 has no hash of the state.
 const (
-	imageVersion     = 2
+	imageVersion     = snapshot.Version
 	imageVersionHash = 2
 )
 

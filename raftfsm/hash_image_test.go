@@ -97,7 +97,7 @@ func TestSnapshotOfAnotherStateIsRefused(t *testing.T) {
 		b.putNext()
 	}
 	var stream bytes.Buffer
-	if err := writeSnapshot(&stream, b.current.Load()); err != nil {
+	if err := snapshotOf(b.current.Load()).Write(&stream); err != nil {
 		t.Fatal(err)
 	}
 	store := &snapshotStore{fsm: b.fsm, flusher: b.flusher, dir: t.TempDir()}
@@ -106,7 +106,7 @@ func TestSnapshotOfAnotherStateIsRefused(t *testing.T) {
 	}
 	changed := bytes.Clone(stream.Bytes()[:stream.Len()-4])
 	changed[len(changed)-1] ^= 1 // in the last value
-	changed = binary.BigEndian.AppendUint32(changed, crc32.Checksum(changed, castagnoli))
+	changed = binary.BigEndian.AppendUint32(changed, crc32.Checksum(changed, crc32.MakeTable(crc32.Castagnoli)))
 	err := store.receive(bytes.NewReader(changed))
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%016x", b.current.Load().view.Hash())) {
 		t.Errorf("received with %v; want a refusal that names the hash", err)

@@ -12,6 +12,7 @@ import (
 
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/machine"
+	"github.com/metasrv/metasrv/raftfsm/snapshot"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
@@ -72,9 +73,10 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	if id == installSnapshotID {
 		return raftMeta(id, a.meta(), 0), io.NopCloser(eof{}), nil
 	}
+	snap := snapshotOf(a)
 	r, w := io.Pipe()
-	go func() { w.CloseWithError(writeSnapshot(w, a)) }() // ends when the reader is closed
-	return raftMeta(id, a.meta(), snapshotSize(a)), r, nil
+	go func() { w.CloseWithError(snap.Write(w)) }() // ends when the reader is closed
+	return raftMeta(id, snap.Meta, snap.Size()), r, nil
 }
 
 type eof struct{}
@@ -190,13 +192,13 @@ func fillImage(db *bbolt.DB, r io.Reader) error {
 		meta = m
 		return nil
 	}
-	if err := readSnapshot(r, begin, put); err != nil {
+	if err := snapshot.Read(r, begin, put); err != nil {
 		return err
 	}
 	if err := checkHash(meta, hash.At(positionOf(meta))); err != nil {
 		return fmt.Errorf("the snapshot is not the state that it says it is: %w", err)
 	}
-	meta.Keys = 0
+	meta.Keys, meta.ClusterId, meta.ClusterIncarnation = 0, 0, 0 // of snapshots only
 	if err := tx.Bucket(metaBucket).Put(metaKey, state.Encode(meta)); err != nil {
 		return err
 	}

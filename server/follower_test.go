@@ -36,6 +36,7 @@ var staleReads = []string{
 	metasrvpb.Cluster_GetNode_FullMethodName,
 	metasrvpb.Cluster_ListRegions_FullMethodName,
 	metasrvpb.Cluster_Stats_FullMethodName,
+	metasrvpb.Maintenance_Snapshot_FullMethodName,
 }
 
 // eachMethod calls f for every RPC that the server offers in metasrv.v1.

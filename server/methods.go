@@ -63,4 +63,13 @@ var methods = map[string]access{
 	metasrvpb.Cluster_Stats_FullMethodName:        accessRead,
 	metasrvpb.Cluster_OpenSession_FullMethodName:  accessWrite,
 	metasrvpb.Cluster_CloseSession_FullMethodName: accessWrite,
+
+	metasrvpb.Maintenance_Snapshot_FullMethodName:           accessRead,
+	metasrvpb.Maintenance_AddMember_FullMethodName:          accessWrite,
+	metasrvpb.Maintenance_PromoteMember_FullMethodName:      accessWrite,
+	metasrvpb.Maintenance_RemoveMember_FullMethodName:       accessWrite,
+	metasrvpb.Maintenance_UpdateMember_FullMethodName:       accessWrite,
+	metasrvpb.Maintenance_TransferLeadership_FullMethodName: accessWrite,
+	metasrvpb.Maintenance_Quarantine_FullMethodName:         accessWrite,
+	metasrvpb.Maintenance_EndQuarantine_FullMethodName:      accessWrite,
 }

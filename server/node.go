@@ -12,6 +12,7 @@ import (
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/raftfsm"
+	"github.com/metasrv/metasrv/raftfsm/snapshot"
 	"github.com/metasrv/metasrv/raftfsm/state"
 	"github.com/metasrv/metasrv/router"
 )
@@ -31,6 +32,8 @@ type Node interface {
 	Leadership() (raftfsm.Leadership, bool)
 	Members() []raftfsm.Member
 	Status() raftfsm.Status
+	// Snapshot returns the present state, for a backup.
+	Snapshot() snapshot.Snapshot
 	// Done is closed when the node failed and the process must end; Err then says why.
 	Done() <-chan struct{}
 	Err() error

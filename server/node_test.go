@@ -10,6 +10,7 @@ import (
 	"github.com/metasrv/metasrv/raftfsm"
 	"github.com/metasrv/metasrv/raftfsm/machine"
 	"github.com/metasrv/metasrv/raftfsm/memory"
+	"github.com/metasrv/metasrv/raftfsm/snapshot"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
@@ -147,6 +148,14 @@ func (n *testNode) Status() raftfsm.Status {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return raftfsm.Status{Term: n.term, Revision: view.Revision(), State: "Follower", ClusterID: machine.ClusterID(view), CaughtUp: true}
+}
+
+func (n *testNode) Snapshot() snapshot.Snapshot {
+	view := n.View().(*machine.View)
+	return snapshot.Snapshot{
+		Meta:  &storagepb.ImageMeta{Version: snapshot.Version, Revision: view.Revision(), Keys: uint64(view.Len())},
+		Pairs: view.Ascend("", ""),
+	}
 }
 
 func (n *testNode) fail(err error) {

@@ -48,6 +48,7 @@ func (s *services) register(r grpc.ServiceRegistrar) {
 	metasrvpb.RegisterCatalogServer(r, catalogService{services: s})
 	metasrvpb.RegisterStoreServer(r, storeService{services: s})
 	metasrvpb.RegisterClusterServer(r, clusterService{services: s})
+	metasrvpb.RegisterMaintenanceServer(r, maintenanceService{services: s})
 	registerEarly(r, s)
 }
 

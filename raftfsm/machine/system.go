@@ -64,12 +64,15 @@ func closeSession(tx state.Tx, c *storagepb.CloseSession) (*emptypb.Empty, error
 }
 
 // ClusterID returns the id of the cluster, 0 while it has none.
-func ClusterID(v state.View) uint64 {
+func ClusterID(v state.View) uint64 { return Cluster(v).GetClusterId() }
+
+// Cluster returns what identifies the cluster, nil while nothing does.
+func Cluster(v state.View) *storagepb.ClusterRecord {
 	record := &storagepb.ClusterRecord{}
 	if !read(v, clusterKey, record) {
-		return 0
+		return nil
 	}
-	return record.ClusterId
+	return record
 }
 
 // Member returns what the member with an id published.

@@ -142,7 +142,9 @@ type StatusResponse struct {
 	// Time since the member started.
 	UptimeMs uint64 `protobuf:"varint,8,opt,name=uptime_ms,json=uptimeMs,proto3" json:"uptime_ms,omitempty"`
 	// The member is able to serve linearizable reads and writes now: it is the leader, and ready.
-	LeaderReady   bool `protobuf:"varint,9,opt,name=leader_ready,json=leaderReady,proto3" json:"leader_ready,omitempty"`
+	LeaderReady bool `protobuf:"varint,9,opt,name=leader_ready,json=leaderReady,proto3" json:"leader_ready,omitempty"`
+	// The state was restored or recovered, and nobody has confirmed it yet: no replica is dropped.
+	Quarantined   bool `protobuf:"varint,24,opt,name=quarantined,proto3" json:"quarantined,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -240,6 +242,13 @@ func (x *StatusResponse) GetLeaderReady() bool {
 	return false
 }
 
+func (x *StatusResponse) GetQuarantined() bool {
+	if x != nil {
+		return x.Quarantined
+	}
+	return false
+}
+
 type ListMembersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Header        *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
@@ -288,9 +297,11 @@ type ListMembersResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
 	// Sorted by id.
-	Members       []*Member `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Members []*Member `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	// Changes with every change of the members; changes can be bound to it, see AddMemberRequest.
+	ConfigurationIndex uint64 `protobuf:"varint,20,opt,name=configuration_index,json=configurationIndex,proto3" json:"configuration_index,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *ListMembersResponse) Reset() {
@@ -335,6 +346,13 @@ func (x *ListMembersResponse) GetMembers() []*Member {
 		return x.Members
 	}
 	return nil
+}
+
+func (x *ListMembersResponse) GetConfigurationIndex() uint64 {
+	if x != nil {
+		return x.ConfigurationIndex
+	}
+	return 0
 }
 
 // Node is a datanode or a frontend.
@@ -1310,7 +1328,7 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\x18metasrv/v1/cluster.proto\x12\n" +
 	"metasrv.v1\x1a\x17metasrv/v1/header.proto\x1a\x1ametasrv/v1/heartbeat.proto\x1a\x16metasrv/v1/table.proto\"B\n" +
 	"\rStatusRequest\x121\n" +
-	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\"\xdb\x02\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\"\xfd\x02\n" +
 	"\x0eStatusResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12*\n" +
 	"\x06member\x18\x02 \x01(\v2\x12.metasrv.v1.MemberR\x06member\x12*\n" +
@@ -1321,12 +1339,14 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\vimage_bytes\x18\a \x01(\x03R\n" +
 	"imageBytes\x12\x1b\n" +
 	"\tuptime_ms\x18\b \x01(\x04R\buptimeMs\x12!\n" +
-	"\fleader_ready\x18\t \x01(\bR\vleaderReady\"G\n" +
+	"\fleader_ready\x18\t \x01(\bR\vleaderReady\x12 \n" +
+	"\vquarantined\x18\x18 \x01(\bR\vquarantined\"G\n" +
 	"\x12ListMembersRequest\x121\n" +
-	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\"w\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\"\xa8\x01\n" +
 	"\x13ListMembersResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12,\n" +
-	"\amembers\x18\x02 \x03(\v2\x12.metasrv.v1.MemberR\amembers\"\xdd\x02\n" +
+	"\amembers\x18\x02 \x03(\v2\x12.metasrv.v1.MemberR\amembers\x12/\n" +
+	"\x13configuration_index\x18\x14 \x01(\x04R\x12configurationIndex\"\xdd\x02\n" +
 	"\x04Node\x12$\n" +
 	"\x04peer\x18\x01 \x01(\v2\x10.metasrv.v1.PeerR\x04peer\x12(\n" +
 	"\x04info\x18\x02 \x01(\v2\x14.metasrv.v1.NodeInfoR\x04info\x12 \n" +

@@ -88,9 +88,11 @@ type RequestHeader struct {
 	// How fresh the answer of a read must be.
 	ReadLevel ReadLevel `protobuf:"varint,21,opt,name=read_level,json=readLevel,proto3,enum=metasrv.v1.ReadLevel" json:"read_level,omitempty"`
 	// A read is answered from a state at or after this revision; the member waits for it. 0 means any.
-	MinRevision   uint64 `protobuf:"varint,22,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	MinRevision uint64 `protobuf:"varint,22,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
+	// Life of the cluster that the caller knows, from the header of a response; 0 means any.
+	ClusterIncarnation uint64 `protobuf:"varint,24,opt,name=cluster_incarnation,json=clusterIncarnation,proto3" json:"cluster_incarnation,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *RequestHeader) Reset() {
@@ -161,6 +163,13 @@ func (x *RequestHeader) GetReadLevel() ReadLevel {
 func (x *RequestHeader) GetMinRevision() uint64 {
 	if x != nil {
 		return x.MinRevision
+	}
+	return 0
+}
+
+func (x *RequestHeader) GetClusterIncarnation() uint64 {
+	if x != nil {
+		return x.ClusterIncarnation
 	}
 	return 0
 }
@@ -240,9 +249,11 @@ type ResponseHeader struct {
 	// Revision of the state that the answer was made from or, for a write, that the write created.
 	Revision uint64 `protobuf:"varint,20,opt,name=revision,proto3" json:"revision,omitempty"`
 	// Id of the member that answered.
-	Member        string `protobuf:"bytes,21,opt,name=member,proto3" json:"member,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Member string `protobuf:"bytes,21,opt,name=member,proto3" json:"member,omitempty"`
+	// Life of the cluster that answered: restoring or recovering it begins another one. 0 is the first.
+	ClusterIncarnation uint64 `protobuf:"varint,24,opt,name=cluster_incarnation,json=clusterIncarnation,proto3" json:"cluster_incarnation,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *ResponseHeader) Reset() {
@@ -308,6 +319,13 @@ func (x *ResponseHeader) GetMember() string {
 		return x.Member
 	}
 	return ""
+}
+
+func (x *ResponseHeader) GetClusterIncarnation() uint64 {
+	if x != nil {
+		return x.ClusterIncarnation
+	}
+	return 0
 }
 
 // Error is the error of the early public protocol.
@@ -623,7 +641,7 @@ var File_metasrv_v1_header_proto protoreflect.FileDescriptor
 const file_metasrv_v1_header_proto_rawDesc = "" +
 	"\n" +
 	"\x17metasrv/v1/header.proto\x12\n" +
-	"metasrv.v1\"\x85\x02\n" +
+	"metasrv.v1\"\xb6\x02\n" +
 	"\rRequestHeader\x12)\n" +
 	"\x10protocol_version\x18\x01 \x01(\x04R\x0fprotocolVersion\x12\x1d\n" +
 	"\n" +
@@ -633,18 +651,20 @@ const file_metasrv_v1_header_proto_rawDesc = "" +
 	"request_id\x18\x14 \x01(\v2\x15.metasrv.v1.RequestIdR\trequestId\x124\n" +
 	"\n" +
 	"read_level\x18\x15 \x01(\x0e2\x15.metasrv.v1.ReadLevelR\treadLevel\x12!\n" +
-	"\fmin_revision\x18\x16 \x01(\x04R\vminRevision\"e\n" +
+	"\fmin_revision\x18\x16 \x01(\x04R\vminRevision\x12/\n" +
+	"\x13cluster_incarnation\x18\x18 \x01(\x04R\x12clusterIncarnation\"e\n" +
 	"\tRequestId\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\"\n" +
-	"\facknowledged\x18\x03 \x01(\x04R\facknowledged\"\xb7\x01\n" +
+	"\facknowledged\x18\x03 \x01(\x04R\facknowledged\"\xe8\x01\n" +
 	"\x0eResponseHeader\x12)\n" +
 	"\x10protocol_version\x18\x01 \x01(\x04R\x0fprotocolVersion\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x02 \x01(\x04R\tclusterId\x12'\n" +
 	"\x05error\x18\x03 \x01(\v2\x11.metasrv.v1.ErrorR\x05error\x12\x1a\n" +
 	"\brevision\x18\x14 \x01(\x04R\brevision\x12\x16\n" +
-	"\x06member\x18\x15 \x01(\tR\x06member\"4\n" +
+	"\x06member\x18\x15 \x01(\tR\x06member\x12/\n" +
+	"\x13cluster_incarnation\x18\x18 \x01(\x04R\x12clusterIncarnation\"4\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x17\n" +
 	"\aerr_msg\x18\x02 \x01(\tR\x06errMsg\"*\n" +

@@ -31,6 +31,8 @@ const (
 	CommandKind_COMMAND_KIND_PUBLISH_MEMBER     CommandKind = 2
 	CommandKind_COMMAND_KIND_OPEN_SESSION       CommandKind = 3
 	CommandKind_COMMAND_KIND_CLOSE_SESSION      CommandKind = 4
+	CommandKind_COMMAND_KIND_REMOVE_MEMBER      CommandKind = 7
+	CommandKind_COMMAND_KIND_END_QUARANTINE     CommandKind = 8
 	// kv
 	CommandKind_COMMAND_KIND_PUT             CommandKind = 16
 	CommandKind_COMMAND_KIND_COMPARE_AND_PUT CommandKind = 17
@@ -60,6 +62,8 @@ var (
 		2:  "COMMAND_KIND_PUBLISH_MEMBER",
 		3:  "COMMAND_KIND_OPEN_SESSION",
 		4:  "COMMAND_KIND_CLOSE_SESSION",
+		7:  "COMMAND_KIND_REMOVE_MEMBER",
+		8:  "COMMAND_KIND_END_QUARANTINE",
 		16: "COMMAND_KIND_PUT",
 		17: "COMMAND_KIND_COMPARE_AND_PUT",
 		18: "COMMAND_KIND_DELETE_RANGE",
@@ -82,6 +86,8 @@ var (
 		"COMMAND_KIND_PUBLISH_MEMBER":     2,
 		"COMMAND_KIND_OPEN_SESSION":       3,
 		"COMMAND_KIND_CLOSE_SESSION":      4,
+		"COMMAND_KIND_REMOVE_MEMBER":      7,
+		"COMMAND_KIND_END_QUARANTINE":     8,
 		"COMMAND_KIND_PUT":                16,
 		"COMMAND_KIND_COMPARE_AND_PUT":    17,
 		"COMMAND_KIND_DELETE_RANGE":       18,
@@ -496,13 +502,15 @@ const file_metasrv_storage_v1_entry_proto_rawDesc = "" +
 	"\aRefusal\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
-	"\x05field\x18\x03 \x01(\tR\x05field*\xfd\x04\n" +
+	"\x05field\x18\x03 \x01(\tR\x05field*\xbe\x05\n" +
 	"\vCommandKind\x12\x1c\n" +
 	"\x18COMMAND_KIND_UNSPECIFIED\x10\x00\x12#\n" +
 	"\x1fCOMMAND_KIND_LEADER_ESTABLISHED\x10\x01\x12\x1f\n" +
 	"\x1bCOMMAND_KIND_PUBLISH_MEMBER\x10\x02\x12\x1d\n" +
 	"\x19COMMAND_KIND_OPEN_SESSION\x10\x03\x12\x1e\n" +
-	"\x1aCOMMAND_KIND_CLOSE_SESSION\x10\x04\x12\x14\n" +
+	"\x1aCOMMAND_KIND_CLOSE_SESSION\x10\x04\x12\x1e\n" +
+	"\x1aCOMMAND_KIND_REMOVE_MEMBER\x10\a\x12\x1f\n" +
+	"\x1bCOMMAND_KIND_END_QUARANTINE\x10\b\x12\x14\n" +
 	"\x10COMMAND_KIND_PUT\x10\x10\x12 \n" +
 	"\x1cCOMMAND_KIND_COMPARE_AND_PUT\x10\x11\x12\x1d\n" +
 	"\x19COMMAND_KIND_DELETE_RANGE\x10\x12\x12\x1f\n" +

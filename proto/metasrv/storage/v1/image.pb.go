@@ -38,9 +38,12 @@ type ImageMeta struct {
 	// Number of keys. Only in snapshots.
 	Keys uint64 `protobuf:"varint,8,opt,name=keys,proto3" json:"keys,omitempty"`
 	// Hash of the state: of all pairs, of index, term, revision and leader time. From version 2 on.
-	StateHash     uint64 `protobuf:"varint,9,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	StateHash uint64 `protobuf:"varint,9,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
+	// The cluster, and its life. Only in snapshots.
+	ClusterId          uint64 `protobuf:"varint,10,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	ClusterIncarnation uint64 `protobuf:"varint,11,opt,name=cluster_incarnation,json=clusterIncarnation,proto3" json:"cluster_incarnation,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *ImageMeta) Reset() {
@@ -136,11 +139,25 @@ func (x *ImageMeta) GetStateHash() uint64 {
 	return 0
 }
 
+func (x *ImageMeta) GetClusterId() uint64 {
+	if x != nil {
+		return x.ClusterId
+	}
+	return 0
+}
+
+func (x *ImageMeta) GetClusterIncarnation() uint64 {
+	if x != nil {
+		return x.ClusterIncarnation
+	}
+	return 0
+}
+
 var File_metasrv_storage_v1_image_proto protoreflect.FileDescriptor
 
 const file_metasrv_storage_v1_image_proto_rawDesc = "" +
 	"\n" +
-	"\x1emetasrv/storage/v1/image.proto\x12\x12metasrv.storage.v1\"\x9b\x02\n" +
+	"\x1emetasrv/storage/v1/image.proto\x12\x12metasrv.storage.v1\"\xeb\x02\n" +
 	"\tImageMeta\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
@@ -151,7 +168,11 @@ const file_metasrv_storage_v1_image_proto_rawDesc = "" +
 	"\x13configuration_index\x18\a \x01(\x04R\x12configurationIndex\x12\x12\n" +
 	"\x04keys\x18\b \x01(\x04R\x04keys\x12\x1d\n" +
 	"\n" +
-	"state_hash\x18\t \x01(\x04R\tstateHashB?Z=github.com/metasrv/metasrv/proto/metasrv/storage/v1;storagepbb\x06proto3"
+	"state_hash\x18\t \x01(\x04R\tstateHash\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\n" +
+	" \x01(\x04R\tclusterId\x12/\n" +
+	"\x13cluster_incarnation\x18\v \x01(\x04R\x12clusterIncarnationB?Z=github.com/metasrv/metasrv/proto/metasrv/storage/v1;storagepbb\x06proto3"
 
 var (
 	file_metasrv_storage_v1_image_proto_rawDescOnce sync.Once

@@ -25,7 +25,13 @@ const (
 type ClusterRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Random, chosen by the first metasrv leader.
-	ClusterId     uint64 `protobuf:"varint,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	ClusterId uint64 `protobuf:"varint,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// Life of the cluster: random, 0 for the first. Restoring or recovering begins another one.
+	Incarnation uint64 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Number of lives before this one.
+	Generation uint64 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Set from a restore or recovery until a person confirms the state: no replica is dropped meanwhile.
+	Quarantine    *Quarantine `protobuf:"bytes,4,opt,name=quarantine,proto3" json:"quarantine,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -67,6 +73,144 @@ func (x *ClusterRecord) GetClusterId() uint64 {
 	return 0
 }
 
+func (x *ClusterRecord) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *ClusterRecord) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *ClusterRecord) GetQuarantine() *Quarantine {
+	if x != nil {
+		return x.Quarantine
+	}
+	return nil
+}
+
+// Quarantine says where a state comes from that nobody has confirmed yet.
+type Quarantine struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How the state came to be, in words.
+	Origin string `protobuf:"bytes,1,opt,name=origin,proto3" json:"origin,omitempty"`
+	// Wall time, for display.
+	SinceMs       int64 `protobuf:"varint,2,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Quarantine) Reset() {
+	*x = Quarantine{}
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Quarantine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Quarantine) ProtoMessage() {}
+
+func (x *Quarantine) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Quarantine.ProtoReflect.Descriptor instead.
+func (*Quarantine) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Quarantine) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *Quarantine) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+// RemovedMember is what stays of a member that was removed: its id is never used again.
+type RemovedMember struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Id       string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	RaftAddr string                 `protobuf:"bytes,2,opt,name=raft_addr,json=raftAddr,proto3" json:"raft_addr,omitempty"`
+	// Wall time of the removal, for display.
+	RemovedAtMs   int64 `protobuf:"varint,3,opt,name=removed_at_ms,json=removedAtMs,proto3" json:"removed_at_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemovedMember) Reset() {
+	*x = RemovedMember{}
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemovedMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemovedMember) ProtoMessage() {}
+
+func (x *RemovedMember) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemovedMember.ProtoReflect.Descriptor instead.
+func (*RemovedMember) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RemovedMember) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RemovedMember) GetRaftAddr() string {
+	if x != nil {
+		return x.RaftAddr
+	}
+	return ""
+}
+
+func (x *RemovedMember) GetRemovedAtMs() int64 {
+	if x != nil {
+		return x.RemovedAtMs
+	}
+	return 0
+}
+
 // LeaderRecord names the present metasrv leader.
 type LeaderRecord struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -78,7 +222,7 @@ type LeaderRecord struct {
 
 func (x *LeaderRecord) Reset() {
 	*x = LeaderRecord{}
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[1]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -90,7 +234,7 @@ func (x *LeaderRecord) String() string {
 func (*LeaderRecord) ProtoMessage() {}
 
 func (x *LeaderRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[1]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -103,7 +247,7 @@ func (x *LeaderRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaderRecord.ProtoReflect.Descriptor instead.
 func (*LeaderRecord) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{1}
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *LeaderRecord) GetTerm() uint64 {
@@ -134,7 +278,7 @@ type MemberRecord struct {
 
 func (x *MemberRecord) Reset() {
 	*x = MemberRecord{}
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[2]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -146,7 +290,7 @@ func (x *MemberRecord) String() string {
 func (*MemberRecord) ProtoMessage() {}
 
 func (x *MemberRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[2]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -159,7 +303,7 @@ func (x *MemberRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberRecord.ProtoReflect.Descriptor instead.
 func (*MemberRecord) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{2}
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *MemberRecord) GetId() string {
@@ -212,7 +356,7 @@ type SessionRecord struct {
 
 func (x *SessionRecord) Reset() {
 	*x = SessionRecord{}
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[3]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -224,7 +368,7 @@ func (x *SessionRecord) String() string {
 func (*SessionRecord) ProtoMessage() {}
 
 func (x *SessionRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[3]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -237,7 +381,7 @@ func (x *SessionRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRecord.ProtoReflect.Descriptor instead.
 func (*SessionRecord) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{3}
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SessionRecord) GetOpenedAtMs() uint64 {
@@ -274,7 +418,7 @@ type LeaderEstablished struct {
 
 func (x *LeaderEstablished) Reset() {
 	*x = LeaderEstablished{}
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[4]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -286,7 +430,7 @@ func (x *LeaderEstablished) String() string {
 func (*LeaderEstablished) ProtoMessage() {}
 
 func (x *LeaderEstablished) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[4]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -299,7 +443,7 @@ func (x *LeaderEstablished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaderEstablished.ProtoReflect.Descriptor instead.
 func (*LeaderEstablished) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{4}
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *LeaderEstablished) GetTerm() uint64 {
@@ -333,7 +477,7 @@ type PublishMember struct {
 
 func (x *PublishMember) Reset() {
 	*x = PublishMember{}
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[5]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -345,7 +489,7 @@ func (x *PublishMember) String() string {
 func (*PublishMember) ProtoMessage() {}
 
 func (x *PublishMember) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[5]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -358,7 +502,7 @@ func (x *PublishMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishMember.ProtoReflect.Descriptor instead.
 func (*PublishMember) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{5}
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PublishMember) GetMember() *MemberRecord {
@@ -377,7 +521,7 @@ type OpenSession struct {
 
 func (x *OpenSession) Reset() {
 	*x = OpenSession{}
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[6]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -389,7 +533,7 @@ func (x *OpenSession) String() string {
 func (*OpenSession) ProtoMessage() {}
 
 func (x *OpenSession) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[6]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -402,7 +546,7 @@ func (x *OpenSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSession.ProtoReflect.Descriptor instead.
 func (*OpenSession) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{6}
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{8}
 }
 
 // OpenSessionResult answers OpenSession.
@@ -415,7 +559,7 @@ type OpenSessionResult struct {
 
 func (x *OpenSessionResult) Reset() {
 	*x = OpenSessionResult{}
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[7]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -427,7 +571,7 @@ func (x *OpenSessionResult) String() string {
 func (*OpenSessionResult) ProtoMessage() {}
 
 func (x *OpenSessionResult) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[7]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -440,7 +584,7 @@ func (x *OpenSessionResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionResult.ProtoReflect.Descriptor instead.
 func (*OpenSessionResult) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{7}
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *OpenSessionResult) GetSession() uint64 {
@@ -460,7 +604,7 @@ type CloseSession struct {
 
 func (x *CloseSession) Reset() {
 	*x = CloseSession{}
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[8]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -472,7 +616,7 @@ func (x *CloseSession) String() string {
 func (*CloseSession) ProtoMessage() {}
 
 func (x *CloseSession) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[8]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -485,7 +629,7 @@ func (x *CloseSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseSession.ProtoReflect.Descriptor instead.
 func (*CloseSession) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{8}
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CloseSession) GetSession() uint64 {
@@ -495,14 +639,145 @@ func (x *CloseSession) GetSession() uint64 {
 	return 0
 }
 
+// RemoveMember replaces a member's record by a RemovedMember.
+type RemoveMember struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Id       string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	RaftAddr string                 `protobuf:"bytes,2,opt,name=raft_addr,json=raftAddr,proto3" json:"raft_addr,omitempty"`
+	// Wall time of the proposer, for display.
+	WallTimeMs    int64 `protobuf:"varint,3,opt,name=wall_time_ms,json=wallTimeMs,proto3" json:"wall_time_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveMember) Reset() {
+	*x = RemoveMember{}
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveMember) ProtoMessage() {}
+
+func (x *RemoveMember) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveMember.ProtoReflect.Descriptor instead.
+func (*RemoveMember) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RemoveMember) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RemoveMember) GetRaftAddr() string {
+	if x != nil {
+		return x.RaftAddr
+	}
+	return ""
+}
+
+func (x *RemoveMember) GetWallTimeMs() int64 {
+	if x != nil {
+		return x.WallTimeMs
+	}
+	return 0
+}
+
+// EndQuarantine confirms a restored or recovered state.
+type EndQuarantine struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The life of the cluster that is meant; the command is refused in any other.
+	ClusterId     uint64 `protobuf:"varint,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Incarnation   uint64 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndQuarantine) Reset() {
+	*x = EndQuarantine{}
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndQuarantine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndQuarantine) ProtoMessage() {}
+
+func (x *EndQuarantine) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndQuarantine.ProtoReflect.Descriptor instead.
+func (*EndQuarantine) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *EndQuarantine) GetClusterId() uint64 {
+	if x != nil {
+		return x.ClusterId
+	}
+	return 0
+}
+
+func (x *EndQuarantine) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
 var File_metasrv_storage_v1_system_proto protoreflect.FileDescriptor
 
 const file_metasrv_storage_v1_system_proto_rawDesc = "" +
 	"\n" +
-	"\x1fmetasrv/storage/v1/system.proto\x12\x12metasrv.storage.v1\".\n" +
+	"\x1fmetasrv/storage/v1/system.proto\x12\x12metasrv.storage.v1\"\xb0\x01\n" +
 	"\rClusterRecord\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x01 \x01(\x04R\tclusterId\"?\n" +
+	"cluster_id\x18\x01 \x01(\x04R\tclusterId\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\x04R\n" +
+	"generation\x12>\n" +
+	"\n" +
+	"quarantine\x18\x04 \x01(\v2\x1e.metasrv.storage.v1.QuarantineR\n" +
+	"quarantine\"?\n" +
+	"\n" +
+	"Quarantine\x12\x16\n" +
+	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x19\n" +
+	"\bsince_ms\x18\x02 \x01(\x03R\asinceMs\"`\n" +
+	"\rRemovedMember\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
+	"\traft_addr\x18\x02 \x01(\tR\braftAddr\x12\"\n" +
+	"\rremoved_at_ms\x18\x03 \x01(\x03R\vremovedAtMs\"?\n" +
 	"\fLeaderRecord\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x1b\n" +
 	"\tmember_id\x18\x02 \x01(\tR\bmemberId\"\x8f\x01\n" +
@@ -528,7 +803,16 @@ const file_metasrv_storage_v1_system_proto_rawDesc = "" +
 	"\x11OpenSessionResult\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\"(\n" +
 	"\fCloseSession\x12\x18\n" +
-	"\asession\x18\x01 \x01(\x04R\asessionB?Z=github.com/metasrv/metasrv/proto/metasrv/storage/v1;storagepbb\x06proto3"
+	"\asession\x18\x01 \x01(\x04R\asession\"]\n" +
+	"\fRemoveMember\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
+	"\traft_addr\x18\x02 \x01(\tR\braftAddr\x12 \n" +
+	"\fwall_time_ms\x18\x03 \x01(\x03R\n" +
+	"wallTimeMs\"P\n" +
+	"\rEndQuarantine\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\x04R\tclusterId\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnationB?Z=github.com/metasrv/metasrv/proto/metasrv/storage/v1;storagepbb\x06proto3"
 
 var (
 	file_metasrv_storage_v1_system_proto_rawDescOnce sync.Once
@@ -542,26 +826,31 @@ func file_metasrv_storage_v1_system_proto_rawDescGZIP() []byte {
 	return file_metasrv_storage_v1_system_proto_rawDescData
 }
 
-var file_metasrv_storage_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_metasrv_storage_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_metasrv_storage_v1_system_proto_goTypes = []any{
 	(*ClusterRecord)(nil),     // 0: metasrv.storage.v1.ClusterRecord
-	(*LeaderRecord)(nil),      // 1: metasrv.storage.v1.LeaderRecord
-	(*MemberRecord)(nil),      // 2: metasrv.storage.v1.MemberRecord
-	(*SessionRecord)(nil),     // 3: metasrv.storage.v1.SessionRecord
-	(*LeaderEstablished)(nil), // 4: metasrv.storage.v1.LeaderEstablished
-	(*PublishMember)(nil),     // 5: metasrv.storage.v1.PublishMember
-	(*OpenSession)(nil),       // 6: metasrv.storage.v1.OpenSession
-	(*OpenSessionResult)(nil), // 7: metasrv.storage.v1.OpenSessionResult
-	(*CloseSession)(nil),      // 8: metasrv.storage.v1.CloseSession
+	(*Quarantine)(nil),        // 1: metasrv.storage.v1.Quarantine
+	(*RemovedMember)(nil),     // 2: metasrv.storage.v1.RemovedMember
+	(*LeaderRecord)(nil),      // 3: metasrv.storage.v1.LeaderRecord
+	(*MemberRecord)(nil),      // 4: metasrv.storage.v1.MemberRecord
+	(*SessionRecord)(nil),     // 5: metasrv.storage.v1.SessionRecord
+	(*LeaderEstablished)(nil), // 6: metasrv.storage.v1.LeaderEstablished
+	(*PublishMember)(nil),     // 7: metasrv.storage.v1.PublishMember
+	(*OpenSession)(nil),       // 8: metasrv.storage.v1.OpenSession
+	(*OpenSessionResult)(nil), // 9: metasrv.storage.v1.OpenSessionResult
+	(*CloseSession)(nil),      // 10: metasrv.storage.v1.CloseSession
+	(*RemoveMember)(nil),      // 11: metasrv.storage.v1.RemoveMember
+	(*EndQuarantine)(nil),     // 12: metasrv.storage.v1.EndQuarantine
 }
 var file_metasrv_storage_v1_system_proto_depIdxs = []int32{
-	2, // 0: metasrv.storage.v1.LeaderEstablished.member:type_name -> metasrv.storage.v1.MemberRecord
-	2, // 1: metasrv.storage.v1.PublishMember.member:type_name -> metasrv.storage.v1.MemberRecord
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	1, // 0: metasrv.storage.v1.ClusterRecord.quarantine:type_name -> metasrv.storage.v1.Quarantine
+	4, // 1: metasrv.storage.v1.LeaderEstablished.member:type_name -> metasrv.storage.v1.MemberRecord
+	4, // 2: metasrv.storage.v1.PublishMember.member:type_name -> metasrv.storage.v1.MemberRecord
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_storage_v1_system_proto_init() }
@@ -575,7 +864,7 @@ func file_metasrv_storage_v1_system_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_storage_v1_system_proto_rawDesc), len(file_metasrv_storage_v1_system_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
