@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,9 @@ type fakeCluster struct {
 	state   string
 	members []*fakeMember
 	dropped []string
+	// leads is the index of the metasrv leader.
+	leads atomic.Int32
+	store fakeStore
 }
 
 // patience is the time that explain has for asking the endpoints in transcripts: so much that the speed of the machine
@@ -36,6 +40,7 @@ type fakeMember struct {
 	metasrvpb.UnimplementedClusterServer
 	metasrvpb.UnimplementedCatalogServer
 	metasrvpb.UnimplementedRouterServer
+	metasrvpb.UnimplementedStoreServer
 
 	cluster *fakeCluster
 	index   int
@@ -58,6 +63,7 @@ func startCluster(t testing.TB, state string) *fakeCluster {
 		metasrvpb.RegisterClusterServer(m.server, m)
 		metasrvpb.RegisterCatalogServer(m.server, m)
 		metasrvpb.RegisterRouterServer(m.server, m)
+		metasrvpb.RegisterStoreServer(m.server, m)
 		c.members = append(c.members, m)
 		go func() {
 			if err := m.server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, net.ErrClosed) {
@@ -91,6 +97,8 @@ func (c *fakeCluster) delay(
 	return next(ctx, req)
 }
 
+func (m *fakeMember) leads() bool { return m.index == int(m.cluster.leads.Load()) }
+
 func (c *fakeCluster) isHealthy() bool { return c.state == "healthy" || c.state == "slow" }
 
 func (c *fakeCluster) hasLeader() bool { return c.state != "leaderless" }
@@ -102,7 +110,7 @@ func (m *fakeMember) header() *metasrvpb.ResponseHeader {
 func (m *fakeMember) pb() *metasrvpb.Member {
 	return &metasrvpb.Member{
 		Id: []string{"m1", "m2", "m3"}[m.index], GrpcAddr: m.addr, Voter: m.index < 2, Version: "v0.1.0",
-		RaftAddr: "10.0.0.1:3003", HttpAddr: "10.0.0.1:3004", Leader: m.index == 0 && m.cluster.hasLeader(),
+		RaftAddr: "10.0.0.1:3003", HttpAddr: "10.0.0.1:3004", Leader: m.leads() && m.cluster.hasLeader(),
 	}
 }
 
@@ -110,14 +118,14 @@ func (m *fakeMember) pb() *metasrvpb.Member {
 func (m *fakeMember) refuse(h *metasrvpb.RequestHeader) error {
 	stale := h.GetReadLevel() == metasrvpb.ReadLevel_READ_LEVEL_STALE
 	switch {
-	case stale || m.index == 0 && m.cluster.isHealthy():
+	case stale || m.leads() && m.cluster.isHealthy():
 		return nil
-	case m.index == 0 && m.cluster.state == "takeover":
+	case m.leads() && m.cluster.state == "takeover":
 		return statusOf(codes.Unavailable, metasrv.ErrNotReady.With("the metasrv leader m1 has not taken over yet"))
 	}
 	detail := &metasrvpb.NotLeader{}
 	if m.cluster.hasLeader() {
-		detail.Leader = m.cluster.members[0].pb()
+		detail.Leader = m.cluster.members[m.cluster.leads.Load()].pb()
 	}
 	return statusOf(codes.FailedPrecondition, metasrv.ErrNotLeader.With("%s is not the metasrv leader", m.pb().Id), detail)
 }
@@ -134,10 +142,10 @@ func statusOf(code codes.Code, e *metasrv.Error, details ...protoadapt.MessageV1
 func (m *fakeMember) Status(context.Context, *metasrvpb.StatusRequest) (*metasrvpb.StatusResponse, error) {
 	resp := &metasrvpb.StatusResponse{
 		Header: m.header(), Member: m.pb(), Term: 3, AppliedIndex: 1200 - uint64(m.index), FlushedIndex: 1100,
-		ImageBytes: 5 << 20, UptimeMs: 93_784_000, LeaderReady: m.index == 0 && m.cluster.isHealthy(),
+		ImageBytes: 5 << 20, UptimeMs: 93_784_000, LeaderReady: m.leads() && m.cluster.isHealthy(),
 	}
 	if m.cluster.hasLeader() {
-		resp.Leader = m.cluster.members[0].pb()
+		resp.Leader = m.cluster.members[m.cluster.leads.Load()].pb()
 	}
 	return resp, nil
 }

@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/metasrv/metasrv/client"
+	"github.com/metasrv/metasrv/internal/loadgen"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+)
+
+// kvOptions say which keys a measurement of the store uses.
+type kvOptions struct {
+	prefix    string
+	keys      uint64
+	valueSize int
+	fill      bool
+}
+
+func (k *kvOptions) flags(f *pflag.FlagSet) {
+	f.StringVar(&k.prefix, "prefix", "metactl-bench/", "`TEXT` that the keys begin with")
+	f.Uint64Var(&k.keys, "keys", 200_000, "`N` different keys")
+	f.IntVar(&k.valueSize, "value-size", 256, "`BYTES` of a value")
+}
+
+func (k *kvOptions) check() error {
+	switch {
+	case k.prefix == "":
+		return usagef("--prefix is empty; the keys of the measurement need one, so that no other key is touched")
+	case k.keys == 0:
+		return usagef("--keys is 0; at least one is needed")
+	case k.valueSize < 1 || k.valueSize > 1<<20:
+		return usagef("--value-size is %d; it can be 1 to %d bytes", k.valueSize, 1<<20)
+	}
+	return nil
+}
+
+func (k *kvOptions) names() loadgen.Keys { return loadgen.NewKeys(k.prefix, k.keys) }
+
+func (k *kvOptions) settings() map[string]any {
+	return map[string]any{"keys": k.keys, "value_size": k.valueSize, "prefix": k.prefix}
+}
+
+// writes says what becomes of the keys.
+func (k *kvOptions) writes(o *benchOptions) string {
+	end := "and deletes all keys under that prefix afterwards"
+	if o.keep {
+		end = "and keeps them"
+	}
+	return fmt.Sprintf("Writes up to %d keys %q… with values of %d bytes, %s.", k.keys, k.prefix, k.valueSize, end)
+}
+
+func (a *app) benchPutCommand() *cobra.Command {
+	k := &kvOptions{}
+	return a.benchCommandOf("put", "Measure Store.Put: write random keys",
+		"Measures Store.Put: writes random ones of a number of keys.",
+		func(o *benchOptions, f *pflag.FlagSet) {
+			k.flags(f)
+			keepFlag(o, f)
+		},
+		func(o *benchOptions) (workload, error) {
+			if err := k.check(); err != nil {
+				return workload{}, err
+			}
+			return workload{
+				writes:    k.writes(o),
+				prepare:   func(ctx context.Context, c *client.Client) error { return k.mayOverwrite(ctx, c, o) },
+				operation: k.put,
+				clean:     func(ctx context.Context, c *client.Client) ([]string, error) { return k.clean(ctx, c, o) },
+				settings:  k.settings(),
+			}, nil
+		})
+}
+
+func (a *app) benchRangeCommand() *cobra.Command {
+	k := &kvOptions{}
+	return a.benchCommandOf("range", "Measure Store.Range: read random keys",
+		"Measures Store.Range of one key: writes a number of keys, then reads random ones of them.",
+		func(o *benchOptions, f *pflag.FlagSet) {
+			readFlags(o, f)
+			k.flags(f)
+			f.BoolVar(&k.fill, "fill", true, "write the keys first; false means that they are there, by put --keep")
+			keepFlag(o, f)
+		},
+		func(o *benchOptions) (workload, error) {
+			if err := k.check(); err != nil {
+				return workload{}, err
+			}
+			w := workload{
+				operation: func(l *links, client int) loadgen.Op { return k.get(o, l, client) },
+				settings:  k.settings(),
+			}
+			if k.fill {
+				w.writes = k.writes(o)
+				w.prepare = func(ctx context.Context, c *client.Client) error { return k.writeAll(ctx, c, o) }
+				w.clean = func(ctx context.Context, c *client.Client) ([]string, error) { return k.clean(ctx, c, o) }
+			}
+			return w, nil
+		})
+}
+
+// putTemplate returns a request whose key is the first one.
+func (k *kvOptions) putTemplate(random *rand.Rand) (*loadgen.Template, error) {
+	key := k.names().Append(nil, 0)
+	b, err := proto.Marshal(&metasrvpb.PutRequest{Key: key, Value: randomValue(random, k.valueSize)})
+	if err != nil {
+		return nil, err
+	}
+	return loadgen.NewTemplate(b, key)
+}
+
+// randomValue returns bytes that don't compress and contain no key.
+func randomValue(random *rand.Rand, size int) []byte {
+	value := make([]byte, size)
+	for i := range value {
+		value[i] = byte(random.Uint32()) | 0x80
+	}
+	return value
+}
+
+// randomOf returns the random numbers of a client.
+func randomOf(client int) *rand.Rand {
+	return rand.New(rand.NewPCG(rand.Uint64(), uint64(client))) //nolint:gosec // a load, no secret
+}
+
+func (k *kvOptions) put(l *links, client int) loadgen.Op {
+	random, names := randomOf(client), k.names()
+	template, err := k.putTemplate(random)
+	var key []byte
+	var answer loadgen.Answer
+	return func(context.Context, uint64) error {
+		if err != nil {
+			return err
+		}
+		key = names.Append(key[:0], random.Uint64N(k.keys))
+		return l.call(client, metasrvpb.Store_Put_FullMethodName, template.With(key), &answer)
+	}
+}
+
+func (k *kvOptions) get(o *benchOptions, l *links, client int) loadgen.Op {
+	random, names := randomOf(client), k.names()
+	key := names.Append(nil, 0)
+	var template *loadgen.Template
+	b, err := proto.Marshal(&metasrvpb.RangeRequest{Header: o.readHeader(), Key: key})
+	if err == nil {
+		template, err = loadgen.NewTemplate(b, key)
+	}
+	var answer loadgen.Answer
+	return func(context.Context, uint64) error {
+		if err != nil {
+			return err
+		}
+		key = names.Append(key[:0], random.Uint64N(k.keys))
+		if err := l.call(client, metasrvpb.Store_Range_FullMethodName, template.With(key), &answer); err != nil {
+			return err
+		}
+		if answer.Size < k.valueSize {
+			return errMissingKey
+		}
+		return nil
+	}
+}
+
+var errMissingKey = errors.New("the key is not there")
+
+// mayOverwrite returns an error where there are keys under the prefix and the person has not said that they may go.
+func (k *kvOptions) mayOverwrite(ctx context.Context, c *client.Client, o *benchOptions) error {
+	if o.yes {
+		return nil
+	}
+	resp, err := c.Store().Range(ctx, &metasrvpb.RangeRequest{
+		Key: []byte(k.prefix), RangeEnd: prefixEnd([]byte(k.prefix)), Limit: 1, KeysOnly: true,
+	})
+	if err != nil {
+		return err
+	}
+	if len(resp.GetKvs()) > 0 {
+		return usagef("there are keys under the prefix %q, such as %q, which the measurement would overwrite and delete; "+
+			"choose another --prefix, or add --yes", k.prefix, resp.GetKvs()[0].GetKey())
+	}
+	return nil
+}
+
+// writeAll writes every key once.
+func (k *kvOptions) writeAll(ctx context.Context, c *client.Client, o *benchOptions) error {
+	if err := k.mayOverwrite(ctx, c, o); err != nil {
+		return err
+	}
+	const writers = 64
+	g, ctx := errgroup.WithContext(ctx)
+	names := k.names()
+	for w := range uint64(writers) {
+		g.Go(func() error {
+			value := randomValue(randomOf(int(w)), k.valueSize) //nolint:gosec // below writers
+			for n := w; n < k.keys; n += writers {
+				if _, err := c.Store().Put(ctx, &metasrvpb.PutRequest{Key: names.Append(nil, n), Value: value}); err != nil {
+					return fmt.Errorf("write key %d of %d: %w", n, k.keys, err)
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// cleanStep is how many keys are deleted at once: a command that deletes all would hold up others.
+const cleanStep = 2000
+
+// clean deletes the keys, or names them where they are kept.
+func (k *kvOptions) clean(ctx context.Context, c *client.Client, o *benchOptions) ([]string, error) {
+	left := []string{fmt.Sprintf("keys under %q", k.prefix)}
+	if o.keep {
+		return left, nil
+	}
+	names := k.names()
+	for n := uint64(0); n < k.keys; n += cleanStep {
+		_, err := c.Store().DeleteRange(ctx, &metasrvpb.DeleteRangeRequest{
+			Key: names.Append(nil, n), RangeEnd: append(names.Append(nil, min(n+cleanStep, k.keys)-1), 0),
+		})
+		if err != nil {
+			return left, err
+		}
+	}
+	return nil, nil
+}
+
+// prefixEnd returns the end of the range of all keys with a prefix.
+func prefixEnd(prefix []byte) []byte {
+	end := append([]byte(nil), prefix...)
+	for i := len(end) - 1; i >= 0; i-- {
+		if end[i]++; end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+	return []byte{0}
+}

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/client"
+	"github.com/metasrv/metasrv/internal/loadgen"
+)
+
+// Which members a measurement asks.
+const (
+	membersLeader    = "leader"
+	membersFollowers = "followers"
+	membersAll       = "all"
+)
+
+func checkMembers(which string) error {
+	if !slices.Contains([]string{membersLeader, membersFollowers, membersAll}, which) {
+		return usagef("--members is %q; it can be leader, followers or all", which)
+	}
+	return nil
+}
+
+// links are the connections of a measurement. The client library would choose the member and prepare retries anew for
+// each call; here that happens only when a call failed.
+type links struct {
+	endpoints []string
+	which     string
+	conns     int
+	timeout   time.Duration
+
+	ctx     context.Context //nolint:containedctx // that of the measurement
+	stop    context.CancelFunc
+	watch   sync.WaitGroup
+	current atomic.Pointer[link]
+	// searching is held by the one who looks for the members anew.
+	searching sync.Mutex
+
+	// started and answered are compared by the watch: a member that hangs answers nothing.
+	started, answered atomic.Uint64
+}
+
+// link is the connections to the members that were asked from one search to the next.
+type link struct {
+	names []string
+	conns []*grpc.ClientConn
+	ctx   context.Context //nolint:containedctx // ends with the link: calls that hang are given up
+	end   context.CancelFunc
+}
+
+// Pauses of a search, and of a client whose request was refused.
+const (
+	searchPause  = 20 * time.Millisecond
+	searchAsk    = 500 * time.Millisecond
+	refusedPause = 10 * time.Millisecond
+)
+
+// openLinks finds the members and connects to them, within timeout.
+func openLinks(ctx context.Context, endpoints []string, o *benchOptions, timeout time.Duration) (*links, error) {
+	l := &links{endpoints: endpoints, which: o.members, conns: o.conns, timeout: timeout}
+	l.ctx, l.stop = context.WithCancel(ctx)
+	first, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := l.search(first); err != nil {
+		l.stop()
+		return nil, err
+	}
+	l.watch.Go(l.watchAnswers)
+	return l, nil
+}
+
+func (l *links) close() {
+	l.stop()
+	l.watch.Wait()
+	l.current.Load().close()
+}
+
+// names returns the members that are asked.
+func (l *links) names() []string { return l.current.Load().names }
+
+// call sends one request of a client.
+func (l *links) call(client int, method string, request []byte, answer *loadgen.Answer) error {
+	k := l.current.Load()
+	l.started.Add(1)
+	err := loadgen.Call(k.ctx, k.conns[client%len(k.conns)], method, request, answer)
+	l.answered.Add(1)
+	if err != nil {
+		l.failed(k, err)
+	}
+	return err
+}
+
+// conn returns a client's connection for calls by a stub, of which each must be told to done.
+func (l *links) conn(client int) (conn *grpc.ClientConn, ctx context.Context, done func(error)) {
+	k := l.current.Load()
+	l.started.Add(1)
+	return k.conns[client%len(k.conns)], k.ctx, func(err error) {
+		l.answered.Add(1)
+		if err != nil {
+			l.failed(k, err)
+		}
+	}
+}
+
+// failed finds the members anew where the error says that they changed, and slows the client down.
+func (l *links) failed(k *link, err error) {
+	// Who asks followers too is refused for other reasons than that they changed.
+	changed := l.which == membersLeader && slices.Contains(ofTheCluster, client.Reason(err))
+	if !changed && !isConnectionError(err) {
+		pauseFor(l.ctx, refusedPause)
+		return
+	}
+	l.searching.Lock()
+	defer l.searching.Unlock()
+	if l.current.Load() != k {
+		return
+	}
+	// It fails only when the measurement is over.
+	_ = l.search(l.ctx)
+}
+
+func isConnectionError(err error) bool {
+	return client.Reason(err) == "" && slices.Contains([]codes.Code{codes.Unavailable, codes.Canceled, codes.DeadlineExceeded}, status.Code(err))
+}
+
+// search asks the members until those that are wanted are found, and connects to them.
+func (l *links) search(ctx context.Context) error {
+	for {
+		asking, cancel := context.WithTimeout(ctx, searchAsk)
+		answers := askCluster(asking, l.endpoints)
+		cancel()
+		if wanted := l.wanted(answers); len(wanted) > 0 {
+			return l.connect(wanted)
+		}
+		if !pauseFor(ctx, searchPause) {
+			return metasrv.ErrNotLeader.With("no metasrv leader that is ready was found")
+		}
+	}
+}
+
+// wanted returns the answers of those members that are to be asked, empty where they are not all known.
+func (l *links) wanted(answers []answer) []answer {
+	leader := leaderOf(answers)
+	if leader == nil || !leader.status.GetLeaderReady() {
+		return nil
+	}
+	switch l.which {
+	case membersLeader:
+		return []answer{*leader}
+	case membersFollowers:
+		return slices.DeleteFunc(slices.Clone(answers), func(a answer) bool { return a.err != nil || a.id == leader.id })
+	}
+	return slices.DeleteFunc(slices.Clone(answers), func(a answer) bool { return a.err != nil })
+}
+
+func (l *links) connect(members []answer) error {
+	k := &link{}
+	for range l.conns {
+		for _, m := range members {
+			conn, err := grpc.NewClient("passthrough:///"+m.endpoint,
+				grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
+				grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxBenchAnswer)))
+			if err != nil {
+				k.close()
+				return err
+			}
+			k.conns = append(k.conns, conn)
+		}
+	}
+	for _, m := range members {
+		k.names = append(k.names, m.id)
+	}
+	k.ctx, k.end = context.WithCancel(l.ctx)
+	if old := l.current.Swap(k); old != nil {
+		old.close()
+	}
+	return nil
+}
+
+// maxBenchAnswer is as large as a member sends them.
+const maxBenchAnswer = 256 << 20
+
+func (k *link) close() {
+	if k.end != nil {
+		k.end()
+	}
+	for _, conn := range k.conns {
+		conn.Close()
+	}
+}
+
+// watchAnswers gives up the calls that are under way when none was answered for the time allowed.
+func (l *links) watchAnswers() {
+	ticker := time.NewTicker(l.timeout / 4)
+	defer ticker.Stop()
+	last, since := uint64(0), time.Now()
+	for {
+		select {
+		case <-l.ctx.Done():
+			return
+		case now := <-ticker.C:
+			answered := l.answered.Load()
+			if answered != last || l.started.Load() == answered {
+				last, since = answered, now
+				continue
+			}
+			if now.Sub(since) >= l.timeout {
+				since = now
+				l.current.Load().end()
+			}
+		}
+	}
+}
+
+// pauseFor returns false where ctx ended first.
+func pauseFor(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,103 @@
+package loadgen
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
+)
+
+// Template is an encoded request in which one part of fixed length, such as the key, differs from call to call.
+type Template struct {
+	encoded []byte
+	at, len int
+}
+
+// NewTemplate returns the template of an encoded request that contains part exactly once.
+func NewTemplate(encoded, part []byte) (*Template, error) {
+	if n := bytes.Count(encoded, part); n != 1 {
+		return nil, fmt.Errorf("the request contains %q %d times", part, n)
+	}
+	return &Template{encoded: encoded, at: bytes.Index(encoded, part), len: len(part)}, nil
+}
+
+// With returns a new request with another part of the same length.
+func (t *Template) With(part []byte) []byte {
+	if len(part) != t.len {
+		panic(fmt.Sprintf("%q has another length than %d", part, t.len))
+	}
+	b := bytes.Clone(t.encoded)
+	copy(b[t.at:], part)
+	return b
+}
+
+// Keys are the keys prefix + number, all of the same length.
+type Keys struct {
+	prefix string
+	digits int
+}
+
+// NewKeys returns keys for the numbers below count.
+func NewKeys(prefix string, count uint64) Keys {
+	return Keys{prefix: prefix, digits: max(8, len(fmt.Sprint(count)))}
+}
+
+// Append appends the key of a number.
+func (k Keys) Append(b []byte, n uint64) []byte {
+	b = append(b, k.prefix...)
+	end := len(b) + k.digits
+	for range k.digits {
+		b = append(b, '0')
+	}
+	for i := end - 1; n > 0; i, n = i-1, n/10 {
+		b[i] = byte('0' + n%10)
+	}
+	return b
+}
+
+// Answer is the answer to a Call: its size, and its encoded form where Keep is set.
+type Answer struct {
+	Keep  bool
+	Size  int
+	Bytes []byte
+}
+
+// Call sends an encoded request and leaves the answer as it is: decoding it would cost more than the rest of the call.
+func Call(ctx context.Context, conn grpc.ClientConnInterface, method string, request []byte, answer *Answer) error {
+	return conn.Invoke(ctx, method, request, answer, rawMessages)
+}
+
+var rawMessages = grpc.ForceCodecV2(rawCodec{})
+
+// rawCodec passes encoded protobuf messages through.
+type rawCodec struct{}
+
+// Name implements encoding.CodecV2: servers see ordinary protobuf.
+func (rawCodec) Name() string { return "proto" }
+
+// Marshal implements encoding.CodecV2.
+func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
+	b, ok := v.([]byte)
+	if !ok {
+		return nil, fmt.Errorf("%T is no encoded message", v)
+	}
+	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+}
+
+// Unmarshal implements encoding.CodecV2.
+func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	a, ok := v.(*Answer)
+	if !ok {
+		return fmt.Errorf("%T takes no encoded message", v)
+	}
+	a.Size = data.Len()
+	if !a.Keep {
+		return nil
+	}
+	b, err := io.ReadAll(data.Reader())
+	a.Bytes = b
+	return err
+}
