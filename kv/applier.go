@@ -25,11 +25,13 @@ func put(tx state.Tx, cmd *storagepb.Put) (*storagepb.KvResult, error) {
 	if err := validatePair(cmd.Key, cmd.Value); err != nil {
 		return nil, err
 	}
-	result := &storagepb.KvResult{}
-	if prev, ok := Get(tx, cmd.Key); ok && cmd.PrevKv {
-		result.Prev = []*storagepb.KvPair{{Key: cmd.Key, Value: prev}}
+	var result *storagepb.KvResult
+	if cmd.PrevKv {
+		if prev, ok := Get(tx, cmd.Key); ok {
+			result = &storagepb.KvResult{Prev: []*storagepb.KvPair{{Key: cmd.Key, Value: prev}}}
+		}
 	}
-	tx.Put(prefix+string(cmd.Key), cmd.Value)
+	tx.Put(prefix+string(cmd.Key), bytes.Clone(cmd.Value))
 	return result, nil
 }
 
@@ -46,7 +48,7 @@ func compareAndPut(tx state.Tx, cmd *storagepb.CompareAndPut) (*storagepb.KvResu
 		}
 		return result, nil
 	}
-	tx.Put(prefix+string(cmd.Key), cmd.Value)
+	tx.Put(prefix+string(cmd.Key), bytes.Clone(cmd.Value))
 	return &storagepb.KvResult{Success: true}, nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/metasrv/metasrv"
 	peerpb "github.com/metasrv/metasrv/proto/metasrv/peer/v1"
+	"github.com/metasrv/metasrv/raftfsm/machine"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
@@ -34,7 +35,7 @@ func (n *Node) Barrier(ctx context.Context) (state.View, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	a, err := n.fsm.wait(ctx, func(a *applied) bool { return a.index() >= r.index })
+	a, err := n.fsm.current.wait(ctx, func(p *machine.Position) bool { return p.Index >= r.index })
 	if err != nil {
 		return nil, err
 	}

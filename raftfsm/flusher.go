@@ -44,7 +44,7 @@ func newFlusher(f *fsm, img *image, timing Timing, fail func(error)) *flusher {
 		fsm: f, image: img, interval: timing.Flush, bytes: timing.FlushBytes, fail: fail,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), room: make(chan struct{}), broken: make(chan struct{}),
 	}
-	fl.flushed.Store(f.current.Load().index())
+	fl.flushed.Store(f.current.index())
 	fl.size.Store(img.bytes())
 	f.flusher = fl
 	return fl

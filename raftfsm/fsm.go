@@ -1,11 +1,9 @@
 package raftfsm
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"sync"
-	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 
@@ -27,16 +25,13 @@ type fsm struct {
 	failed     bool
 
 	feed    *machine.Feed
-	current atomic.Pointer[applied]
+	current published
 	flusher *flusher
 	logs    raft.LogStore
 	install func(old *image) (*image, *applied, error)
 	// installed is called when a snapshot has replaced the state.
 	installed func()
 	fail      func(error)
-
-	waitMu  sync.Mutex
-	changed chan struct{}
 }
 
 // newFSM returns an fsm that continues from a state. fail is called where the member can't go on.
@@ -47,10 +42,10 @@ func newFSM(from *applied, appliers []state.Applier, logs raft.LogStore, fail fu
 		feed:    machine.NewFeed(from.view.Revision(), feedBytes),
 		logs:    logs,
 		fail:    fail,
-		changed: make(chan struct{}),
 	}
 	f.machine.Reset(from.view)
-	f.current.Store(from)
+	f.current.fsm = f
+	f.current.store(from)
 	return f
 }
 
@@ -69,7 +64,7 @@ func (f *fsm) Apply(log *raft.Log) any {
 	if f.failed {
 		return entryResult{err: metasrv.ErrOutcomeUnknown.With("this member has failed and is stopping")}
 	}
-	if log.Index <= f.current.Load().index() {
+	if log.Index <= f.current.index() {
 		return entryResult{err: fmt.Errorf("entry %d was applied before", log.Index)}
 	}
 	out, err := f.machine.Apply(log.Index, log.Term, log.Data)
@@ -81,8 +76,7 @@ func (f *fsm) Apply(log *raft.Log) any {
 		f.dirty[key] = struct{}{}
 	}
 	f.dirtyBytes += len(log.Data)
-	was := f.current.Load()
-	f.publish(&applied{view: f.machine.View(), configuration: was.configuration, configurationIndex: was.configurationIndex})
+	f.current.advance(f.machine.Position())
 	f.feed.Publish(out.Revisions)
 	f.flusher.written(f.dirtyBytes)
 	return entryResult{term: log.Term, results: out.Results}
@@ -92,7 +86,7 @@ func (f *fsm) Apply(log *raft.Log) any {
 func (f *fsm) StoreConfiguration(index uint64, configuration raft.Configuration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.failed || index <= f.current.Load().index() {
+	if f.failed || index <= f.current.index() {
 		return
 	}
 	var log raft.Log
@@ -101,38 +95,13 @@ func (f *fsm) StoreConfiguration(index uint64, configuration raft.Configuration)
 		return
 	}
 	f.machine.SkipTo(index, log.Term)
-	f.publish(&applied{view: f.machine.View(), configuration: configuration, configurationIndex: index})
+	f.current.store(&applied{view: f.machine.View(), configuration: configuration, configurationIndex: index})
 }
 
 // halt stops the execution of entries: this member's state would differ from the others'.
 func (f *fsm) halt(err error) {
 	f.failed = true
 	f.fail(err)
-}
-
-func (f *fsm) publish(a *applied) {
-	f.current.Store(a)
-	f.waitMu.Lock()
-	defer f.waitMu.Unlock()
-	close(f.changed)
-	f.changed = make(chan struct{})
-}
-
-// wait returns the first published state that fulfils the condition.
-func (f *fsm) wait(ctx context.Context, condition func(*applied) bool) (*applied, error) {
-	for {
-		f.waitMu.Lock()
-		changed := f.changed
-		f.waitMu.Unlock()
-		if a := f.current.Load(); condition(a) {
-			return a, nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
 }
 
 // cut returns the present state and the keys that have changed since the last cut. Both are of the same moment
@@ -146,13 +115,13 @@ func (f *fsm) cut() (*applied, []string) {
 	}
 	f.dirty = make(map[string]struct{})
 	f.dirtyBytes = 0
-	return f.current.Load(), keys
+	return f.current.latest(), keys
 }
 
 // Snapshot makes raft drop log entries that the image has. It waits, in Persist, until the image has all that
 // is applied now; there is no dump.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
-	return &localSnapshot{index: f.current.Load().index(), flusher: f.flusher}, nil
+	return &localSnapshot{index: f.current.index(), flusher: f.flusher}, nil
 }
 
 // Restore replaces the state by the one that the snapshot store has received and verified. Nothing is flushed
@@ -169,7 +138,7 @@ func (f *fsm) Restore(source io.ReadCloser) error {
 		clear(f.dirty)
 		f.dirtyBytes = 0
 		f.machine.Reset(a.view)
-		f.publish(a)
+		f.current.store(a)
 		f.feed.Reset(a.view.Revision())
 		f.installed()
 		return img, a.index(), nil

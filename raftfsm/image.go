@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -24,6 +25,9 @@ var (
 
 // replaceMember is what to do where the data of a member is of no use any more.
 const replaceMember = "remove this member from the cluster and let it join again with an empty folder under a new id"
+
+// addressSpace is reserved for each file: 16 GB, or 1 MB where a process has only 4 GB.
+const addressSpace = 1 << (20 + 14*(strconv.IntSize/64))
 
 // openTimeout bounds the wait for a file that another process has locked.
 const openTimeout = time.Second
@@ -59,6 +63,9 @@ func boltOptions() *bbolt.Options {
 		// The free list is rebuilt at an open instead of written with every commit.
 		NoFreelistSync: true,
 		FreelistType:   bbolt.FreelistMapType,
+		// Address space, not memory. To enlarge it bbolt waits for every open transaction, and copies what the
+		// present one has touched to the heap, which was half of the price of a flush.
+		InitialMmapSize: addressSpace,
 	}
 }
 

@@ -126,7 +126,7 @@ func (n *Node) establish(ctx context.Context) (Leadership, error) {
 		case result.term != term:
 			continue // the leadership was lost and won again in between
 		}
-		base, since := n.fsm.current.Load().view.Position().Now, time.Now()
+		base, since := n.fsm.current.position().Now, time.Now()
 		return Leadership{Term: term, Now: func() state.LeaderTime {
 			return base + state.LeaderTime(time.Since(since).Milliseconds())
 		}}, nil
@@ -161,6 +161,9 @@ func (n *Node) Leadership() (Leadership, bool) {
 
 // awaitLeadership returns nil where this member is the metasrv leader. It waits while the member takes over.
 func (n *Node) awaitLeadership(ctx context.Context) error {
+	if n.leading.Load() != nil {
+		return nil
+	}
 	for {
 		n.leadingMu.Lock()
 		changed := n.leadingChanged

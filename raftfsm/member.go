@@ -96,7 +96,7 @@ func (n *Node) catchUp(ctx context.Context) {
 	ticker := time.NewTicker(catchUpInterval)
 	defer ticker.Stop()
 	for goal := uint64(0); ; {
-		if _, leads := n.Leadership(); leads || goal > 0 && n.fsm.current.Load().index() >= goal {
+		if _, leads := n.Leadership(); leads || goal > 0 && n.fsm.current.index() >= goal {
 			n.caughtUp.Store(true)
 			return
 		}
@@ -158,7 +158,7 @@ func (n *Node) answerPeer(ctx context.Context, request *peerpb.Request) *peerpb.
 	}
 	switch r := request.Request.(type) {
 	case *peerpb.Request_Term:
-		return &peerpb.Response{Term: &peerpb.TermResponse{Term: n.raft.CurrentTerm(), AppliedIndex: n.fsm.current.Load().index()}}
+		return &peerpb.Response{Term: &peerpb.TermResponse{Term: n.raft.CurrentTerm(), AppliedIndex: n.fsm.current.index()}}
 	case *peerpb.Request_Publish:
 		ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.PeerTimeout)
 		defer cancel()

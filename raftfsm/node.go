@@ -15,6 +15,7 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm/machine"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
@@ -178,7 +179,7 @@ func (n *Node) raftConfig(logger *raftLogger, notify chan bool) *raft.Config {
 func (n *Node) startRaft(c *raft.Config) error {
 	guarded := &logStore{
 		LogStore: n.store,
-		kept:     func() (uint64, uint64) { return n.flusher.flushed.Load(), n.fsm.current.Load().index() },
+		kept:     func() (uint64, uint64) { return n.flusher.flushed.Load(), n.fsm.current.index() },
 		fail:     n.fail,
 	}
 	n.fsm.installed = guarded.expectReset
@@ -239,7 +240,7 @@ func (n *Node) View() state.View { return n.fsm.current.Load().view }
 
 // WaitRevision returns the state of this member as soon as it has reached a revision.
 func (n *Node) WaitRevision(ctx context.Context, revision uint64) (state.View, error) {
-	a, err := n.fsm.wait(ctx, func(a *applied) bool { return a.view.Revision() >= revision })
+	a, err := n.fsm.current.wait(ctx, func(p *machine.Position) bool { return p.Revision >= revision })
 	if err != nil {
 		return nil, err
 	}

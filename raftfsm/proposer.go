@@ -25,9 +25,11 @@ const (
 
 // batch holds the commands of the requests that share an entry.
 type batch struct {
-	commands []*storagepb.Command
-	bytes    int
-	done     chan struct{}
+	// entry is the encoding of the commands, see state.AppendCommand.
+	entry    []byte
+	commands int
+	// done is shared by all who wait for the batch.
+	done chan struct{}
 	// results and err are set when done is closed.
 	results []*storagepb.Result
 	err     error
@@ -39,15 +41,16 @@ type proposer struct {
 	mu     sync.Mutex
 	queue  []*batch
 	bytes  int
+	usual  int
 	closed bool
 	wake   chan struct{}
 }
 
 func newProposer() *proposer { return &proposer{wake: make(chan struct{}, 1)} }
 
-// add puts a command into the batch that is open and returns the batch and the command's place in it.
-func (p *proposer) add(c *storagepb.Command) (*batch, int, error) {
-	size := len(c.Payload) + 64
+// add encodes a command into the batch that is open and returns the batch and the command's place in it.
+func (p *proposer) add(proposal *state.Proposal) (*batch, int, error) {
+	size := state.CommandSize(proposal)
 	if size > maxCommandBytes {
 		return nil, 0, metasrv.InvalidArgument("", "the request has %d bytes, at most %d are allowed", size, maxCommandBytes)
 	}
@@ -63,18 +66,18 @@ func (p *proposer) add(c *storagepb.Command) (*batch, int, error) {
 	if len(p.queue) > 0 {
 		open = p.queue[len(p.queue)-1]
 	}
-	if open == nil || len(open.commands) == maxBatchCommands || open.bytes+size > maxBatchBytes {
-		open = &batch{done: make(chan struct{})}
+	if open == nil || open.commands == maxBatchCommands || len(open.entry)+size > maxBatchBytes {
+		open = &batch{entry: make([]byte, 0, max(p.usual, state.EntryHeaderRoom+size)), done: make(chan struct{})}
 		p.queue = append(p.queue, open)
 	}
-	open.commands = append(open.commands, c)
-	open.bytes += size
+	open.entry = state.AppendCommand(open.entry, proposal)
+	open.commands++
 	p.bytes += size
 	select {
 	case p.wake <- struct{}{}:
 	default:
 	}
-	return open, len(open.commands) - 1, nil
+	return open, open.commands - 1, nil
 }
 
 // next takes the oldest batch, nil if none waits. Nothing is added to it any more.
@@ -86,7 +89,9 @@ func (p *proposer) next() *batch {
 	}
 	b := p.queue[0]
 	p.queue = p.queue[1:]
-	p.bytes -= b.bytes
+	p.bytes -= len(b.entry) - state.EntryHeaderRoom
+	// Room for as much as came last time, and a little more.
+	p.usual = min(len(b.entry)*5/4, maxBatchBytes)
 	return b
 }
 
@@ -122,12 +127,7 @@ func (n *Node) Propose(ctx context.Context, proposal state.Proposal) (state.Resu
 	if err := state.Known(proposal.Payload); err != nil {
 		return state.Result{}, metasrv.ErrInvalidArgument.With("%s: %v", proposal.Kind, err)
 	}
-	b, place, err := n.proposer.add(&storagepb.Command{
-		Kind:        proposal.Kind,
-		Payload:     state.Encode(proposal.Payload),
-		Id:          proposal.ID,
-		PlannedTerm: proposal.PlannedTerm,
-	})
+	b, place, err := n.proposer.add(&proposal)
 	if err != nil {
 		return state.Result{}, err
 	}
@@ -149,12 +149,7 @@ func (n *Node) commit(b *batch) {
 		b.err = metasrv.ErrNotLeader.With("member %s is not the metasrv leader", n.cfg.MemberID)
 		return
 	}
-	future := n.raft.Apply(state.Encode(&storagepb.Entry{
-		Version:      machine.EntryVersion,
-		Term:         l.Term,
-		LeaderTimeMs: uint64(l.Now()),
-		Commands:     b.commands,
-	}), enqueueTimeout)
+	future := n.raft.Apply(state.FinishEntry(b.entry, machine.EntryVersion, l.Term, l.Now()), enqueueTimeout)
 	if err := awaitFuture(n.down, future); err != nil {
 		b.err = proposeError(err)
 		return

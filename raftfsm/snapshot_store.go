@@ -107,7 +107,7 @@ func (s *snapshotSink) ID() string {
 // Write takes the next bytes. It refuses a snapshot that is older than the state that the member has.
 func (s *snapshotSink) Write(p []byte) (int, error) {
 	if s.pipe == nil {
-		if have := s.store.fsm.current.Load().index(); s.index < have {
+		if have := s.store.fsm.current.index(); s.index < have {
 			return 0, fmt.Errorf("refused a snapshot of index %d: this member has applied %d", s.index, have)
 		}
 		r, w := io.Pipe()
@@ -227,7 +227,7 @@ func (s *snapshotStore) install(old *image) (*image, *applied, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if have := s.fsm.current.Load().index(); received < have {
+	if have := s.fsm.current.index(); received < have {
 		return nil, nil, fmt.Errorf("the snapshot is of index %d, this member has applied %d", received, have)
 	}
 	if err := old.close(); err != nil {

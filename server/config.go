@@ -30,6 +30,8 @@ type Config struct {
 
 	// Addresses to listen on, host:port.
 	GRPCAddr, RaftAddr, HTTPAddr string
+	// PprofAddr serves Go's profiler, on loopback only. Empty: nothing does.
+	PprofAddr string
 	// Addresses that others dial, where they differ from those above. Empty: the address listened on.
 	AdvertiseGRPCAddr, AdvertiseRaftAddr string
 
@@ -132,7 +134,7 @@ func (c *Config) validateAddresses() error {
 	} {
 		errs = append(errs, c.validateListen(a.flag, a.addr))
 	}
-	errs = append(errs,
+	errs = append(errs, c.validatePprof(),
 		validateAdvertised("advertise-grpc-addr", c.AdvertiseGRPCAddr, "grpc-addr", c.GRPCAddr),
 		validateAdvertised("advertise-raft-addr", c.AdvertiseRaftAddr, "raft-addr", c.RaftAddr))
 	return errors.Join(errs...)
@@ -147,6 +149,22 @@ func (c *Config) validateListen(flag, addr string) error {
 		return wrong(flag, "%s can be reached from other machines, and metasrv does not encrypt yet: whoever "+
 			"reaches it can read and change the metadata. Add --insecure if that network is trusted, or listen on 127.0.0.1",
 			addr)
+	}
+	return nil
+}
+
+// validatePprof refuses a profiler that others can reach, whatever --insecure says.
+func (c *Config) validatePprof() error {
+	if c.PprofAddr == "" {
+		return nil
+	}
+	host, err := splitAddr(c.PprofAddr)
+	switch {
+	case err != nil:
+		return wrong("pprof-addr", "%q is not an address: %v; write host:port, for example 127.0.0.1:3005", c.PprofAddr, err)
+	case !loopback(host):
+		return wrong("pprof-addr", "%s can be reached from other machines, and profiles show what this process does; "+
+			"listen on 127.0.0.1 and reach it through ssh", c.PprofAddr)
 	}
 	return nil
 }

@@ -20,7 +20,12 @@ import (
 // get returns the status and body of an HTTP endpoint.
 func (m *testMemberServer) get(t *testing.T, path string) (int, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(timeout(t), http.MethodGet, "http://"+m.HTTPAddr()+path, http.NoBody)
+	return getFrom(t, m.HTTPAddr(), path)
+}
+
+func getFrom(t *testing.T, addr, path string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(timeout(t), http.MethodGet, "http://"+addr+path, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,6 +142,16 @@ func TestFailedNodeEndsMember(t *testing.T) {
 	}
 }
 
+func TestProfilerHasItsOwnPort(t *testing.T) {
+	m := startMember(t, func(c *Config) { c.PprofAddr = "127.0.0.1:0" })
+	if code, body := getFrom(t, m.listeners.pprof.Addr().String(), "/debug/pprof/goroutine?debug=1"); code != http.StatusOK || !strings.Contains(body, "goroutine profile") {
+		t.Errorf("profile: %d\n%s", code, body)
+	}
+	if code, _ := m.get(t, "/debug/pprof/"); code != http.StatusNotFound {
+		t.Errorf("the port of /metrics shows profiles: %d", code)
+	}
+}
+
 func TestPortInUseNamesFlag(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -150,6 +165,7 @@ func TestPortInUseNamesFlag(t *testing.T) {
 		{"grpc-addr", func(c *Config, a string) { c.GRPCAddr = a }},
 		{"raft-addr", func(c *Config, a string) { c.RaftAddr = a }},
 		{"http-addr", func(c *Config, a string) { c.HTTPAddr = a }},
+		{"pprof-addr", func(c *Config, a string) { c.PprofAddr = a }},
 	} {
 		cfg := testConfig(t)
 		tt.set(&cfg, taken.Addr().String())

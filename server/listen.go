@@ -8,10 +8,10 @@ import (
 	"github.com/metasrv/metasrv/raftfsm"
 )
 
-// listeners are the three ports of a member. They are open before anything else is done, so that a port in use
+// listeners are the ports of a member, pprof's nil unless asked for. They are open before anything else is done, so that a port in use
 // costs nothing.
 type listeners struct {
-	grpc, raft, http net.Listener
+	grpc, raft, http, pprof net.Listener
 }
 
 func listen(c *Config) (*listeners, error) {
@@ -24,7 +24,11 @@ func listen(c *Config) (*listeners, error) {
 		{"grpc-addr", c.GRPCAddr, listenTCP, &l.grpc},
 		{"raft-addr", c.RaftAddr, c.Network.Listen, &l.raft},
 		{"http-addr", c.HTTPAddr, listenTCP, &l.http},
+		{"pprof-addr", c.PprofAddr, listenTCP, &l.pprof},
 	} {
+		if p.addr == "" {
+			continue
+		}
 		opened, err := p.listen(p.addr)
 		if err != nil {
 			return nil, errors.Join(listenError(p.flag, p.addr, err), l.close())
@@ -51,7 +55,7 @@ func listenError(flag, addr string, err error) error {
 
 func (l *listeners) close() error {
 	var errs []error
-	for _, open := range []net.Listener{l.grpc, l.raft, l.http} {
+	for _, open := range []net.Listener{l.grpc, l.raft, l.http, l.pprof} {
 		if open == nil {
 			continue
 		}

@@ -41,8 +41,10 @@ type Server struct {
 	dir       *dataDir
 	grpc      *grpc.Server
 	http      *http.Server
-	health    *health.Server
-	registry  *prometheus.Registry
+	// pprof is nil unless asked for.
+	pprof    *http.Server
+	health   *health.Server
+	registry *prometheus.Registry
 	// stopping ends streams, with the error for their clients as its cause.
 	stopping context.Context
 	stop     context.CancelCauseFunc
@@ -84,6 +86,11 @@ func start(cfg Config, open nodeOpener) (_ *Server, err error) {
 	s.registry = newRegistry()
 	s.http = newHTTP(s.live, s.readiness, s.registry)
 	s.background.Go(func() error { return serving("HTTP", s.http.Serve(s.listeners.http)) })
+
+	if s.listeners.pprof != nil {
+		s.pprof = newPprof()
+		s.background.Go(func() error { return serving("pprof", s.pprof.Serve(s.listeners.pprof)) })
+	}
 
 	if s.services.node, err = open(s); err != nil {
 		return nil, errors.Join(err, s.closeEarly())
@@ -182,6 +189,9 @@ func (s *Server) drain(ctx context.Context) {
 func (s *Server) closeEarly() error {
 	s.end()
 	httpErr := s.http.Close()
+	if s.pprof != nil {
+		httpErr = errors.Join(httpErr, s.pprof.Close())
+	}
 	err := s.background.Wait()
 	s.stop(nil)
 	return errors.Join(err, httpErr, s.listeners.close(), s.dir.close())

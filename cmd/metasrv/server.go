@@ -53,6 +53,7 @@ func newServerCommand() *cobra.Command {
 	flags.StringVar(&cfg.GRPCAddr, "grpc-addr", cfg.GRPCAddr, "`HOST:PORT` address to serve clients on")
 	flags.StringVar(&cfg.RaftAddr, "raft-addr", cfg.RaftAddr, "`HOST:PORT` address to serve other members on")
 	flags.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "`HOST:PORT` address of /livez, /readyz and /metrics")
+	flags.StringVar(&cfg.PprofAddr, "pprof-addr", "", "`HOST:PORT` loopback address to serve Go's profiler on (default none)")
 	flags.StringVar(&cfg.AdvertiseGRPCAddr, "advertise-grpc-addr", "", "`HOST:PORT` address that clients dial (default --grpc-addr)")
 	flags.StringVar(&cfg.AdvertiseRaftAddr, "advertise-raft-addr", "", "`HOST:PORT` address that other members dial (default --raft-addr)")
 	flags.StringVar(&initialCluster, "initial-cluster", "",

@@ -59,6 +59,9 @@ func (m *Machine) Reset(v *View) {
 // View returns the present state.
 func (m *Machine) View() *View { return &View{tree: m.tree.Copy(), pos: m.pos, sum: m.sum} }
 
+// Position says which state the present one is.
+func (m *Machine) Position() Position { return m.pos }
+
 // SkipTo records that the entries up to index hold nothing for the state.
 func (m *Machine) SkipTo(index, term uint64) { m.pos.Index, m.pos.Term = index, term }
 
@@ -73,7 +76,11 @@ func (m *Machine) Apply(index, term uint64, data []byte) (Outcome, error) {
 		return Outcome{}, fmt.Errorf("entry %d has version %d, this version of metasrv knows %d", index, entry.Version, EntryVersion)
 	}
 	m.pos.Now = max(m.pos.Now, state.LeaderTime(entry.LeaderTimeMs))
-	out := Outcome{Results: make([]*storagepb.Result, len(entry.Commands))}
+	out := Outcome{
+		Results:   make([]*storagepb.Result, len(entry.Commands)),
+		Revisions: make([]state.Revision, 0, len(entry.Commands)),
+		Written:   make([]string, 0, len(entry.Commands)),
+	}
 	for i, c := range entry.Commands {
 		result, err := m.command(term, c, &out)
 		if err != nil {
@@ -123,8 +130,7 @@ func (m *Machine) execute(term uint64, c *storagepb.Command, out *Outcome) (*sto
 		t.rollback()
 		return refusal(err, m.pos.Revision)
 	}
-	changes := m.finish(t, out)
-	if len(changes) > 0 {
+	if changes := m.finish(t, out); len(changes) > 0 {
 		m.pos.Revision++
 		out.Revisions = append(out.Revisions, state.Revision{Number: m.pos.Revision, Changes: changes})
 	}
@@ -133,8 +139,7 @@ func (m *Machine) execute(term uint64, c *storagepb.Command, out *Outcome) (*sto
 
 // finish takes what a transaction wrote into the outcome and the hash, and returns its changes for the feed.
 func (m *Machine) finish(t *tx, out *Outcome) []state.Change {
-	changes, written := t.changes()
-	out.Written = append(out.Written, written...)
+	changes := t.changes(out)
 	m.sum += t.sum
 	return changes
 }

@@ -11,16 +11,17 @@ type tx struct {
 	tree     *tree
 	revision uint64
 	now      state.LeaderTime
-	// undo holds, in order, each key that was written with the value that it had.
-	undo []undo
+	// writes holds, in order, what was written.
+	writes []write
 	// sum is what the command adds to the hash of the state, set by changes.
 	sum uint64
 }
 
-type undo struct {
-	key     string
-	prev    []byte
-	existed bool
+// write is one key with its value before and after; existed and exists tell an empty value from none.
+type write struct {
+	key             string
+	prev, value     []byte
+	existed, exists bool
 }
 
 func (t *tx) Get(key string) ([]byte, bool) { return t.tree.Get(key) }
@@ -35,59 +36,72 @@ func (t *tx) Now() state.LeaderTime { return t.now }
 
 func (t *tx) Put(key string, value []byte) {
 	prev, existed := t.tree.Set(key, value)
-	t.undo = append(t.undo, undo{key: key, prev: prev, existed: existed})
+	t.writes = append(t.writes, write{key: key, prev: prev, value: value, existed: existed, exists: true})
 }
 
 func (t *tx) Delete(key string) {
 	if prev, existed := t.tree.Delete(key); existed {
-		t.undo = append(t.undo, undo{key: key, prev: prev, existed: true})
+		t.writes = append(t.writes, write{key: key, prev: prev, existed: true})
 	}
 }
 
 func (t *tx) rollback() {
-	for i := len(t.undo) - 1; i >= 0; i-- {
-		if u := t.undo[i]; u.existed {
-			t.tree.Set(u.key, u.prev)
+	for i := len(t.writes) - 1; i >= 0; i-- {
+		if w := t.writes[i]; w.existed {
+			t.tree.Set(w.key, w.prev)
 		} else {
-			t.tree.Delete(u.key)
+			t.tree.Delete(w.key)
 		}
 	}
-	t.undo = nil
+	t.writes = nil
 }
 
-// changes returns what the command changed, each key once, without the machine's own keys. written are all
-// keys, those included.
-func (t *tx) changes() (changes []state.Change, written []string) {
-	seen := make(map[string]struct{}, len(t.undo))
-	for _, u := range t.undo {
-		if _, again := seen[u.key]; again {
+// changes returns what the command changed, each key once, without the machine's own keys. It adds all keys, those
+// included, to out.
+func (t *tx) changes(out *Outcome) []state.Change {
+	var changes []state.Change
+	for _, w := range merged(t.writes) {
+		out.Written = append(out.Written, w.key)
+		if w.existed {
+			t.sum -= pairHash(w.key, w.prev)
+		}
+		if w.exists {
+			t.sum += pairHash(w.key, w.value)
+		}
+		if isSystem(w.key) || !w.exists && !w.existed {
 			continue
 		}
-		seen[u.key] = struct{}{}
-		written = append(written, u.key)
-		value, exists := t.tree.Get(u.key)
-		if u.existed {
-			t.sum -= pairHash(u.key, u.prev)
-		}
-		if exists {
-			t.sum += pairHash(u.key, value)
-		}
-		if isSystem(u.key) {
-			continue
-		}
-		if !exists && !u.existed {
-			continue
-		}
-		c := state.Change{Key: u.key}
-		if exists {
-			c.Value = nonNil(value)
-		}
-		if u.existed {
-			c.Prev = nonNil(u.prev)
-		}
-		changes = append(changes, c)
+		changes = append(changes, w.change())
 	}
-	return changes, written
+	return changes
+}
+
+// merged joins the writes of a key to one, from the value before the first to the value after the last.
+func merged(writes []write) []write {
+	if len(writes) < 2 {
+		return writes
+	}
+	whole, at := make([]write, 0, len(writes)), make(map[string]int, len(writes))
+	for _, w := range writes {
+		if i, again := at[w.key]; again {
+			whole[i].value, whole[i].exists = w.value, w.exists
+			continue
+		}
+		at[w.key] = len(whole)
+		whole = append(whole, w)
+	}
+	return whole
+}
+
+func (w *write) change() state.Change {
+	c := state.Change{Key: w.key}
+	if w.exists {
+		c.Value = nonNil(w.value)
+	}
+	if w.existed {
+		c.Prev = nonNil(w.prev)
+	}
+	return c
 }
 
 // nonNil keeps an empty value apart from none.
