@@ -107,6 +107,13 @@ var (
 	// ErrSessionExpired: the session is unknown or expired, or the sequence was acknowledged. The command was
 	// not executed by this request.
 	ErrSessionExpired = define(KindFailedPrecondition, "SESSION_EXPIRED")
+	// ErrSessionFull: the session has as many results that were not acknowledged as are remembered. The command was not
+	// executed; it may be sent again when results were acknowledged, or in another session.
+	ErrSessionFull = define(KindResourceExhausted, "SESSION_FULL")
+	// ErrTooManySessions: as many sessions are open as are remembered.
+	ErrTooManySessions = define(KindResourceExhausted, "TOO_MANY_SESSIONS")
+	// ErrClusterVersion: the command is newer than a member of the cluster. It was not executed.
+	ErrClusterVersion = define(KindFailedPrecondition, "CLUSTER_VERSION")
 	// ErrCompacted: the changes asked for are no longer remembered.
 	ErrCompacted = define(KindOutOfRange, "COMPACTED")
 	// ErrClusterMismatch: the caller belongs to another cluster.

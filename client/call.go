@@ -53,10 +53,15 @@ func (c *Client) runOnce(ctx context.Context, k *call) error {
 		if err != nil {
 			return k.sessionError(err)
 		}
-		sequence := s.begin()
+		sequence, ok := s.begin()
+		if !ok {
+			continue // another call has opened the next session
+		}
 		k.beforeAttempt = func() { header.RequestId = s.requestID(sequence) }
 		err = c.run(ctx, k)
-		s.end(sequence)
+		if s.end(sequence) && !errors.Is(err, metasrv.ErrSessionExpired) {
+			c.closeSession(s)
+		}
 		if err == nil || k.unknown || !errors.Is(err, metasrv.ErrSessionExpired) {
 			return err
 		}

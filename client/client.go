@@ -78,7 +78,7 @@ func (c *Client) Heartbeat() metasrvpb.HeartbeatClient { return metasrvpb.NewHea
 // Leader returns the address of the metasrv leader as far as the client has heard of it, else empty.
 func (c *Client) Leader() string { return c.members.known() }
 
-// closeSessionTimeout bounds what Close spends on saying goodbye; a session that is not closed keeps a record in the cluster.
+// closeSessionTimeout bounds what is spent on saying goodbye; a session that is not closed is kept until it expires.
 const closeSessionTimeout = 500 * time.Millisecond
 
 // Close ends all calls and streams, closes the session and the connections, and returns when everything has
@@ -95,17 +95,33 @@ func (c *Client) Close() error {
 	c.cancel()
 	c.calls.Wait()
 	if s := c.sessions.current.Load(); s != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), closeSessionTimeout)
-		defer cancel()
-		// Best effort: what stays behind is one small record.
-		_ = c.run(ctx, &call{
-			method:  metasrvpb.Cluster_CloseSession_FullMethodName,
-			kind:    repeatable,
-			request: &metasrvpb.CloseSessionRequest{Session: s.id},
-			reply:   &metasrvpb.CloseSessionResponse{},
-		})
+		c.sayGoodbye(context.Background(), s)
 	}
 	return c.conns.close()
+}
+
+// closeSession closes a session that was left, in the background, unless the client is being closed.
+func (c *Client) closeSession(s *session) {
+	ctx, done, err := c.enter(context.Background())
+	if err != nil {
+		return
+	}
+	go func() {
+		defer done()
+		c.sayGoodbye(ctx, s)
+	}()
+}
+
+// sayGoodbye closes a session. It does what it can: one that is not closed stays in the cluster until it expires.
+func (c *Client) sayGoodbye(ctx context.Context, s *session) {
+	ctx, cancel := context.WithTimeout(ctx, closeSessionTimeout)
+	defer cancel()
+	_ = c.run(ctx, &call{
+		method:  metasrvpb.Cluster_CloseSession_FullMethodName,
+		kind:    repeatable,
+		request: &metasrvpb.CloseSessionRequest{Session: s.id},
+		reply:   &metasrvpb.CloseSessionResponse{},
+	})
 }
 
 // enter counts a call in. Its context ends with the given one, with done, and when the client is closed.

@@ -248,6 +248,49 @@ func TestExpiredSessionIsReplacedBeforeAWriteIsSent(t *testing.T) {
 	}
 }
 
+// A write that takes long holds up the watermark of its session: the others go on in another one, before the cluster has
+// too much to remember, and the old one is closed when its last write has ended.
+func TestLongWriteDoesNotHoldUpOthers(t *testing.T) {
+	m := startMember(t)
+	cluster := newFakeCluster()
+	arrived, release := make(chan struct{}), make(chan struct{})
+	m.onUnary(func(ctx context.Context, method string, request proto.Message) (proto.Message, error) {
+		if r, ok := request.(*metasrvpb.PutRequest); ok && string(r.GetKey()) == "long" {
+			close(arrived)
+			<-release
+		}
+		return cluster.serve(ctx, method, request)
+	})
+	c := dial(t, nil, m.addr)
+	long := make(chan error)
+	go func() {
+		_, err := put(t.Context(), c, "long")
+		long <- err
+	}()
+	<-arrived
+	const others = maxUnacknowledged + 10
+	for range others {
+		if _, err := put(t.Context(), c, "k"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := m.count(openMethod); n != 2 {
+		t.Errorf("%d sessions opened, want 2", n)
+	}
+	close(release)
+	if err := <-long; err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the session that was left is closed", func() bool {
+		cluster.mu.Lock()
+		defer cluster.mu.Unlock()
+		return fmt.Sprint(cluster.closed) == "[1]"
+	})
+	if n := cluster.executions("long") + cluster.executions("k"); n != others+1 {
+		t.Errorf("%d writes were executed, want %d", n, others+1)
+	}
+}
+
 func TestExpiredSessionAfterALostAnswerLeavesTheOutcomeUnknown(t *testing.T) {
 	m := startMember(t)
 	cluster := newFakeCluster()

@@ -185,8 +185,8 @@ func TestWatermark(t *testing.T) {
 		last := uint64(0)
 		for range rapid.IntRange(1, 200).Draw(t, "steps") {
 			if len(open) == 0 || rapid.Bool().Draw(t, "begin") {
-				sequence := s.begin()
-				if sequence != last+1 {
+				sequence, ok := s.begin()
+				if !ok || sequence != last+1 {
 					t.Fatalf("sequence %d follows %d", sequence, last)
 				}
 				last = sequence

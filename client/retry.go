@@ -50,7 +50,7 @@ func classify(err error) verdict {
 	case metasrv.ErrSessionExpired.Reason:
 		v.action = renewSession
 		return v
-	case metasrv.ErrNodesNotHeard.Reason, metasrv.ErrOverloaded.Reason:
+	case metasrv.ErrNodesNotHeard.Reason, metasrv.ErrOverloaded.Reason, metasrv.ErrSessionFull.Reason, metasrv.ErrTooManySessions.Reason:
 		v.action = again
 		return v
 	case metasrv.ErrNotReady.Reason:

@@ -24,6 +24,8 @@ type cluster struct {
 	nodes   []*Node
 	timing  Timing
 	log     LogRetention
+	// configure changes the configuration of a member, where it is not nil.
+	configure func(i int, c *Config)
 }
 
 // newCluster starts members a, b, c, ….
@@ -61,7 +63,7 @@ func (c *cluster) start(i int) *Node {
 
 func (c *cluster) config(i int) Config {
 	s := c.servers[i]
-	return Config{
+	cfg := Config{
 		MemberID: s.ID, DataDir: c.folder(i), RaftAddr: s.RaftAddr,
 		Member:         &storagepb.MemberRecord{RaftAddr: s.RaftAddr, GrpcAddr: s.ID + ":3002"},
 		InitialCluster: c.servers, InitialClusterState: ClusterNew,
@@ -71,6 +73,10 @@ func (c *cluster) config(i int) Config {
 		Timing:   c.timing,
 		Log:      c.log,
 	}
+	if c.configure != nil {
+		c.configure(i, &cfg)
+	}
+	return cfg
 }
 
 func testLogger() *slog.Logger {

@@ -57,6 +57,9 @@ type Config struct {
 	Logger  *slog.Logger
 	Timing  Timing
 	Log     LogRetention
+	// SessionTTL is how long after its last use a session is forgotten. It counts for a cluster in which nothing is
+	// configured yet, which is a new one; from then on the replicated configuration does. Default DefaultSessionTTL.
+	SessionTTL time.Duration
 }
 
 // LogRetention says how much of the log is kept.
@@ -117,6 +120,9 @@ func (c *Config) setDefaults() {
 	if c.Log == (LogRetention{}) {
 		c.Log = DefaultLogRetention()
 	}
+	if c.SessionTTL == 0 {
+		c.SessionTTL = DefaultSessionTTL
+	}
 	if c.Duties == nil {
 		c.Duties = func(ctx context.Context, _ Leadership) error {
 			<-ctx.Done()
@@ -136,6 +142,8 @@ func (c *Config) Validate() error {
 		return errors.New("RaftAddr is empty")
 	case c.Member.GetRaftAddr() == "":
 		return errors.New("Member.RaftAddr is empty")
+	case c.SessionTTL < time.Millisecond:
+		return fmt.Errorf("SessionTTL is %s, it must be a millisecond at least", c.SessionTTL)
 	case !slices.Contains([]ClusterState{ClusterNew, ClusterExisting, ""}, c.InitialClusterState):
 		return fmt.Errorf("InitialClusterState is %q, want %q or %q", c.InitialClusterState, ClusterNew, ClusterExisting)
 	}

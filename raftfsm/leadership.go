@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -65,6 +66,9 @@ func (n *Node) lead(ctx context.Context) (end func()) {
 		defer n.leading.Store(nil)
 		n.notifyLeading()
 		n.log.Info("took over as metasrv leader", "term", l.Term)
+		var own sync.WaitGroup
+		defer own.Wait()
+		own.Go(func() { n.expireSessions(ctx, l) })
 		if err := n.cfg.Duties(ctx, l); err != nil && ctx.Err() == nil {
 			n.fail(err)
 		}

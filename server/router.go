@@ -56,8 +56,8 @@ func (s routerService) Create(ctx context.Context, req *metasrvpb.CreateRequest)
 			return s.created(h, t, &result), nil
 		}
 		h, err := s.execute(ctx, req.GetHeader(), storagepb.CommandKind_COMMAND_KIND_CREATE_TABLE, command, &result)
-		// The refusal of a request with an id is remembered: to try again would only repeat it.
-		if errors.Is(err, metasrv.ErrStaleIncarnation) && req.GetHeader().GetRequestId() == nil && plans < maxPlans {
+		// That refusal is of the plan, not of the request: it is not remembered under the request's id.
+		if errors.Is(err, metasrv.ErrStaleIncarnation) && plans < maxPlans {
 			continue
 		}
 		if err != nil {

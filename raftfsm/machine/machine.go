@@ -94,26 +94,10 @@ func (m *Machine) Apply(index, term uint64, data []byte) (Outcome, error) {
 
 // command executes one command: at most once if it has an id.
 func (m *Machine) command(term uint64, c *storagepb.Command, out *Outcome) (*storagepb.Result, error) {
-	if c.Id == nil {
-		return m.execute(term, c, out)
+	if c.Id != nil {
+		return m.once(term, c, out)
 	}
-	session, remembered, err := m.recall(c.Id)
-	switch {
-	case err != nil:
-		return refusal(err, m.pos.Revision)
-	case remembered != nil && remembered.Kind != c.Kind:
-		return refusal(metasrv.InvalidArgument("header.request_id", "sequence %d of session %d was used for another request, a %s",
-			c.Id.Sequence, c.Id.Session, remembered.Kind), m.pos.Revision)
-	case remembered != nil:
-		return remembered, nil
-	}
-	result, err := m.execute(term, c, out)
-	if err != nil {
-		return nil, err
-	}
-	result.Kind = c.Kind
-	m.remember(session, c.Id, result, out)
-	return result, nil
+	return m.execute(term, c, out)
 }
 
 func (m *Machine) execute(term uint64, c *storagepb.Command, out *Outcome) (*storagepb.Result, error) {

@@ -22,13 +22,15 @@ const (
 	putThenFail = storagepb.CommandKind_COMMAND_KIND_COMPARE_AND_PUT
 	// count returns how often it was executed.
 	count = storagepb.CommandKind_COMMAND_KIND_CREATE_CATALOG
+	// putUnlessStale counts, or refuses its plan while there is no key "fresh".
+	putUnlessStale = storagepb.CommandKind_COMMAND_KIND_CREATE_TABLE
 )
 
 // testApplier executes storagepb.Put under each kind.
 type testApplier struct{}
 
 func (testApplier) Kinds() []storagepb.CommandKind {
-	return []storagepb.CommandKind{put, remove, putThenFail, count}
+	return []storagepb.CommandKind{put, remove, putThenFail, count, putUnlessStale}
 }
 
 func (testApplier) Apply(tx state.Tx, kind storagepb.CommandKind, payload []byte) (proto.Message, error) {
@@ -44,6 +46,11 @@ func (testApplier) Apply(tx state.Tx, kind storagepb.CommandKind, payload []byte
 	case remove:
 		tx.Delete(string(c.Key))
 		return nil, nil
+	case putUnlessStale:
+		if _, fresh := tx.Get("fresh"); !fresh {
+			return nil, metasrv.ErrStaleIncarnation.With("refused")
+		}
+		return &storagepb.KvResult{Deleted: int64(state.Next(tx, "counter", 1))}, nil
 	case count:
 		return &storagepb.KvResult{Deleted: int64(state.Next(tx, "counter", 1))}, nil
 	default:

@@ -8,12 +8,70 @@ import (
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
+// Bounds of what a session remembers: a command of a session that has reached one is refused until results were
+// acknowledged. They are a part of what every command with an id means: another bound is another command version.
+const (
+	maxResults     = 4096
+	maxResultBytes = 16 << 20
+)
+
 // A session's results are keys of their own beside its record, so that remembering one writes little.
 
-func sessionKey(session uint64) string { return fmt.Sprintf("%ssession/%016x", SystemPrefix, session) }
+func sessionKey(session uint64) string { return fmt.Sprintf("%s%016x", sessionPrefix, session) }
 
 func resultKey(session, sequence uint64) string {
 	return fmt.Sprintf("%s/%016x", sessionKey(session), sequence)
+}
+
+// once executes a command with an id at most once and remembers its result.
+func (m *Machine) once(term uint64, c *storagepb.Command, out *Outcome) (*storagepb.Result, error) {
+	session, remembered, err := m.recall(c.Id)
+	switch {
+	case err != nil:
+		return refusal(err, m.pos.Revision)
+	case remembered != nil && remembered.Kind != c.Kind:
+		return refusal(metasrv.InvalidArgument("header.request_id", "sequence %d of session %d was used for another request, a %s",
+			c.Id.Sequence, c.Id.Session, remembered.Kind), m.pos.Revision)
+	case remembered != nil:
+		return remembered, nil
+	}
+	t := &tx{tree: m.tree}
+	acknowledge(t, session, c.Id)
+	session.LastUsedMs = uint64(m.pos.Now)
+	var result *storagepb.Result
+	if session.Results >= maxResults || session.ResultBytes >= maxResultBytes {
+		result, err = refusal(metasrv.ErrSessionFull.With("session %d has %d results of %d bytes that were not acknowledged, up to sequence %d they were",
+			c.Id.Session, session.Results, session.ResultBytes, session.Acknowledged), m.pos.Revision)
+	} else {
+		result, err = m.execute(term, c, out)
+	}
+	if err != nil {
+		return nil, err
+	}
+	result.Kind = c.Kind
+	if _, open := m.tree.Get(sessionKey(c.Id.Session)); open { // else the command closed its own session
+		if isFinal(result) {
+			value := state.Encode(result)
+			t.Put(resultKey(c.Id.Session, c.Id.Sequence), value)
+			session.Results++
+			session.ResultBytes += uint64(len(value))
+		}
+		t.Put(sessionKey(c.Id.Session), state.Encode(session))
+	}
+	m.finish(t, out)
+	return result, nil
+}
+
+// isFinal reports whether a result is what every retry must get. What metasrv did wrong, and not the client, is not:
+// the command changed nothing, and a retry under the same id may well succeed.
+func isFinal(r *storagepb.Result) bool {
+	switch r.GetRefusal().GetReason() {
+	case metasrv.ErrSessionFull.Reason, // not executed
+		metasrv.ErrStaleIncarnation.Reason, // planned on a node that has registered anew since
+		metasrv.ErrStaleTerm.Reason:
+		return false
+	}
+	return true
 }
 
 // recall returns the session of a command and, where the command was executed before, its result. The error is
@@ -49,22 +107,16 @@ func Remembered(v state.View, id *storagepb.CommandId) (*storagepb.Result, error
 	return result, nil
 }
 
-// remember keeps the result of a command and forgets those that the client has acknowledged.
-func (m *Machine) remember(session *storagepb.SessionRecord, id *storagepb.CommandId, result *storagepb.Result, out *Outcome) {
-	if _, open := m.tree.Get(sessionKey(id.Session)); !open {
-		return // the command closed its own session
+// acknowledge forgets the results that the client has received. It can't have that of the command itself.
+func acknowledge(t *tx, session *storagepb.SessionRecord, id *storagepb.CommandId) {
+	acknowledged := min(id.Acknowledged, id.Sequence-1)
+	if acknowledged <= session.Acknowledged {
+		return
 	}
-	t := &tx{tree: m.tree}
-	t.Put(resultKey(id.Session, id.Sequence), state.Encode(result))
-	// A client can't acknowledge an answer that it doesn't have yet.
-	if acknowledged := min(id.Acknowledged, id.Sequence-1); acknowledged > session.Acknowledged {
-		from, to := resultKey(id.Session, session.Acknowledged+1), resultKey(id.Session, acknowledged+1)
-		for key := range t.Ascend(from, to) {
-			t.Delete(key)
-		}
-		session.Acknowledged = acknowledged
+	for key, value := range t.Ascend(resultKey(id.Session, session.Acknowledged+1), resultKey(id.Session, acknowledged+1)) {
+		t.Delete(key)
+		session.Results -= min(session.Results, 1)
+		session.ResultBytes -= min(session.ResultBytes, uint64(len(value)))
 	}
-	session.LastUsedMs = uint64(m.pos.Now)
-	t.Put(sessionKey(id.Session), state.Encode(session))
-	m.finish(t, out)
+	session.Acknowledged = acknowledged
 }

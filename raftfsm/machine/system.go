@@ -12,10 +12,9 @@ import (
 )
 
 const (
-	clusterKey         = SystemPrefix + "cluster"
-	leaderKey          = SystemPrefix + "leader"
-	memberPrefix       = SystemPrefix + "member/"
-	sessionSequenceKey = SystemPrefix + "seq/session"
+	clusterKey   = SystemPrefix + "cluster"
+	leaderKey    = SystemPrefix + "leader"
+	memberPrefix = SystemPrefix + "member/"
 )
 
 // newSystem returns the applier of the machine's own commands: who the members are, and sessions.
@@ -25,6 +24,8 @@ func newSystem() state.Applier {
 		state.On(storagepb.CommandKind_COMMAND_KIND_PUBLISH_MEMBER, publishMember),
 		state.On(storagepb.CommandKind_COMMAND_KIND_OPEN_SESSION, openSession),
 		state.On(storagepb.CommandKind_COMMAND_KIND_CLOSE_SESSION, closeSession),
+		state.On(storagepb.CommandKind_COMMAND_KIND_EXPIRE_SESSIONS, expireSessions),
+		state.On(storagepb.CommandKind_COMMAND_KIND_CONFIGURE_SESSIONS, configureSessions),
 	)
 }
 
@@ -32,7 +33,9 @@ func leaderEstablished(tx state.Tx, c *storagepb.LeaderEstablished) (*emptypb.Em
 	if _, known := tx.Get(clusterKey); !known {
 		tx.Put(clusterKey, state.Encode(&storagepb.ClusterRecord{ClusterId: c.ProposedClusterId}))
 	}
-	tx.Put(leaderKey, state.Encode(&storagepb.LeaderRecord{Term: c.Term, MemberId: c.GetMember().GetId()}))
+	tx.Put(leaderKey, state.Encode(&storagepb.LeaderRecord{
+		Term: c.Term, MemberId: c.GetMember().GetId(), EstablishedAtMs: uint64(tx.Now()),
+	}))
 	return putMember(tx, c.Member)
 }
 
@@ -45,21 +48,6 @@ func putMember(tx state.Tx, member *storagepb.MemberRecord) (*emptypb.Empty, err
 		return nil, metasrv.InvalidArgument("member.id", "is empty")
 	}
 	tx.Put(memberPrefix+member.Id, state.Encode(member))
-	return &emptypb.Empty{}, nil
-}
-
-func openSession(tx state.Tx, _ *storagepb.OpenSession) (*storagepb.OpenSessionResult, error) {
-	session := state.Next(tx, sessionSequenceKey, 1)
-	now := uint64(tx.Now())
-	tx.Put(sessionKey(session), state.Encode(&storagepb.SessionRecord{OpenedAtMs: now, LastUsedMs: now}))
-	return &storagepb.OpenSessionResult{Session: session}, nil
-}
-
-func closeSession(tx state.Tx, c *storagepb.CloseSession) (*emptypb.Empty, error) {
-	from := sessionKey(c.Session)
-	for key := range tx.Ascend(from, from+"0") { // '0' follows '/': the record and its results
-		tx.Delete(key)
-	}
 	return &emptypb.Empty{}, nil
 }
 

@@ -42,8 +42,10 @@ type ImageMeta struct {
 	// The cluster, and its life. Only in snapshots.
 	ClusterId          uint64 `protobuf:"varint,10,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	ClusterIncarnation uint64 `protobuf:"varint,11,opt,name=cluster_incarnation,json=clusterIncarnation,proto3" json:"cluster_incarnation,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Cluster version in force, so that a member that doesn't know it can refuse the snapshot before it reads it.
+	ClusterVersion uint32 `protobuf:"varint,12,opt,name=cluster_version,json=clusterVersion,proto3" json:"cluster_version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ImageMeta) Reset() {
@@ -153,11 +155,18 @@ func (x *ImageMeta) GetClusterIncarnation() uint64 {
 	return 0
 }
 
+func (x *ImageMeta) GetClusterVersion() uint32 {
+	if x != nil {
+		return x.ClusterVersion
+	}
+	return 0
+}
+
 var File_metasrv_storage_v1_image_proto protoreflect.FileDescriptor
 
 const file_metasrv_storage_v1_image_proto_rawDesc = "" +
 	"\n" +
-	"\x1emetasrv/storage/v1/image.proto\x12\x12metasrv.storage.v1\"\xeb\x02\n" +
+	"\x1emetasrv/storage/v1/image.proto\x12\x12metasrv.storage.v1\"\x94\x03\n" +
 	"\tImageMeta\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
@@ -172,7 +181,8 @@ const file_metasrv_storage_v1_image_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\n" +
 	" \x01(\x04R\tclusterId\x12/\n" +
-	"\x13cluster_incarnation\x18\v \x01(\x04R\x12clusterIncarnationB?Z=github.com/metasrv/metasrv/proto/metasrv/storage/v1;storagepbb\x06proto3"
+	"\x13cluster_incarnation\x18\v \x01(\x04R\x12clusterIncarnation\x12'\n" +
+	"\x0fcluster_version\x18\f \x01(\rR\x0eclusterVersionB?Z=github.com/metasrv/metasrv/proto/metasrv/storage/v1;storagepbb\x06proto3"
 
 var (
 	file_metasrv_storage_v1_image_proto_rawDescOnce sync.Once

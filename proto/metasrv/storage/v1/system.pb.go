@@ -31,7 +31,9 @@ type ClusterRecord struct {
 	// Number of lives before this one.
 	Generation uint64 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
 	// Set from a restore or recovery until a person confirms the state: no replica is dropped meanwhile.
-	Quarantine    *Quarantine `protobuf:"bytes,4,opt,name=quarantine,proto3" json:"quarantine,omitempty"`
+	Quarantine *Quarantine `protobuf:"bytes,4,opt,name=quarantine,proto3" json:"quarantine,omitempty"`
+	// Command version that every member knows; commands of later ones are refused. 0 means 1. It never falls.
+	Version       uint32 `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -92,6 +94,13 @@ func (x *ClusterRecord) GetQuarantine() *Quarantine {
 		return x.Quarantine
 	}
 	return nil
+}
+
+func (x *ClusterRecord) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
 }
 
 // Quarantine says where a state comes from that nobody has confirmed yet.
@@ -213,11 +222,13 @@ func (x *RemovedMember) GetRemovedAtMs() int64 {
 
 // LeaderRecord names the present metasrv leader.
 type LeaderRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Term          uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
-	MemberId      string                 `protobuf:"bytes,2,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Term     uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	MemberId string                 `protobuf:"bytes,2,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	// Leader time of the take-over.
+	EstablishedAtMs uint64 `protobuf:"varint,3,opt,name=established_at_ms,json=establishedAtMs,proto3" json:"established_at_ms,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *LeaderRecord) Reset() {
@@ -264,16 +275,25 @@ func (x *LeaderRecord) GetMemberId() string {
 	return ""
 }
 
+func (x *LeaderRecord) GetEstablishedAtMs() uint64 {
+	if x != nil {
+		return x.EstablishedAtMs
+	}
+	return 0
+}
+
 // MemberRecord is what a member published of itself.
 type MemberRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	RaftAddr      string                 `protobuf:"bytes,2,opt,name=raft_addr,json=raftAddr,proto3" json:"raft_addr,omitempty"`
-	GrpcAddr      string                 `protobuf:"bytes,3,opt,name=grpc_addr,json=grpcAddr,proto3" json:"grpc_addr,omitempty"`
-	HttpAddr      string                 `protobuf:"bytes,4,opt,name=http_addr,json=httpAddr,proto3" json:"http_addr,omitempty"`
-	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Id       string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	RaftAddr string                 `protobuf:"bytes,2,opt,name=raft_addr,json=raftAddr,proto3" json:"raft_addr,omitempty"`
+	GrpcAddr string                 `protobuf:"bytes,3,opt,name=grpc_addr,json=grpcAddr,proto3" json:"grpc_addr,omitempty"`
+	HttpAddr string                 `protobuf:"bytes,4,opt,name=http_addr,json=httpAddr,proto3" json:"http_addr,omitempty"`
+	Version  string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	// Highest command version that the member knows. 0 means 1.
+	CommandVersion uint32 `protobuf:"varint,10,opt,name=command_version,json=commandVersion,proto3" json:"command_version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *MemberRecord) Reset() {
@@ -341,6 +361,13 @@ func (x *MemberRecord) GetVersion() string {
 	return ""
 }
 
+func (x *MemberRecord) GetCommandVersion() uint32 {
+	if x != nil {
+		return x.CommandVersion
+	}
+	return 0
+}
+
 // SessionRecord is an open session.
 type SessionRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -349,7 +376,10 @@ type SessionRecord struct {
 	// Leader time of the last command.
 	LastUsedMs uint64 `protobuf:"varint,2,opt,name=last_used_ms,json=lastUsedMs,proto3" json:"last_used_ms,omitempty"`
 	// Results up to this sequence were acknowledged and forgotten.
-	Acknowledged  uint64 `protobuf:"varint,3,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	Acknowledged uint64 `protobuf:"varint,3,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	// Number and size in bytes of the results that are remembered.
+	Results       uint64 `protobuf:"varint,4,opt,name=results,proto3" json:"results,omitempty"`
+	ResultBytes   uint64 `protobuf:"varint,5,opt,name=result_bytes,json=resultBytes,proto3" json:"result_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -405,6 +435,84 @@ func (x *SessionRecord) GetAcknowledged() uint64 {
 	return 0
 }
 
+func (x *SessionRecord) GetResults() uint64 {
+	if x != nil {
+		return x.Results
+	}
+	return 0
+}
+
+func (x *SessionRecord) GetResultBytes() uint64 {
+	if x != nil {
+		return x.ResultBytes
+	}
+	return 0
+}
+
+// SessionConfig says when sessions expire.
+type SessionConfig struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A session that is not used for so long is forgotten.
+	TtlMs uint64 `protobuf:"varint,1,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	// The time that was in force before. Until the longer of the two has passed since the change, it counts.
+	PreviousTtlMs uint64 `protobuf:"varint,2,opt,name=previous_ttl_ms,json=previousTtlMs,proto3" json:"previous_ttl_ms,omitempty"`
+	// Leader time of the change.
+	ChangedAtMs   uint64 `protobuf:"varint,3,opt,name=changed_at_ms,json=changedAtMs,proto3" json:"changed_at_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionConfig) Reset() {
+	*x = SessionConfig{}
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionConfig) ProtoMessage() {}
+
+func (x *SessionConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionConfig.ProtoReflect.Descriptor instead.
+func (*SessionConfig) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SessionConfig) GetTtlMs() uint64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+func (x *SessionConfig) GetPreviousTtlMs() uint64 {
+	if x != nil {
+		return x.PreviousTtlMs
+	}
+	return 0
+}
+
+func (x *SessionConfig) GetChangedAtMs() uint64 {
+	if x != nil {
+		return x.ChangedAtMs
+	}
+	return 0
+}
+
 // LeaderEstablished is the first command of every term. Until it is applied the metasrv leader serves nothing.
 type LeaderEstablished struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -418,7 +526,7 @@ type LeaderEstablished struct {
 
 func (x *LeaderEstablished) Reset() {
 	*x = LeaderEstablished{}
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[6]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -430,7 +538,7 @@ func (x *LeaderEstablished) String() string {
 func (*LeaderEstablished) ProtoMessage() {}
 
 func (x *LeaderEstablished) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[6]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -443,7 +551,7 @@ func (x *LeaderEstablished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaderEstablished.ProtoReflect.Descriptor instead.
 func (*LeaderEstablished) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{6}
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LeaderEstablished) GetTerm() uint64 {
@@ -477,7 +585,7 @@ type PublishMember struct {
 
 func (x *PublishMember) Reset() {
 	*x = PublishMember{}
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[7]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -489,7 +597,7 @@ func (x *PublishMember) String() string {
 func (*PublishMember) ProtoMessage() {}
 
 func (x *PublishMember) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[7]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -502,7 +610,7 @@ func (x *PublishMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishMember.ProtoReflect.Descriptor instead.
 func (*PublishMember) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{7}
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PublishMember) GetMember() *MemberRecord {
@@ -521,7 +629,7 @@ type OpenSession struct {
 
 func (x *OpenSession) Reset() {
 	*x = OpenSession{}
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[8]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -533,7 +641,7 @@ func (x *OpenSession) String() string {
 func (*OpenSession) ProtoMessage() {}
 
 func (x *OpenSession) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[8]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -546,7 +654,7 @@ func (x *OpenSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSession.ProtoReflect.Descriptor instead.
 func (*OpenSession) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{8}
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{9}
 }
 
 // OpenSessionResult answers OpenSession.
@@ -559,7 +667,7 @@ type OpenSessionResult struct {
 
 func (x *OpenSessionResult) Reset() {
 	*x = OpenSessionResult{}
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[9]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +679,7 @@ func (x *OpenSessionResult) String() string {
 func (*OpenSessionResult) ProtoMessage() {}
 
 func (x *OpenSessionResult) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[9]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +692,7 @@ func (x *OpenSessionResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionResult.ProtoReflect.Descriptor instead.
 func (*OpenSessionResult) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{9}
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *OpenSessionResult) GetSession() uint64 {
@@ -604,7 +712,7 @@ type CloseSession struct {
 
 func (x *CloseSession) Reset() {
 	*x = CloseSession{}
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[10]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +724,7 @@ func (x *CloseSession) String() string {
 func (*CloseSession) ProtoMessage() {}
 
 func (x *CloseSession) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[10]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +737,7 @@ func (x *CloseSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseSession.ProtoReflect.Descriptor instead.
 func (*CloseSession) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{10}
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CloseSession) GetSession() uint64 {
@@ -652,7 +760,7 @@ type RemoveMember struct {
 
 func (x *RemoveMember) Reset() {
 	*x = RemoveMember{}
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[11]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -664,7 +772,7 @@ func (x *RemoveMember) String() string {
 func (*RemoveMember) ProtoMessage() {}
 
 func (x *RemoveMember) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[11]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -677,7 +785,7 @@ func (x *RemoveMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMember.ProtoReflect.Descriptor instead.
 func (*RemoveMember) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{11}
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RemoveMember) GetId() string {
@@ -713,7 +821,7 @@ type EndQuarantine struct {
 
 func (x *EndQuarantine) Reset() {
 	*x = EndQuarantine{}
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[12]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -725,7 +833,7 @@ func (x *EndQuarantine) String() string {
 func (*EndQuarantine) ProtoMessage() {}
 
 func (x *EndQuarantine) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_system_proto_msgTypes[12]
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -738,7 +846,7 @@ func (x *EndQuarantine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndQuarantine.ProtoReflect.Descriptor instead.
 func (*EndQuarantine) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{12}
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EndQuarantine) GetClusterId() uint64 {
@@ -755,11 +863,265 @@ func (x *EndQuarantine) GetIncarnation() uint64 {
 	return 0
 }
 
+// ExpireSessions forgets sessions that were not used for the time that SessionConfig says. One that was used since is
+// left alone.
+type ExpireSessions struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sessions      []*SessionUse          `protobuf:"bytes,1,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpireSessions) Reset() {
+	*x = ExpireSessions{}
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpireSessions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpireSessions) ProtoMessage() {}
+
+func (x *ExpireSessions) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpireSessions.ProtoReflect.Descriptor instead.
+func (*ExpireSessions) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ExpireSessions) GetSessions() []*SessionUse {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+// SessionUse names a session together with its last use, so that an expiry can't hit one that was used again.
+type SessionUse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	LastUsedMs    uint64                 `protobuf:"varint,2,opt,name=last_used_ms,json=lastUsedMs,proto3" json:"last_used_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionUse) Reset() {
+	*x = SessionUse{}
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionUse) ProtoMessage() {}
+
+func (x *SessionUse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionUse.ProtoReflect.Descriptor instead.
+func (*SessionUse) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SessionUse) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *SessionUse) GetLastUsedMs() uint64 {
+	if x != nil {
+		return x.LastUsedMs
+	}
+	return 0
+}
+
+// ExpireSessionsResult answers ExpireSessions.
+type ExpireSessionsResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many of them were forgotten.
+	Expired       uint64 `protobuf:"varint,1,opt,name=expired,proto3" json:"expired,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpireSessionsResult) Reset() {
+	*x = ExpireSessionsResult{}
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpireSessionsResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpireSessionsResult) ProtoMessage() {}
+
+func (x *ExpireSessionsResult) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpireSessionsResult.ProtoReflect.Descriptor instead.
+func (*ExpireSessionsResult) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ExpireSessionsResult) GetExpired() uint64 {
+	if x != nil {
+		return x.Expired
+	}
+	return 0
+}
+
+// ConfigureSessions changes SessionConfig.
+type ConfigureSessions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	TtlMs uint64                 `protobuf:"varint,1,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	// Change nothing where something is configured already.
+	IfUnset       bool `protobuf:"varint,2,opt,name=if_unset,json=ifUnset,proto3" json:"if_unset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigureSessions) Reset() {
+	*x = ConfigureSessions{}
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigureSessions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigureSessions) ProtoMessage() {}
+
+func (x *ConfigureSessions) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigureSessions.ProtoReflect.Descriptor instead.
+func (*ConfigureSessions) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ConfigureSessions) GetTtlMs() uint64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+func (x *ConfigureSessions) GetIfUnset() bool {
+	if x != nil {
+		return x.IfUnset
+	}
+	return false
+}
+
+// SetClusterVersion raises the cluster version, as soon as every member knows the new one.
+type SetClusterVersion struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version to be in force after the command.
+	Version uint32 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// The version that the command was planned on; refused in any other.
+	From          uint32 `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetClusterVersion) Reset() {
+	*x = SetClusterVersion{}
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetClusterVersion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetClusterVersion) ProtoMessage() {}
+
+func (x *SetClusterVersion) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_system_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetClusterVersion.ProtoReflect.Descriptor instead.
+func (*SetClusterVersion) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_system_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *SetClusterVersion) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *SetClusterVersion) GetFrom() uint32 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
 var File_metasrv_storage_v1_system_proto protoreflect.FileDescriptor
 
 const file_metasrv_storage_v1_system_proto_rawDesc = "" +
 	"\n" +
-	"\x1fmetasrv/storage/v1/system.proto\x12\x12metasrv.storage.v1\"\xb0\x01\n" +
+	"\x1fmetasrv/storage/v1/system.proto\x12\x12metasrv.storage.v1\"\xca\x01\n" +
 	"\rClusterRecord\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\x04R\tclusterId\x12 \n" +
@@ -769,7 +1131,9 @@ const file_metasrv_storage_v1_system_proto_rawDesc = "" +
 	"generation\x12>\n" +
 	"\n" +
 	"quarantine\x18\x04 \x01(\v2\x1e.metasrv.storage.v1.QuarantineR\n" +
-	"quarantine\"?\n" +
+	"quarantine\x12\x18\n" +
+	"\aversion\x18\n" +
+	" \x01(\rR\aversion\"?\n" +
 	"\n" +
 	"Quarantine\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x19\n" +
@@ -777,22 +1141,31 @@ const file_metasrv_storage_v1_system_proto_rawDesc = "" +
 	"\rRemovedMember\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
 	"\traft_addr\x18\x02 \x01(\tR\braftAddr\x12\"\n" +
-	"\rremoved_at_ms\x18\x03 \x01(\x03R\vremovedAtMs\"?\n" +
+	"\rremoved_at_ms\x18\x03 \x01(\x03R\vremovedAtMs\"k\n" +
 	"\fLeaderRecord\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x1b\n" +
-	"\tmember_id\x18\x02 \x01(\tR\bmemberId\"\x8f\x01\n" +
+	"\tmember_id\x18\x02 \x01(\tR\bmemberId\x12*\n" +
+	"\x11established_at_ms\x18\x03 \x01(\x04R\x0festablishedAtMs\"\xb8\x01\n" +
 	"\fMemberRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
 	"\traft_addr\x18\x02 \x01(\tR\braftAddr\x12\x1b\n" +
 	"\tgrpc_addr\x18\x03 \x01(\tR\bgrpcAddr\x12\x1b\n" +
 	"\thttp_addr\x18\x04 \x01(\tR\bhttpAddr\x12\x18\n" +
-	"\aversion\x18\x05 \x01(\tR\aversion\"w\n" +
+	"\aversion\x18\x05 \x01(\tR\aversion\x12'\n" +
+	"\x0fcommand_version\x18\n" +
+	" \x01(\rR\x0ecommandVersion\"\xb4\x01\n" +
 	"\rSessionRecord\x12 \n" +
 	"\fopened_at_ms\x18\x01 \x01(\x04R\n" +
 	"openedAtMs\x12 \n" +
 	"\flast_used_ms\x18\x02 \x01(\x04R\n" +
 	"lastUsedMs\x12\"\n" +
-	"\facknowledged\x18\x03 \x01(\x04R\facknowledged\"\x91\x01\n" +
+	"\facknowledged\x18\x03 \x01(\x04R\facknowledged\x12\x18\n" +
+	"\aresults\x18\x04 \x01(\x04R\aresults\x12!\n" +
+	"\fresult_bytes\x18\x05 \x01(\x04R\vresultBytes\"r\n" +
+	"\rSessionConfig\x12\x15\n" +
+	"\x06ttl_ms\x18\x01 \x01(\x04R\x05ttlMs\x12&\n" +
+	"\x0fprevious_ttl_ms\x18\x02 \x01(\x04R\rpreviousTtlMs\x12\"\n" +
+	"\rchanged_at_ms\x18\x03 \x01(\x04R\vchangedAtMs\"\x91\x01\n" +
 	"\x11LeaderEstablished\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x128\n" +
 	"\x06member\x18\x02 \x01(\v2 .metasrv.storage.v1.MemberRecordR\x06member\x12.\n" +
@@ -812,7 +1185,22 @@ const file_metasrv_storage_v1_system_proto_rawDesc = "" +
 	"\rEndQuarantine\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\x04R\tclusterId\x12 \n" +
-	"\vincarnation\x18\x02 \x01(\x04R\vincarnationB?Z=github.com/metasrv/metasrv/proto/metasrv/storage/v1;storagepbb\x06proto3"
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\"L\n" +
+	"\x0eExpireSessions\x12:\n" +
+	"\bsessions\x18\x01 \x03(\v2\x1e.metasrv.storage.v1.SessionUseR\bsessions\"H\n" +
+	"\n" +
+	"SessionUse\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x12 \n" +
+	"\flast_used_ms\x18\x02 \x01(\x04R\n" +
+	"lastUsedMs\"0\n" +
+	"\x14ExpireSessionsResult\x12\x18\n" +
+	"\aexpired\x18\x01 \x01(\x04R\aexpired\"E\n" +
+	"\x11ConfigureSessions\x12\x15\n" +
+	"\x06ttl_ms\x18\x01 \x01(\x04R\x05ttlMs\x12\x19\n" +
+	"\bif_unset\x18\x02 \x01(\bR\aifUnset\"A\n" +
+	"\x11SetClusterVersion\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\rR\x04fromB?Z=github.com/metasrv/metasrv/proto/metasrv/storage/v1;storagepbb\x06proto3"
 
 var (
 	file_metasrv_storage_v1_system_proto_rawDescOnce sync.Once
@@ -826,31 +1214,38 @@ func file_metasrv_storage_v1_system_proto_rawDescGZIP() []byte {
 	return file_metasrv_storage_v1_system_proto_rawDescData
 }
 
-var file_metasrv_storage_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_metasrv_storage_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_metasrv_storage_v1_system_proto_goTypes = []any{
-	(*ClusterRecord)(nil),     // 0: metasrv.storage.v1.ClusterRecord
-	(*Quarantine)(nil),        // 1: metasrv.storage.v1.Quarantine
-	(*RemovedMember)(nil),     // 2: metasrv.storage.v1.RemovedMember
-	(*LeaderRecord)(nil),      // 3: metasrv.storage.v1.LeaderRecord
-	(*MemberRecord)(nil),      // 4: metasrv.storage.v1.MemberRecord
-	(*SessionRecord)(nil),     // 5: metasrv.storage.v1.SessionRecord
-	(*LeaderEstablished)(nil), // 6: metasrv.storage.v1.LeaderEstablished
-	(*PublishMember)(nil),     // 7: metasrv.storage.v1.PublishMember
-	(*OpenSession)(nil),       // 8: metasrv.storage.v1.OpenSession
-	(*OpenSessionResult)(nil), // 9: metasrv.storage.v1.OpenSessionResult
-	(*CloseSession)(nil),      // 10: metasrv.storage.v1.CloseSession
-	(*RemoveMember)(nil),      // 11: metasrv.storage.v1.RemoveMember
-	(*EndQuarantine)(nil),     // 12: metasrv.storage.v1.EndQuarantine
+	(*ClusterRecord)(nil),        // 0: metasrv.storage.v1.ClusterRecord
+	(*Quarantine)(nil),           // 1: metasrv.storage.v1.Quarantine
+	(*RemovedMember)(nil),        // 2: metasrv.storage.v1.RemovedMember
+	(*LeaderRecord)(nil),         // 3: metasrv.storage.v1.LeaderRecord
+	(*MemberRecord)(nil),         // 4: metasrv.storage.v1.MemberRecord
+	(*SessionRecord)(nil),        // 5: metasrv.storage.v1.SessionRecord
+	(*SessionConfig)(nil),        // 6: metasrv.storage.v1.SessionConfig
+	(*LeaderEstablished)(nil),    // 7: metasrv.storage.v1.LeaderEstablished
+	(*PublishMember)(nil),        // 8: metasrv.storage.v1.PublishMember
+	(*OpenSession)(nil),          // 9: metasrv.storage.v1.OpenSession
+	(*OpenSessionResult)(nil),    // 10: metasrv.storage.v1.OpenSessionResult
+	(*CloseSession)(nil),         // 11: metasrv.storage.v1.CloseSession
+	(*RemoveMember)(nil),         // 12: metasrv.storage.v1.RemoveMember
+	(*EndQuarantine)(nil),        // 13: metasrv.storage.v1.EndQuarantine
+	(*ExpireSessions)(nil),       // 14: metasrv.storage.v1.ExpireSessions
+	(*SessionUse)(nil),           // 15: metasrv.storage.v1.SessionUse
+	(*ExpireSessionsResult)(nil), // 16: metasrv.storage.v1.ExpireSessionsResult
+	(*ConfigureSessions)(nil),    // 17: metasrv.storage.v1.ConfigureSessions
+	(*SetClusterVersion)(nil),    // 18: metasrv.storage.v1.SetClusterVersion
 }
 var file_metasrv_storage_v1_system_proto_depIdxs = []int32{
-	1, // 0: metasrv.storage.v1.ClusterRecord.quarantine:type_name -> metasrv.storage.v1.Quarantine
-	4, // 1: metasrv.storage.v1.LeaderEstablished.member:type_name -> metasrv.storage.v1.MemberRecord
-	4, // 2: metasrv.storage.v1.PublishMember.member:type_name -> metasrv.storage.v1.MemberRecord
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	1,  // 0: metasrv.storage.v1.ClusterRecord.quarantine:type_name -> metasrv.storage.v1.Quarantine
+	4,  // 1: metasrv.storage.v1.LeaderEstablished.member:type_name -> metasrv.storage.v1.MemberRecord
+	4,  // 2: metasrv.storage.v1.PublishMember.member:type_name -> metasrv.storage.v1.MemberRecord
+	15, // 3: metasrv.storage.v1.ExpireSessions.sessions:type_name -> metasrv.storage.v1.SessionUse
+	4,  // [4:4] is the sub-list for method output_type
+	4,  // [4:4] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_storage_v1_system_proto_init() }
@@ -864,7 +1259,7 @@ func file_metasrv_storage_v1_system_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_storage_v1_system_proto_rawDesc), len(file_metasrv_storage_v1_system_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
