@@ -102,6 +102,8 @@ var (
 	ErrOutcomeUnknown = define(KindUnavailable, "OUTCOME_UNKNOWN")
 	// ErrOverloaded: more waits to be written than the member takes.
 	ErrOverloaded = define(KindResourceExhausted, "OVERLOADED")
+	// ErrDiskFull: the disk of the metasrv leader has no space. The command was not executed.
+	ErrDiskFull = define(KindResourceExhausted, "DISK_FULL")
 	// ErrStaleTerm: a leader duty's command was planned in an earlier term.
 	ErrStaleTerm = define(KindAborted, "STALE_TERM")
 	// ErrSessionExpired: the session is unknown or expired, or the sequence was acknowledged. The command was

@@ -60,6 +60,8 @@ type Config struct {
 	// SessionTTL is how long after its last use a session is forgotten. It counts for a cluster in which nothing is
 	// configured yet, which is a new one; from then on the replicated configuration does. Default DefaultSessionTTL.
 	SessionTTL time.Duration
+	// MinFreeDisk is the free space in bytes of the data folder's disk below which writes are refused, 0 for none.
+	MinFreeDisk uint64
 }
 
 // LogRetention says how much of the log is kept.
@@ -93,6 +95,9 @@ type Timing struct {
 	Flush time.Duration
 	// FlushBytes of changed keys and values are flushed at once.
 	FlushBytes int
+	// DiskTimeout is how long a call to the disk may take before the member ends, so that the others go on without it.
+	// 0 means for ever. A flush may take longer, by its size.
+	DiskTimeout time.Duration
 }
 
 // DefaultTiming is for members in one region on disks of usual speed.
@@ -104,6 +109,7 @@ func DefaultTiming() Timing {
 		PeerTimeout: 2 * time.Second,
 		Flush:       10 * time.Second,
 		FlushBytes:  64 << 20,
+		DiskTimeout: 8 * time.Second,
 	}
 }
 

@@ -197,6 +197,11 @@ func TestPersistWaitsForTheImage(t *testing.T) {
 	}
 }
 
+// memoryLog is a log without files.
+type memoryLog struct{ *raft.InmemStore }
+
+func (memoryLog) Close() error { return nil }
+
 func TestLogKeepsWhatTheImageLacks(t *testing.T) {
 	for _, c := range []struct {
 		name             string
@@ -214,12 +219,11 @@ func TestLogKeepsWhatTheImageLacks(t *testing.T) {
 		{"everything, after an install", 80, 80, 1, 100, false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			inner := raft.NewInmemStore()
 			var failed error
 			store := &logStore{
-				LogStore: inner,
-				kept:     func() (uint64, uint64) { return c.flushed, c.applied },
-				fail:     func(err error) { failed = err },
+				db:   memoryLog{raft.NewInmemStore()},
+				kept: func() (uint64, uint64) { return c.flushed, c.applied },
+				fail: func(err error) { failed = err },
 			}
 			for i := uint64(1); i <= 100; i++ {
 				if err := store.StoreLog(&raft.Log{Index: i, Term: 1}); err != nil {
@@ -322,8 +326,12 @@ func TestOlderSnapshotIsRefused(t *testing.T) {
 }
 
 func TestLogAndImageMustFit(t *testing.T) {
-	logOf := func(first, last uint64) raft.LogStore {
-		s := raft.NewInmemStore()
+	logOf := func(first, last uint64) *logStore {
+		s, err := guardLog(memoryLog{raft.NewInmemStore()}, "log", func(err error) { t.Error(err) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = s.SetUint64(keyCurrentTerm, 1)
 		for i := first; i <= last && last > 0; i++ {
 			_ = s.StoreLog(&raft.Log{Index: i, Term: 1})
 		}

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/metasrv/metasrv"
 )
 
 var errFlusherStopped = errors.New("the flusher has stopped")
@@ -17,12 +19,14 @@ type flusher struct {
 	interval time.Duration
 	bytes    int
 	fail     func(error)
+	watch    *watchdog
+	disk     *disk
 
 	// mu is held while a cut is written.
 	mu    sync.Mutex
 	image *image
-	// err is why a cut could not be written. Then none is written any more: a failed write may have lost pages, and
-	// the keys of its cut are in no later one.
+	// err is why a cut failed in a way that leaves unknown what is on the disk. Then none is written any more: a failed
+	// sync may have lost pages, and the keys of its cut are in no later one. A full disk is no such reason.
 	err error
 	// broken is closed when err is set.
 	broken chan struct{}
@@ -62,7 +66,10 @@ func (fl *flusher) run() {
 		case <-fl.stop:
 			return
 		}
-		if err := fl.flush(); err != nil {
+		if fl.disk.out() {
+			continue // the next tick sees whether there is space again
+		}
+		if err := fl.flush(); err != nil && !errors.Is(err, metasrv.ErrDiskFull) {
 			fl.fail(err)
 			return
 		}
@@ -103,30 +110,59 @@ func (fl *flusher) throttle() {
 	}
 }
 
-// flush writes one cut. An error is final.
+// flush writes one cut. ErrDiskFull: the image is as before, and the keys of the cut are in the next one. Any other error
+// is final.
 func (fl *flusher) flush() error {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	if fl.err != nil {
 		return fl.err
 	}
-	a, keys := fl.fsm.cut()
-	fl.over.Store(false)
-	fl.roomMu.Lock()
-	close(fl.room)
-	fl.room = make(chan struct{})
-	fl.roomMu.Unlock()
+	a, keys, bytes := fl.fsm.cut()
+	fl.makeRoom()
 	if a.index() == fl.flushed.Load() {
 		return nil
 	}
-	if err := fl.image.write(a, keys); err != nil {
-		fl.err = fmt.Errorf("write %s at index %d: %w", fl.image.db.Path(), a.index(), err)
-		close(fl.broken)
-		return fl.err
+	if err := fl.write(a, keys, bytes); err != nil {
+		return err
 	}
 	fl.flushed.Store(a.index())
 	fl.size.Store(fl.image.bytes())
 	return nil
+}
+
+// write brings a cut to the disk.
+func (fl *flusher) write(a *applied, keys []string, bytes int) error {
+	path := fl.image.db.Path()
+	call := fl.watch.begin("the flush to "+path, flushTime(len(keys), bytes))
+	err := fl.image.write(a, keys)
+	call.end()
+	switch {
+	case err == nil:
+		return nil
+	case isDiskFull(err):
+		fl.disk.ranOut()
+		fl.fsm.putBack(keys, bytes)
+		return fmt.Errorf("write %s at index %d: %w", path, a.index(), fl.disk.fullError())
+	}
+	fl.err = fmt.Errorf("write %s at index %d: %w", path, a.index(), err)
+	close(fl.broken)
+	return fl.err
+}
+
+// flushTime is how much longer than any call the flush of a large cut may take: a page a key, at 4 MB/s.
+func flushTime(keys, bytes int) time.Duration {
+	const pageBytes, bytesPerSecond = 4 << 10, 4 << 20
+	return time.Duration(keys*pageBytes+bytes) * time.Second / bytesPerSecond
+}
+
+// makeRoom lets the entries go on that wait for the disk.
+func (fl *flusher) makeRoom() {
+	fl.over.Store(false)
+	fl.roomMu.Lock()
+	defer fl.roomMu.Unlock()
+	close(fl.room)
+	fl.room = make(chan struct{})
 }
 
 // flushTo returns when the image has reached an index.
@@ -137,7 +173,11 @@ func (fl *flusher) flushTo(index uint64) error {
 			return errFlusherStopped
 		default:
 		}
-		if err := fl.flush(); err != nil {
+		err := fl.flush()
+		if errors.Is(err, metasrv.ErrDiskFull) {
+			return err
+		}
+		if err != nil {
 			fl.fail(err)
 			return err
 		}
@@ -167,6 +207,9 @@ func (fl *flusher) close(failed bool) error {
 	var err error
 	if !failed {
 		err = fl.flush()
+	}
+	if errors.Is(err, metasrv.ErrDiskFull) {
+		err = nil // the log has what the image lacks
 	}
 	fl.mu.Lock()
 	defer fl.mu.Unlock()

@@ -104,18 +104,30 @@ func (f *fsm) halt(err error) {
 	f.fail(err)
 }
 
-// cut returns the present state and the keys that have changed since the last cut. Both are of the same moment
-// between two entries, so that an image written from them is the state at exactly that index.
-func (f *fsm) cut() (*applied, []string) {
+// cut returns the present state and the keys that have changed since the last cut, with the bytes of their entries.
+// All are of the same moment between two entries, so that an image written from them is the state at exactly that index.
+func (f *fsm) cut() (*applied, []string, int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	keys := make([]string, 0, len(f.dirty))
 	for key := range f.dirty {
 		keys = append(keys, key)
 	}
+	bytes := f.dirtyBytes
 	f.dirty = make(map[string]struct{})
 	f.dirtyBytes = 0
-	return f.current.latest(), keys
+	return f.current.latest(), keys, bytes
+}
+
+// putBack returns the keys of a cut that could not be written to those of the next.
+func (f *fsm) putBack(keys []string, bytes int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, key := range keys {
+		f.dirty[key] = struct{}{}
+	}
+	f.dirtyBytes += bytes
+	f.flusher.written(f.dirtyBytes)
 }
 
 // Snapshot makes raft drop log entries that the image has. It waits, in Persist, until the image has all that

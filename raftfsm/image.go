@@ -1,16 +1,17 @@
 package raftfsm
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
 
 	"go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
 
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/machine"
@@ -21,10 +22,8 @@ var (
 	stateBucket = []byte("state")
 	metaBucket  = []byte("meta")
 	metaKey     = []byte("image")
+	metaSumKey  = []byte("image.crc32c")
 )
-
-// replaceMember is what to do where the data of a member is of no use any more.
-const replaceMember = "remove this member from the cluster and let it join again with an empty folder under a new id"
 
 // addressSpace is reserved for each file: 16 GB, or 1 MB where a process has only 4 GB.
 const addressSpace = 1 << (20 + 14*(strconv.IntSize/64))
@@ -39,6 +38,9 @@ type image struct {
 }
 
 func openImage(path string) (*image, error) {
+	if err := checkBolt(path, string(stateBucket), string(metaBucket)); err != nil {
+		return nil, err
+	}
 	db, err := openBolt(path)
 	if err != nil {
 		return nil, err
@@ -74,23 +76,10 @@ func openBolt(path string) (*bbolt.DB, error) {
 	return db, openError(path, err)
 }
 
-// openError explains the usual reasons why a file of the data folder can't be opened.
-func openError(path string, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, berrors.ErrTimeout):
-		return fmt.Errorf("%s is locked: another metasrv runs on the data folder %s", path, filepath.Dir(path))
-	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
-		return fmt.Errorf("%s is damaged (%w): %s", path, err, replaceMember)
-	}
-	return fmt.Errorf("open %s: %w", path, err)
-}
-
 // load reads the whole image in one transaction.
 func (i *image) load() (*applied, error) {
 	a := &applied{}
-	err := i.db.View(func(tx *bbolt.Tx) error {
+	err := i.view(func(tx *bbolt.Tx) error {
 		meta, err := readMeta(tx)
 		if err != nil {
 			return err
@@ -105,7 +94,7 @@ func (i *image) load() (*applied, error) {
 			}
 		})
 		if err := checkHash(meta, a.view.Hash()); err != nil {
-			return fmt.Errorf("the image is damaged (%w): %s", err, replaceMember)
+			return damaged(i.db.Path(), "%v", err)
 		}
 		return nil
 	})
@@ -115,9 +104,28 @@ func (i *image) load() (*applied, error) {
 	return a, nil
 }
 
+// view runs a read transaction. What can't be read is damage.
+func (i *image) view(fn func(*bbolt.Tx) error) error {
+	path := i.db.Path()
+	return guarded(path, func() error { return i.db.View(fn) })
+}
+
+// readMeta returns the meta record; one of zero values where nothing was written yet.
 func readMeta(tx *bbolt.Tx) (*storagepb.ImageMeta, error) {
+	path, b := tx.DB().Path(), tx.Bucket(metaBucket)
+	encoded, sum := b.Get(metaKey), b.Get(metaSumKey)
+	if encoded == nil {
+		if key, _ := tx.Bucket(stateBucket).Cursor().First(); key != nil || sum != nil {
+			return nil, damaged(path, "its meta record is missing")
+		}
+		return &storagepb.ImageMeta{}, nil
+	}
+	// Images from before there were checksums have none.
+	if sum != nil && !bytes.Equal(sum, metaSum(encoded)) {
+		return nil, damaged(path, "the checksum of its meta record is wrong")
+	}
 	meta := &storagepb.ImageMeta{}
-	if err := state.Decode(tx.Bucket(metaBucket).Get(metaKey), meta); err != nil {
+	if err := state.Decode(encoded, meta); err != nil {
 		return nil, err
 	}
 	if meta.Version > imageVersion {
@@ -126,11 +134,28 @@ func readMeta(tx *bbolt.Tx) (*storagepb.ImageMeta, error) {
 	return meta, nil
 }
 
+func putMeta(tx *bbolt.Tx, meta *storagepb.ImageMeta) error {
+	encoded := state.Encode(meta)
+	b := tx.Bucket(metaBucket)
+	return errors.Join(b.Put(metaKey, encoded), b.Put(metaSumKey, metaSum(encoded)))
+}
+
+func metaSum(encoded []byte) []byte {
+	return binary.BigEndian.AppendUint32(nil, crc32.Checksum(encoded, castagnoli))
+}
+
 // write brings the image from the state of its last write to the given one. keys are those that have changed
-// between the two; nothing else is written. The image is durable when write returns.
+// between the two; nothing else is written. The image is durable when write returns. After an error it is what it was
+// before, unless the sync failed.
 func (i *image) write(a *applied, keys []string) error {
 	slices.Sort(keys)
-	return i.db.Update(func(tx *bbolt.Tx) error {
+	return guarded(i.db.Path(), func() error {
+		tx, err := i.db.Begin(true)
+		if err != nil {
+			return err
+		}
+		// Not db.Update: after a panic that reads the whole file again, in a goroutine of its own.
+		defer func() { _ = tx.Rollback() }()
 		b := tx.Bucket(stateBucket)
 		for _, key := range keys {
 			value, exists := a.view.Get(key)
@@ -144,7 +169,10 @@ func (i *image) write(a *applied, keys []string) error {
 				return fmt.Errorf("key %q: %w", key, err)
 			}
 		}
-		return tx.Bucket(metaBucket).Put(metaKey, state.Encode(a.meta()))
+		if err := putMeta(tx, a.meta()); err != nil {
+			return err
+		}
+		return tx.Commit()
 	})
 }
 

@@ -29,6 +29,7 @@ type mux struct {
 	raft      chan net.Conn
 	closed    chan struct{}
 	closeOnce sync.Once
+	closeErr  error
 	wg        sync.WaitGroup
 	mu        sync.Mutex
 	open      map[net.Conn]struct{}
@@ -106,7 +107,7 @@ func (m *mux) untrack(conn net.Conn) {
 	_ = conn.Close()
 }
 
-// trackedConn is an accepted connection of raft.
+// trackedConn is a connection that ends with the mux: one of raft's that was accepted, or one that was dialled.
 type trackedConn struct {
 	net.Conn
 	mux *mux
@@ -152,6 +153,10 @@ func (m *mux) dial(ctx context.Context, addr string, protocol byte) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
+	if !m.track(conn) {
+		return nil, net.ErrClosed
+	}
+	conn = &trackedConn{Conn: conn, mux: m}
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = conn.SetWriteDeadline(deadline)
 	}
@@ -163,9 +168,8 @@ func (m *mux) dial(ctx context.Context, addr string, protocol byte) (net.Conn, e
 	return conn, nil
 }
 
-// Close ends the listener and all accepted connections, and waits for the handlers of the peer protocol.
-func (m *mux) Close() error {
-	var err error
+// shut ends the listener and all connections; no new ones are made.
+func (m *mux) shut() {
 	m.closeOnce.Do(func() {
 		m.mu.Lock()
 		close(m.closed)
@@ -173,13 +177,17 @@ func (m *mux) Close() error {
 			_ = conn.Close()
 		}
 		m.mu.Unlock()
-		err = m.listener.Close()
+		if err := m.listener.Close(); !errors.Is(err, net.ErrClosed) {
+			m.closeErr = err
+		}
 	})
+}
+
+// Close shuts, and waits for the handlers of the peer protocol.
+func (m *mux) Close() error {
+	m.shut()
 	m.wg.Wait()
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return err
+	return m.closeErr
 }
 
 // memberAddr is the address of a member as a net.Addr.

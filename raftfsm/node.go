@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/machine"
@@ -35,7 +34,9 @@ type Node struct {
 	raft    *raft.Raft
 	fsm     *fsm
 	flusher *flusher
-	store   *raftboltdb.BoltStore
+	store   *logStore
+	watch   *watchdog
+	disk    *disk
 	mux     *mux
 	trans   *transport
 	peers   *peerClient
@@ -81,6 +82,8 @@ func Open(cfg Config) (*Node, error) {
 		ctx: ctx, cancel: cancel, started: make(chan struct{}), failed: make(chan struct{}),
 	}
 	n.down, n.setDown = context.WithCancel(context.Background())
+	n.watch = newWatchdog(cfg.Timing.DiskTimeout, n.fail)
+	n.disk = newDisk(cfg.MemberID, cfg.DataDir, cfg.MinFreeDisk, n.log)
 	if err := n.open(); err != nil {
 		cancel()
 		return nil, errors.Join(err, n.release())
@@ -92,6 +95,9 @@ func (n *Node) open() error {
 	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
 		return err
 	}
+	n.disk.look(time.Now())
+	n.wg.Go(func() { n.watch.run(n.ctx) })
+	n.wg.Go(func() { n.disk.run(n.ctx) })
 	if err := n.openStores(); err != nil {
 		return err
 	}
@@ -102,8 +108,9 @@ func (n *Node) open() error {
 	logger := newRaftLogger(n.log)
 	n.stopping = logger.stopping
 	n.mux = newMux(n.cfg.Network, listener, n.cfg.Member.RaftAddr, n.servePeer)
-	n.trans = newTransport(n.mux, transportTimeout, logger)
+	n.trans = newTransport(n.mux, transportTimeout, n.disk, logger)
 	n.peers = newPeerClient(n.mux, n.cfg.Timing.PeerTimeout)
+	n.wg.Go(n.leaveWhenFailed)
 	// Buffered, for raft waits until the channel takes a change of leadership.
 	notify := make(chan bool, 64)
 	if err := n.startRaft(n.raftConfig(logger, notify)); err != nil {
@@ -120,12 +127,17 @@ func (n *Node) open() error {
 
 // openStores opens log and image and checks that they belong together.
 func (n *Node) openStores() error {
-	store, err := openLog(filepath.Join(n.cfg.DataDir, "raft.db"))
+	snapshots := &snapshotStore{dir: n.cfg.DataDir}
+	logPath := filepath.Join(n.cfg.DataDir, "raft.db")
+	if err := checkLost(logPath, snapshots.imagePath()); err != nil {
+		return err
+	}
+	store, err := openLog(logPath, n.fail)
 	if err != nil {
 		return err
 	}
+	store.watch, store.disk, store.stop = n.watch, n.disk, n.ctx.Done()
 	n.store = store
-	snapshots := &snapshotStore{dir: n.cfg.DataDir}
 	img, err := openImage(snapshots.imagePath())
 	if err != nil {
 		return err
@@ -137,10 +149,28 @@ func (n *Node) openStores() error {
 	if err := n.reconcile(from.index()); err != nil {
 		return errors.Join(err, img.close())
 	}
+	// The files are there for good before the member promises anything.
+	if err := errors.Join(syncDir(n.cfg.DataDir), syncDir(filepath.Dir(n.cfg.DataDir))); err != nil {
+		return errors.Join(err, img.close())
+	}
 	n.fsm = newFSM(from, n.cfg.Appliers, store, n.fail)
 	n.flusher = newFlusher(n.fsm, img, n.cfg.Timing, n.fail)
+	n.flusher.watch, n.flusher.disk = n.watch, n.disk
 	n.fsm.install = n.snapshots().install
 	return nil
+}
+
+// checkLost returns an error if the log is there but empty while there is an image: bbolt makes the log first, so it was
+// not always so.
+func checkLost(logPath, imagePath string) error {
+	log, err := os.Stat(logPath)
+	if err != nil || log.Size() > 0 {
+		return nil //nolint:nilerr // a log that is not there is found out by what the image has
+	}
+	if _, err := os.Stat(imagePath); err != nil {
+		return nil //nolint:nilerr // the member ended while it made its files
+	}
+	return damaged(logPath, "it is empty")
 }
 
 func (n *Node) snapshots() *snapshotStore {
@@ -148,8 +178,8 @@ func (n *Node) snapshots() *snapshotStore {
 }
 
 func (n *Node) reconcile(imageIndex uint64) error {
-	term, err := n.store.GetUint64([]byte("CurrentTerm"))
-	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+	term, err := n.store.GetUint64(keyCurrentTerm)
+	if err != nil {
 		return err
 	}
 	if term == 0 && imageIndex > 0 {
@@ -177,18 +207,10 @@ func (n *Node) raftConfig(logger *raftLogger, notify chan bool) *raft.Config {
 }
 
 func (n *Node) startRaft(c *raft.Config) error {
-	guarded := &logStore{
-		LogStore: n.store,
-		kept:     func() (uint64, uint64) { return n.flusher.flushed.Load(), n.fsm.current.index() },
-		fail:     n.fail,
-	}
-	n.fsm.installed = guarded.expectReset
-	cache, err := raft.NewLogCache(logCacheEntries, guarded)
-	if err != nil {
-		return err
-	}
+	n.store.kept = func() (uint64, uint64) { return n.flusher.flushed.Load(), n.fsm.current.index() }
+	n.fsm.installed = n.store.expectReset
 	snapshots := n.snapshots()
-	exists, err := raft.HasExistingState(cache, n.store, snapshots)
+	exists, err := raft.HasExistingState(n.store, n.store, snapshots)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", n.cfg.DataDir, err)
 	}
@@ -202,15 +224,33 @@ func (n *Node) startRaft(c *raft.Config) error {
 	}
 	if !exists && n.cfg.InitialClusterState == ClusterNew {
 		n.log.Info("founding the cluster", "members", len(n.cfg.InitialCluster))
-		if err := raft.BootstrapCluster(c, cache, n.store, snapshots, n.trans, n.founders()); err != nil {
+		if err := raft.BootstrapCluster(c, n.store, n.store, snapshots, n.trans, n.founders()); err != nil {
 			return fmt.Errorf("found the cluster: %w", err)
 		}
 	}
-	n.raft, err = raft.NewRaft(c, n.fsm, cache, n.store, snapshots, n.trans)
-	if err != nil {
+	if n.raft, err = n.newRaft(c, snapshots); err != nil {
 		return fmt.Errorf("start raft on %s: %w", n.cfg.DataDir, err)
 	}
 	return n.checkAddress()
+}
+
+// newRaft starts raft in a goroutine, which ends without a result where the log can't be read, see raftLog.
+func (n *Node) newRaft(c *raft.Config, snapshots raft.SnapshotStore) (r *raft.Raft, err error) {
+	log := raftLog{n.store}
+	cache, err := raft.NewLogCache(logCacheEntries, log)
+	if err != nil {
+		return nil, err
+	}
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		r, err = raft.NewRaft(c, n.fsm, cache, log, snapshots, n.trans)
+	}()
+	<-started
+	if r == nil && err == nil {
+		err = n.Err()
+	}
+	return r, err
 }
 
 // checkAddress returns an error if the other members dial this one at another address than it advertises.
@@ -288,7 +328,7 @@ func (n *Node) Close(ctx context.Context) error {
 
 // transferLeadership makes another voter the metasrv leader, so that the cluster need not wait for an election.
 func (n *Node) transferLeadership(ctx context.Context) {
-	if ctx.Err() != nil || n.raft.State() != raft.Leader || len(n.voters()) < 2 {
+	if ctx.Err() != nil || n.Err() != nil || n.raft.State() != raft.Leader || len(n.voters()) < 2 {
 		return
 	}
 	if err := awaitFuture(ctx, n.raft.LeadershipTransfer()); err != nil {
@@ -296,8 +336,37 @@ func (n *Node) transferLeadership(ctx context.Context) {
 	}
 }
 
-// release closes what open has opened, in the reverse order.
+// leaveWhenFailed breaks all connections to the other members once this one has failed: heartbeats that it goes on
+// sending until the process ends would keep the others from electing.
+func (n *Node) leaveWhenFailed() {
+	select {
+	case <-n.failed:
+		n.mux.shut()
+	case <-n.ctx.Done():
+	}
+}
+
+// failedCloseLimit is how long the close of a member that has failed may take. Calls to a disk that hangs never return.
+const failedCloseLimit = 2 * time.Second
+
+// release closes what open has opened. Where the member has failed it leaves to the end of the process what doesn't end
+// by itself.
 func (n *Node) release() error {
+	if n.Err() == nil {
+		return n.releaseAll()
+	}
+	released := make(chan error, 1)
+	go func() { released <- n.releaseAll() }()
+	select {
+	case err := <-released:
+		return err
+	case <-time.After(failedCloseLimit):
+		return errors.New("the files of the member are not closed, for a call to the disk has not returned")
+	}
+}
+
+// releaseAll closes in the reverse order.
+func (n *Node) releaseAll() error {
 	var errs []error
 	if n.raft != nil {
 		errs = append(errs, n.raft.Shutdown().Error())

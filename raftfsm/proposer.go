@@ -123,6 +123,9 @@ func (n *Node) Propose(ctx context.Context, proposal state.Proposal) (state.Resu
 	if err := n.awaitLeadership(ctx); err != nil {
 		return state.Result{}, err
 	}
+	if err := n.requireSpace(proposal); err != nil {
+		return state.Result{}, err
+	}
 	// A command that another build could not decode would stop every member, again after each restart.
 	if err := state.Known(proposal.Payload); err != nil {
 		return state.Result{}, metasrv.ErrInvalidArgument.With("%s: %v", proposal.Kind, err)
@@ -172,6 +175,8 @@ func proposeError(err error) error {
 		return metasrv.ErrNotLeader.With("%v", err)
 	case errors.Is(err, raft.ErrEnqueueTimeout):
 		return metasrv.ErrOverloaded.With("raft takes no more entries: %v", err)
+	case errors.Is(err, metasrv.ErrDiskFull): // the own log has refused the entry, so nobody else has it
+		return err
 	}
 	// Among them ErrLeadershipLost, ErrRaftShutdown, ErrAbortedByRestore: the entry may be in the log of a
 	// majority.

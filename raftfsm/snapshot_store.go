@@ -13,7 +13,6 @@ import (
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/machine"
 	"github.com/metasrv/metasrv/raftfsm/snapshot"
-	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
 // snapshotStore is raft's view of snapshots. The member's own snapshot is its image: List reports the index that
@@ -43,7 +42,7 @@ func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
 	s.flusher.mu.Lock()
 	defer s.flusher.mu.Unlock()
 	var meta *storagepb.ImageMeta
-	err := s.flusher.image.db.View(func(tx *bbolt.Tx) error {
+	err := s.flusher.image.view(func(tx *bbolt.Tx) error {
 		var err error
 		meta, err = readMeta(tx)
 		return err
@@ -150,11 +149,14 @@ func (s *snapshotStore) receive(r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	err = fillImage(img.db, r)
-	if err = errors.Join(err, img.close()); err != nil {
-		return errors.Join(fmt.Errorf("receive snapshot: %w", err), os.Remove(path))
+	err = errors.Join(fillImage(img.db, r), img.close())
+	if err == nil {
+		return nil
 	}
-	return nil
+	if isDiskFull(err) {
+		s.flusher.disk.ranOut()
+	}
+	return errors.Join(fmt.Errorf("receive snapshot: %w", err), os.Remove(path))
 }
 
 // installBatch bounds the bytes in one transaction of an install.
@@ -199,7 +201,7 @@ func fillImage(db *bbolt.DB, r io.Reader) error {
 		return fmt.Errorf("the snapshot is not the state that it says it is: %w", err)
 	}
 	meta.Keys, meta.ClusterId, meta.ClusterIncarnation = 0, 0, 0 // of snapshots only
-	if err := tx.Bucket(metaBucket).Put(metaKey, state.Encode(meta)); err != nil {
+	if err := putMeta(tx, meta); err != nil {
 		return err
 	}
 	return tx.Commit()
@@ -212,7 +214,7 @@ func (s *snapshotStore) receivedIndex() (uint64, error) {
 		return 0, err
 	}
 	var index uint64
-	err = img.db.View(func(tx *bbolt.Tx) error {
+	err = img.view(func(tx *bbolt.Tx) error {
 		meta, err := readMeta(tx)
 		index = meta.GetIndex()
 		return err

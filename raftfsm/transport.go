@@ -11,10 +11,11 @@ import (
 // goroutine and can make logs differ (hashicorp/raft#695, not fixed in v1.7.3).
 type transport struct {
 	*raft.NetworkTransport
+	disk *disk
 }
 
-func newTransport(layer raft.StreamLayer, timeout time.Duration, logger hclog.Logger) *transport {
-	return &transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+func newTransport(layer raft.StreamLayer, timeout time.Duration, disk *disk, logger hclog.Logger) *transport {
+	return &transport{disk: disk, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:  layer,
 		MaxPool: 3,
 		// One request in flight keeps replication off the pipeline, which can deadlock a follower
@@ -27,3 +28,20 @@ func newTransport(layer raft.StreamLayer, timeout time.Duration, logger hclog.Lo
 
 // SetHeartbeatHandler leaves heartbeats to raft's main goroutine.
 func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// RequestPreVote asks another member whether it would vote for this one. A member that can't write doesn't ask: it could
+// not take over, and would only keep another one from it.
+func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if err := t.disk.refusing(); err != nil {
+		return err
+	}
+	return t.NetworkTransport.RequestPreVote(id, target, req, resp)
+}
+
+// RequestVote asks another member for its vote.
+func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if err := t.disk.refusing(); err != nil {
+		return err
+	}
+	return t.NetworkTransport.RequestVote(id, target, req, resp)
+}

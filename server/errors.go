@@ -38,6 +38,7 @@ var retryDelays = map[string]time.Duration{
 	metasrv.ErrOutcomeUnknown.Reason: 100 * time.Millisecond,
 	metasrv.ErrStaleTerm.Reason:      100 * time.Millisecond,
 	metasrv.ErrOverloaded.Reason:     500 * time.Millisecond,
+	metasrv.ErrDiskFull.Reason:       2 * time.Second,
 	metasrv.ErrNodesNotHeard.Reason:  250 * time.Millisecond,
 }
 
