@@ -12,7 +12,6 @@ import (
 	"go.etcd.io/bbolt"
 
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
-	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
 // imageOf returns the path of an image of some entries, closed.
@@ -82,7 +81,7 @@ func changeImage(t *testing.T, img *image, change func(*bbolt.Bucket, *storagepb
 		if err := change(tx.Bucket(stateBucket), meta); err != nil {
 			return err
 		}
-		return tx.Bucket(metaBucket).Put(metaKey, state.Encode(meta))
+		return putMeta(tx, meta)
 	})
 	if err != nil {
 		t.Fatal(err)
