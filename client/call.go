@@ -16,10 +16,10 @@ import (
 
 // call is one unary call with all of its attempts.
 type call struct {
-	method    string
-	kind      methodKind
-	anyMember bool
-	request   proto.Message
+	method  string
+	kind    methodKind
+	first   first
+	request proto.Message
 	// beforeAttempt prepares request for the next attempt, nil where nothing changes between attempts.
 	beforeAttempt func()
 	reply         any
@@ -46,7 +46,7 @@ func (c *Client) runOnce(ctx context.Context, k *call) error {
 		return c.run(ctx, k)
 	}
 	k.request = request
-	w := c.members.walk(false)
+	w := c.members.walk(firstLeader)
 	var expired *session
 	for {
 		s, err := c.sessions.get(ctx, expired)
@@ -82,7 +82,7 @@ func (k *call) sessionError(err error) error {
 
 // run makes attempts until one of them ends the call.
 func (c *Client) run(ctx context.Context, k *call) error {
-	w := c.members.walk(k.anyMember)
+	w := c.members.walk(k.first)
 	if deadline, ok := ctx.Deadline(); ok {
 		k.budget = time.Until(deadline)
 	}
@@ -146,7 +146,7 @@ func (c *Client) attemptTimeout(k *call) time.Duration {
 
 // succeeded keeps what the call learned about the cluster.
 func (c *Client) succeeded(k *call, w *walk) {
-	if !k.anyMember && (k.kind == write || c.members.known() == "") {
+	if k.first == firstLeader && (k.kind == write || c.members.known() == "") {
 		c.members.lead(w.target)
 	}
 	if w.failures > 0 {

@@ -141,8 +141,8 @@ func (c *Client) enter(ctx context.Context) (_ context.Context, done func(), err
 	}), nil
 }
 
-// Invoke executes a unary RPC on the metasrv leader, or on any member if the request's header asks for a stale
-// read. It retries until the RPC succeeds, is refused for good, or ctx ends; a ctx without a deadline gets one
+// Invoke executes a unary RPC on the metasrv leader; a stale read on any member, a linearizable one where
+// Config.ReadFrom says. It retries until the RPC succeeds, is refused for good, or ctx ends; a ctx without a deadline gets one
 // after Config.CallTimeout. Writes get a request id, unless the caller set one, and are executed at most once.
 // args stays as it is. Errors are of type *Error.
 func (c *Client) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
@@ -161,12 +161,12 @@ func (c *Client) Invoke(ctx context.Context, method string, args, reply any, opt
 		defer cancel()
 	}
 	k := &call{
-		method:    method,
-		kind:      methods[method],
-		anyMember: isStale(request),
-		request:   request,
-		reply:     reply,
-		opts:      opts,
+		method:  method,
+		kind:    methods[method],
+		first:   c.firstAsked(method, request),
+		request: request,
+		reply:   reply,
+		opts:    opts,
 	}
 	if k.kind == write && headerOf(request).GetRequestId() == nil {
 		return c.runOnce(ctx, k)

@@ -20,11 +20,29 @@ const (
 	DefaultIdleTimeout    = time.Minute
 )
 
+// ReadFrom says which members a Client asks for linearizable reads. Each of them gives the same answers; what only the
+// metasrv leader knows (Cluster.ListNodes, GetNode, ListRegions, Stats) is asked of it in any case.
+type ReadFrom int
+
+const (
+	// ReadFromLeader asks the metasrv leader: the least work for the cluster and, in one place, the least delay.
+	ReadFromLeader ReadFrom = iota
+	// ReadFromAny asks the members in turn, which spreads the load. One that follows asks the metasrv leader how current
+	// its state must be, in one exchange for all that wait.
+	ReadFromAny
+	// ReadFromNearest asks the first of Endpoints that answers, also for stale reads: list the nearest first. It is for
+	// clients that are far from the metasrv leader and get large answers.
+	ReadFromNearest
+)
+
 // Config says how a Client reaches the cluster. Only Endpoints has no default.
 type Config struct {
 	// Endpoints are gRPC addresses of members, host:port. One that is reachable is enough: the client learns
 	// the others. They are tried in this order.
 	Endpoints []string
+	// ReadFrom says who is asked for linearizable reads; default: the metasrv leader. Where a member can't answer, another
+	// one is asked.
+	ReadFrom ReadFrom
 	// Logger is told of changes of the metasrv leader and of broken heartbeat streams. Default: nowhere.
 	Logger *slog.Logger
 	// DialOptions are used for every connection. Where there are none, connections are plaintext; whoever
@@ -85,6 +103,9 @@ func (c Config) Validate() error {
 		if err != nil || host == "" || port == "" {
 			return metasrv.InvalidArgument("Endpoints", "%q is not host:port", e)
 		}
+	}
+	if c.ReadFrom < ReadFromLeader || c.ReadFrom > ReadFromNearest {
+		return metasrv.InvalidArgument("ReadFrom", "%d is none of ReadFromLeader, ReadFromAny and ReadFromNearest", c.ReadFrom)
 	}
 	for _, d := range []struct {
 		field string

@@ -152,7 +152,7 @@ func (t *HeartbeatTask) Run(ctx context.Context) error {
 	worker := newInstructionWorker(t)
 	work.Go(func() { worker.run(runCtx) })
 
-	w := t.client.members.walk(false)
+	w := t.client.members.walk(firstLeader)
 	for {
 		answered, err := t.beatAt(runCtx, w, worker)
 		t.mu.Lock()

@@ -20,7 +20,21 @@ type members struct {
 	learned   []string // others that the cluster has named
 	leader    string   // empty where unknown
 	turn      int      // index of the next one in endpoints, then learned
+	// avoided has the endpoints that did not answer lately: until when others are nearest.
+	avoided map[string]time.Time
 }
+
+// first says where a call begins.
+type first int
+
+const (
+	firstLeader first = iota
+	firstInTurn
+	firstNearest
+)
+
+// avoidTime is how long an endpoint that did not answer is not the nearest.
+const avoidTime = 2 * time.Second
 
 func newMembers(cfg Config) *members {
 	return &members{
@@ -63,6 +77,31 @@ func (m *members) leaderOrNext() string {
 		return m.leader
 	}
 	return m.rotateLocked("")
+}
+
+// nearest returns the first endpoint that is not known to be silent, else the next member in turn.
+func (m *members) nearest() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, addr := range m.endpoints {
+		if until, ok := m.avoided[addr]; !ok || time.Now().After(until) {
+			return addr
+		}
+	}
+	return m.rotateLocked("")
+}
+
+// avoid notes that a member did not answer.
+func (m *members) avoid(addr string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !slices.Contains(m.endpoints, addr) {
+		return
+	}
+	if m.avoided == nil {
+		m.avoided = make(map[string]time.Time)
+	}
+	m.avoided[addr] = time.Now().Add(avoidTime)
 }
 
 // known returns the address of the metasrv leader, empty where it is unknown.
@@ -127,12 +166,15 @@ type walk struct {
 	silent map[string]bool
 }
 
-// walk starts at the metasrv leader, or where any will do at the next member in turn.
-func (m *members) walk(anyMember bool) *walk {
+// walk starts at the metasrv leader, or where any will do at another member.
+func (m *members) walk(at first) *walk {
 	w := &walk{members: m}
-	if anyMember {
+	switch at {
+	case firstInTurn:
 		w.target = m.rotate("")
-	} else {
+	case firstNearest:
+		w.target = m.nearest()
+	default:
 		w.target = m.leaderOrNext()
 	}
 	return w
@@ -154,6 +196,7 @@ func (w *walk) next(v verdict) time.Duration {
 		}
 	case another:
 		w.members.forget(failed)
+		w.members.avoid(failed)
 		w.target = w.members.rotate(failed)
 		if v.unknown {
 			if w.silent == nil {

@@ -74,6 +74,26 @@ var methods = map[string]methodKind{
 	metasrvpb.Heartbeat_AskLeader_FullMethodName: read,
 }
 
+// heard are the reads of what only the metasrv leader knows.
+var heard = map[string]bool{
+	metasrvpb.Cluster_ListNodes_FullMethodName:   true,
+	metasrvpb.Cluster_GetNode_FullMethodName:     true,
+	metasrvpb.Cluster_ListRegions_FullMethodName: true,
+	metasrvpb.Cluster_Stats_FullMethodName:       true,
+}
+
+// firstAsked returns where a call begins.
+func (c *Client) firstAsked(method string, request proto.Message) first {
+	stale := isStale(request)
+	switch {
+	case !stale && (methods[method] != read || heard[method] || c.cfg.ReadFrom == ReadFromLeader):
+		return firstLeader
+	case c.cfg.ReadFrom == ReadFromNearest:
+		return firstNearest
+	}
+	return firstInTurn
+}
+
 const headerField = protoreflect.Name("header")
 
 // headerOf returns the request header of m, nil where m has none.

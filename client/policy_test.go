@@ -220,7 +220,7 @@ func TestWalk(t *testing.T) {
 	ms := newMembers(Config{Endpoints: []string{"a", "b", "c"}, MinBackoff: time.Second, MaxBackoff: 8 * time.Second, Logger: slog.New(slog.DiscardHandler)})
 	start := func() *walk {
 		ms.leader = "a"
-		return ms.walk(false)
+		return ms.walk(firstLeader)
 	}
 	redirect := func(to string) verdict { return verdict{action: follow, leader: to} }
 

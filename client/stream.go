@@ -45,7 +45,7 @@ func (c *Client) newPlainStream(
 	if err != nil {
 		return nil, err
 	}
-	w := c.members.walk(false)
+	w := c.members.walk(firstLeader)
 	opts = append(opts[:len(opts):len(opts)], grpc.OnFinish(func(error) { done() }))
 	s, err := c.openStream(ctx, w.target, desc, method, opts)
 	if err != nil {
@@ -117,7 +117,7 @@ func (s *watchStream) CloseSend() error {
 	if s.request == nil {
 		return status.Errorf(codes.Internal, "%s: no request was sent", s.method)
 	}
-	s.walk = s.client.members.walk(isStale(s.request))
+	s.walk = s.client.members.walk(s.client.firstAsked(s.method, s.request))
 	return s.search()
 }
 

@@ -3,6 +3,7 @@ package raftfsm
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -13,20 +14,32 @@ import (
 )
 
 // Barrier returns a state that contains every command acknowledged before the call. On another member than the
-// metasrv leader it returns ErrNotLeader.
+// metasrv leader it returns ErrNotLeader: the metasrv leader's own decisions rest on it. Reads use ReadBarrier.
 //
 // It takes the commit index, then proves that no newer leader existed when the call came in, then waits until the
-// state has reached that index. The proof: a majority of voters, asked after the call came in, is in no newer term
-// than this leader; a newer leader would have moved a majority to its term. raft.VerifyLeader is no such proof, for
-// it counts answers to messages sent before.
-//
-// Since LeaderEstablished of the term is applied, every later entry of the log up to the commit index reaches the
-// state (commands and configurations; no-ops stand at the beginning of a term only), so the wait ends.
+// state has reached that index. Since LeaderEstablished of the term is applied, every later entry of the log up to
+// the commit index reaches the state (commands and configurations; no-ops stand at the beginning of a term only), so
+// the wait ends.
 func (n *Node) Barrier(ctx context.Context) (state.View, error) {
 	if err := n.awaitLeadership(ctx); err != nil {
 		return nil, err
 	}
-	r := n.rounds.join(func(r *round) { n.prove(r) })
+	return n.behind(ctx, n.rounds.join(n.prove))
+}
+
+// ReadBarrier returns what Barrier does, on any member: one that follows asks the metasrv leader for the index and
+// waits until its own state has reached it. It asks after the call came in, so it may be paused at any point: the
+// index was that of the metasrv leader after the call. ErrNotReady: the metasrv leader could not be asked, or could
+// not prove that it still is; ErrNotLeader: the member knows none.
+func (n *Node) ReadBarrier(ctx context.Context) (state.View, error) {
+	if n.leading.Load() != nil || n.raft.State() == raft.Leader {
+		return n.Barrier(ctx)
+	}
+	return n.behind(ctx, n.asks.join(n.askLeader))
+}
+
+// behind returns the state once a round has ended and the state has reached its index.
+func (n *Node) behind(ctx context.Context, r *round) (state.View, error) {
 	select {
 	case <-r.done:
 	case <-ctx.Done():
@@ -39,18 +52,24 @@ func (n *Node) Barrier(ctx context.Context) (state.View, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !r.reached {
+		n.fresh.prove(r.began)
+	}
 	return a.view, nil
 }
 
-// round is one proof of leadership, shared by all who were waiting when it began.
+// round is one exchange that says how far the state must be, shared by all who were waiting when it began.
 type round struct {
 	done chan struct{}
-	// index and err are set when done is closed.
+	// The rest is set when done is closed.
+	began time.Time
 	index uint64
-	err   error
+	// reached: the state had the index when the round ended.
+	reached bool
+	err     error
 }
 
-// rounds runs one proof at a time. Who comes while one is under way joins the next.
+// rounds runs one exchange at a time. Who comes while one is under way joins the next.
 type rounds struct {
 	mu      sync.Mutex
 	running bool
@@ -59,7 +78,7 @@ type rounds struct {
 }
 
 // join returns a round that begins after the call.
-func (rs *rounds) join(prove func(*round)) *round {
+func (rs *rounds) join(exchange func(*round)) *round {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	if rs.next == nil {
@@ -68,12 +87,12 @@ func (rs *rounds) join(prove func(*round)) *round {
 	r := rs.next
 	if !rs.running {
 		rs.running = true
-		rs.wg.Go(func() { rs.run(prove) })
+		rs.wg.Go(func() { rs.run(exchange) })
 	}
 	return r
 }
 
-func (rs *rounds) run(prove func(*round)) {
+func (rs *rounds) run(exchange func(*round)) {
 	for {
 		rs.mu.Lock()
 		r := rs.next
@@ -83,12 +102,14 @@ func (rs *rounds) run(prove func(*round)) {
 		if r == nil {
 			return
 		}
-		prove(r)
+		r.began = time.Now()
+		exchange(r)
 		close(r.done)
 	}
 }
 
-// prove fills in a round.
+// prove fills in a round of the metasrv leader. The index is taken before the proof: what is committed meanwhile
+// was not acknowledged before.
 func (n *Node) prove(r *round) {
 	l, ok := n.Leadership()
 	if !ok {
@@ -96,62 +117,60 @@ func (n *Node) prove(r *round) {
 		return
 	}
 	r.index = n.raft.CommitIndex()
-	r.err = n.proveTerm(n.ctx, l.Term)
+	if r.err = n.proveTerm(n.ctx, l.Term); r.err == nil {
+		n.reached(r)
+	}
 }
 
-// proveTerm returns nil if a majority of the voters, asked now, is in no newer term.
-func (n *Node) proveTerm(ctx context.Context, term uint64) error {
-	voters := n.voters()
-	need := len(voters)/2 + 1
-	if n.raft.State() != raft.Leader || n.raft.CurrentTerm() != term {
-		return metasrv.ErrNotLeader.With("member %s is no longer the metasrv leader of term %d", n.cfg.MemberID, term)
+// askLeader fills in a round of a member that follows.
+func (n *Node) askLeader(r *round) {
+	addr, id := n.raft.LeaderWithID()
+	switch string(id) {
+	case "":
+		r.err = metasrv.ErrNotLeader.With("there is no metasrv leader at present")
+		return
+	case n.cfg.MemberID:
+		r.err = metasrv.ErrNotReady.With("member %s is taking over as metasrv leader", n.cfg.MemberID)
+		return
 	}
-	if need == 1 {
-		return nil
+	response, err := n.leaderLink.ask(n.ctx, string(addr), n.cfg.Timing.PeerTimeout, barrierRequest())
+	if err != nil {
+		r.err = metasrv.ErrNotReady.With("member %s can't tell whether its state is current, the metasrv leader %s did not say: %v",
+			n.cfg.MemberID, id, err)
+		return
 	}
+	r.index = response.GetBarrier().GetIndex()
+	n.reached(r)
+}
+
+// reached notes the moment up to which the state is complete, where it has the index of the round already.
+func (n *Node) reached(r *round) {
+	if n.fsm.current.index() >= r.index {
+		r.reached = true
+		n.fresh.prove(r.began)
+	}
+}
+
+// answerBarrier answers a member that follows. It waits while this one takes over: before that its commit index may
+// be old.
+func (n *Node) answerBarrier(ctx context.Context) *peerpb.Response {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.PeerTimeout)
 	defer cancel()
-	terms := make(chan uint64, len(voters))
-	asked := 0
-	for _, v := range voters {
-		if string(v.ID) == n.cfg.MemberID {
-			continue
-		}
-		asked++
-		n.rounds.wg.Go(func() { terms <- n.askTerm(ctx, v) })
+	if err := n.awaitLeadership(ctx); err != nil {
+		return &peerpb.Response{Error: err.Error()}
 	}
-	for agreed := 1; asked > 0; asked-- {
-		switch t := <-terms; {
-		case t == 0: // no answer
-		case t > term:
-			return metasrv.ErrNotLeader.With("member %s was the metasrv leader of term %d, it is now term %d", n.cfg.MemberID, term, t)
-		default:
-			if agreed++; agreed >= need {
-				return nil
-			}
-		}
+	r := n.rounds.join(n.prove)
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		return &peerpb.Response{Error: "the metasrv leader could not prove in time that it is still that"}
 	}
-	return metasrv.ErrNotReady.With("member %s reaches no majority of the members", n.cfg.MemberID)
+	if r.err != nil {
+		return &peerpb.Response{Error: r.err.Error()}
+	}
+	return &peerpb.Response{Barrier: &peerpb.BarrierResponse{Index: r.index}}
 }
 
-// askTerm returns the term of another member, 0 if it doesn't answer.
-func (n *Node) askTerm(ctx context.Context, server raft.Server) uint64 {
-	response, err := n.peers.ask(ctx, string(server.Address), &peerpb.Request{
-		Request: &peerpb.Request_Term{Term: &peerpb.TermRequest{}},
-	})
-	if err != nil {
-		return 0
-	}
-	return response.GetTerm().GetTerm()
-}
-
-// voters returns the members that vote.
-func (n *Node) voters() []raft.Server {
-	var voters []raft.Server
-	for _, s := range n.configuration().Servers {
-		if s.Suffrage == raft.Voter {
-			voters = append(voters, s)
-		}
-	}
-	return voters
+func barrierRequest() *peerpb.Request {
+	return &peerpb.Request{Request: &peerpb.Request_Barrier{Barrier: &peerpb.BarrierRequest{}}}
 }

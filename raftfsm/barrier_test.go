@@ -15,6 +15,7 @@ import (
 // answerTerms makes a member hear the given terms from the others, for an address without a term nothing.
 func answerTerms(n *Node, terms map[string]uint64) {
 	n.rounds.wg.Wait() // members that the last proof did not wait for are still being asked
+	n.voterLinks.close()
 	n.peers.close()
 	n.peers = &peerClient{
 		timeout: 200 * time.Millisecond,
@@ -26,6 +27,7 @@ func answerTerms(n *Node, terms map[string]uint64) {
 			}
 			near, far := net.Pipe()
 			n.wg.Go(func() {
+				defer context.AfterFunc(n.ctx, func() { _ = far.Close() })()
 				defer func() { _ = far.Close() }()
 				servePeer(n.ctx, far, func(context.Context, *peerpb.Request) *peerpb.Response {
 					return &peerpb.Response{Term: &peerpb.TermResponse{Term: term}}
@@ -39,7 +41,7 @@ func answerTerms(n *Node, terms map[string]uint64) {
 // Rule 3: what raft remembers of earlier messages proves nothing. A metasrv leader that was paused still believes
 // to lead; only the present terms of the voters tell.
 func TestBarrierAsksForThePresentTerm(t *testing.T) {
-	c := newCluster(t, 3)
+	c := newCluster(t, 3, unrefreshed)
 	at, leader := c.leader()
 	l, _ := leader.Leadership()
 	b, d := c.servers[(at+1)%3].RaftAddr, c.servers[(at+2)%3].RaftAddr

@@ -90,6 +90,9 @@ type Timing struct {
 	LeaderLease time.Duration
 	// PeerTimeout bounds one exchange with another member.
 	PeerTimeout time.Duration
+	// Fresh is how often a member that serves no linearizable reads finds out how current its state is, for the age of
+	// stale reads. 0: never.
+	Fresh time.Duration
 	// Flush is how long a change may wait for its place in the image on disk. It is durable in the log
 	// before.
 	Flush time.Duration
@@ -107,6 +110,7 @@ func DefaultTiming() Timing {
 		Election:    300 * time.Millisecond,
 		LeaderLease: 200 * time.Millisecond,
 		PeerTimeout: 2 * time.Second,
+		Fresh:       time.Second,
 		Flush:       10 * time.Second,
 		FlushBytes:  64 << 20,
 		DiskTimeout: 8 * time.Second,

@@ -159,6 +159,8 @@ func (n *Node) answerPeer(ctx context.Context, request *peerpb.Request) *peerpb.
 	switch r := request.Request.(type) {
 	case *peerpb.Request_Term:
 		return &peerpb.Response{Term: &peerpb.TermResponse{Term: n.raft.CurrentTerm(), AppliedIndex: n.fsm.current.index()}}
+	case *peerpb.Request_Barrier:
+		return n.answerBarrier(ctx)
 	case *peerpb.Request_Publish:
 		ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.PeerTimeout)
 		defer cancel()

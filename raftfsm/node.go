@@ -42,7 +42,12 @@ type Node struct {
 	peers   *peerClient
 
 	proposer *proposer
-	rounds   rounds
+	// rounds are the proofs of a metasrv leader, asks the questions of a member that follows.
+	rounds     rounds
+	voterLinks voterLinks
+	asks       rounds
+	leaderLink peerLink
+	fresh      freshness
 
 	leading        atomic.Pointer[Leadership]
 	leadingMu      sync.Mutex
@@ -111,6 +116,7 @@ func (n *Node) open() error {
 	n.trans = newTransport(n.mux, transportTimeout, n.disk, logger)
 	n.peers = newPeerClient(n.mux, n.cfg.Timing.PeerTimeout)
 	n.wg.Go(n.leaveWhenFailed)
+	n.leaderLink.peers = n.peers
 	// Buffered, for raft waits until the channel takes a change of leadership.
 	notify := make(chan bool, 64)
 	if err := n.startRaft(n.raftConfig(logger, notify)); err != nil {
@@ -122,6 +128,7 @@ func (n *Node) open() error {
 	n.wg.Go(func() { n.proposer.run(n.ctx, n.commit) })
 	n.wg.Go(func() { n.publishMember(n.ctx) })
 	n.wg.Go(func() { n.catchUp(n.ctx) })
+	n.wg.Go(func() { n.refresh(n.ctx) })
 	return nil
 }
 
@@ -384,6 +391,9 @@ func (n *Node) releaseAll() error {
 		errs = append(errs, n.mux.Close())
 	}
 	n.rounds.wg.Wait()
+	n.asks.wg.Wait()
+	n.voterLinks.close()
+	n.leaderLink.close()
 	if n.flusher != nil {
 		errs = append(errs, n.flusher.close(n.Err() != nil))
 	}

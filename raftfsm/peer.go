@@ -59,9 +59,9 @@ func (c *peerClient) exchange(ctx context.Context, addr string, conn net.Conn, r
 	_ = conn.SetDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	response := &peerpb.Response{}
-	err := writeMessage(conn, request)
+	err := (&messageWriter{}).write(conn, request)
 	if err == nil {
-		err = readMessage(conn, response)
+		err = (&messageReader{r: bufio.NewReaderSize(conn, 16)}).read(response)
 	}
 	if !stop() || err != nil {
 		_ = conn.Close()
@@ -110,39 +110,52 @@ func (c *peerClient) close() {
 
 // servePeer answers the requests on one connection until it ends.
 func servePeer(ctx context.Context, conn net.Conn, handle func(context.Context, *peerpb.Request) *peerpb.Response) {
-	r := bufio.NewReader(conn)
+	r, w := messageReader{r: bufio.NewReader(conn)}, messageWriter{}
 	for {
 		request := &peerpb.Request{}
-		if readMessage(r, request) != nil {
+		if r.read(request) != nil {
 			return
 		}
-		if writeMessage(conn, handle(ctx, request)) != nil {
+		if w.write(conn, handle(ctx, request)) != nil {
 			return
 		}
 	}
 }
 
-func writeMessage(w io.Writer, m proto.Message) error {
-	body, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, 4, 64), m)
+// messageWriter writes messages, all from one buffer.
+type messageWriter struct{ buf []byte }
+
+func (w *messageWriter) write(to io.Writer, m proto.Message) error {
+	body, err := proto.MarshalOptions{}.MarshalAppend(append(w.buf[:0], 0, 0, 0, 0), m)
 	if err != nil {
 		return err
 	}
+	w.buf = body
 	binary.BigEndian.PutUint32(body, uint32(len(body)-4))
-	_, err = w.Write(body)
+	_, err = to.Write(body)
 	return err
 }
 
-func readMessage(r io.Reader, m proto.Message) error {
-	var header [4]byte
-	if _, err := io.ReadFull(r, header[:]); err != nil {
+// messageReader reads messages, all into one buffer: unmarshalling copies what it keeps.
+type messageReader struct {
+	r      *bufio.Reader
+	header [4]byte
+	body   []byte
+}
+
+func (r *messageReader) read(m proto.Message) error {
+	if _, err := io.ReadFull(r.r, r.header[:]); err != nil {
 		return err
 	}
-	length := binary.BigEndian.Uint32(header[:])
+	length := binary.BigEndian.Uint32(r.header[:])
 	if length > maxPeerMessage {
 		return fmt.Errorf("message of %d bytes, at most %d are allowed", length, maxPeerMessage)
 	}
-	body := make([]byte, length)
-	if _, err := io.ReadFull(r, body); err != nil {
+	if int(length) > cap(r.body) {
+		r.body = make([]byte, length)
+	}
+	body := r.body[:length]
+	if _, err := io.ReadFull(r.r, body); err != nil {
 		return err
 	}
 	return proto.Unmarshal(body, m)

@@ -40,7 +40,7 @@ func (s catalogService) GetCatalog(ctx context.Context, req *metasrvpb.GetCatalo
 	if err != nil {
 		return nil, err
 	}
-	return &metasrvpb.GetCatalogResponse{Header: revision(view), Catalog: catalog.ToCatalogInfo(record)}, nil
+	return &metasrvpb.GetCatalogResponse{Header: view.header(), Catalog: catalog.ToCatalogInfo(record)}, nil
 }
 
 func (s catalogService) ListCatalogs(
@@ -54,7 +54,7 @@ func (s catalogService) ListCatalogs(
 	if err != nil {
 		return nil, err
 	}
-	return &metasrvpb.ListCatalogsResponse{Header: revision(view), Catalogs: each(records, catalog.ToCatalogInfo)}, nil
+	return &metasrvpb.ListCatalogsResponse{Header: view.header(), Catalogs: each(records, catalog.ToCatalogInfo)}, nil
 }
 
 func (s catalogService) DropCatalog(ctx context.Context, req *metasrvpb.DropCatalogRequest) (*metasrvpb.DropCatalogResponse, error) {
@@ -94,7 +94,7 @@ func (s catalogService) GetSchema(ctx context.Context, req *metasrvpb.GetSchemaR
 	if err != nil {
 		return nil, err
 	}
-	return &metasrvpb.GetSchemaResponse{Header: revision(view), Schema: catalog.ToSchemaInfo(record)}, nil
+	return &metasrvpb.GetSchemaResponse{Header: view.header(), Schema: catalog.ToSchemaInfo(record)}, nil
 }
 
 func (s catalogService) ListSchemas(ctx context.Context, req *metasrvpb.ListSchemasRequest) (*metasrvpb.ListSchemasResponse, error) {
@@ -106,7 +106,7 @@ func (s catalogService) ListSchemas(ctx context.Context, req *metasrvpb.ListSche
 	if err != nil {
 		return nil, err
 	}
-	return &metasrvpb.ListSchemasResponse{Header: revision(view), Schemas: each(records, catalog.ToSchemaInfo)}, nil
+	return &metasrvpb.ListSchemasResponse{Header: view.header(), Schemas: each(records, catalog.ToSchemaInfo)}, nil
 }
 
 func (s catalogService) DropSchema(ctx context.Context, req *metasrvpb.DropSchemaRequest) (*metasrvpb.DropSchemaResponse, error) {

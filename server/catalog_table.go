@@ -24,7 +24,7 @@ func (s catalogService) GetTable(ctx context.Context, req *metasrvpb.GetTableReq
 	if err != nil {
 		return nil, err
 	}
-	return &metasrvpb.GetTableResponse{Header: revision(view), Table: catalog.ToTable(table)}, nil
+	return &metasrvpb.GetTableResponse{Header: view.header(), Table: catalog.ToTable(table)}, nil
 }
 
 func (s catalogService) ListTables(ctx context.Context, req *metasrvpb.ListTablesRequest) (*metasrvpb.ListTablesResponse, error) {
@@ -38,7 +38,7 @@ func (s catalogService) ListTables(ctx context.Context, req *metasrvpb.ListTable
 	if err != nil {
 		return nil, err
 	}
-	return &metasrvpb.ListTablesResponse{Header: revision(view), Tables: each(tables, catalog.ToTable)}, nil
+	return &metasrvpb.ListTablesResponse{Header: view.header(), Tables: each(tables, catalog.ToTable)}, nil
 }
 
 func (s catalogService) AlterTable(ctx context.Context, req *metasrvpb.AlterTableRequest) (*metasrvpb.AlterTableResponse, error) {

@@ -14,7 +14,7 @@ import (
 )
 
 func (s clusterService) ListNodes(ctx context.Context, req *metasrvpb.ListNodesRequest) (*metasrvpb.ListNodesResponse, error) {
-	view, err := s.read(ctx, req.GetHeader())
+	view, err := s.readHeard(ctx, req.GetHeader())
 	if err != nil {
 		return nil, err
 	}
@@ -26,7 +26,7 @@ func (s clusterService) ListNodes(ctx context.Context, req *metasrvpb.ListNodesR
 	if err != nil {
 		return nil, err
 	}
-	resp := &metasrvpb.ListNodesResponse{Header: revision(view)}
+	resp := &metasrvpb.ListNodesResponse{Header: view.header()}
 	for _, status := range statuses {
 		if req.GetRole() == metasrvpb.NodeRole_NODE_ROLE_UNSPECIFIED || req.GetRole() == status.Role {
 			resp.Nodes = append(resp.Nodes, placed.node(status))
@@ -36,7 +36,7 @@ func (s clusterService) ListNodes(ctx context.Context, req *metasrvpb.ListNodesR
 }
 
 func (s clusterService) GetNode(ctx context.Context, req *metasrvpb.GetNodeRequest) (*metasrvpb.GetNodeResponse, error) {
-	view, err := s.read(ctx, req.GetHeader())
+	view, err := s.readHeard(ctx, req.GetHeader())
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (s clusterService) GetNode(ctx context.Context, req *metasrvpb.GetNodeReque
 	if err != nil {
 		return nil, err
 	}
-	return &metasrvpb.GetNodeResponse{Header: revision(view), Node: placed.node(status)}, nil
+	return &metasrvpb.GetNodeResponse{Header: view.header(), Node: placed.node(status)}, nil
 }
 
 // nodes returns the registered nodes: on the metasrv leader with what it has heard, elsewhere in state UNKNOWN.
@@ -129,12 +129,12 @@ func (p placement) node(status heartbeat.NodeStatus) *metasrvpb.Node {
 }
 
 func (s clusterService) ListRegions(ctx context.Context, req *metasrvpb.ListRegionsRequest) (*metasrvpb.ListRegionsResponse, error) {
-	view, err := s.read(ctx, req.GetHeader())
+	view, err := s.readHeard(ctx, req.GetHeader())
 	if err != nil {
 		return nil, err
 	}
 	regions := regionList{view: view, term: s.term.Load(), node: req.GetNodeId(), addresses: addresses(view)}
-	resp := &metasrvpb.ListRegionsResponse{Header: revision(view)}
+	resp := &metasrvpb.ListRegionsResponse{Header: view.header()}
 	if req.GetTableName() != nil {
 		record, err := router.Find(view, catalog.NameOf(req.GetTableName()))
 		if err != nil {
@@ -203,13 +203,13 @@ func (l regionList) replica(region *storagepb.RegionRecord, r *storagepb.Replica
 }
 
 func (s clusterService) Stats(ctx context.Context, req *metasrvpb.StatsRequest) (*metasrvpb.StatsResponse, error) {
-	view, err := s.read(ctx, req.GetHeader())
+	view, err := s.readHeard(ctx, req.GetHeader())
 	if err != nil {
 		return nil, err
 	}
 	counts := catalog.Count(view)
 	resp := &metasrvpb.StatsResponse{
-		Header: revision(view), Catalogs: counts.Catalogs, Schemas: counts.Schemas, Tables: counts.PublicTables,
+		Header: view.header(), Catalogs: counts.Catalogs, Schemas: counts.Schemas, Tables: counts.PublicTables,
 	}
 	for record, err := range router.Tables(view) {
 		if err != nil {

@@ -14,8 +14,9 @@ import (
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
-// everyMember are the RPCs that a member answers for itself, whoever leads. Any other one belongs to the metasrv
-// leader, unless it is a read that asks for no more than the member has.
+// everyMember are the RPCs that a member answers for itself, whoever leads. Of the others, reads of the state are
+// answered by every member that reaches the metasrv leader; what only that one hears, elsewhere where a stale answer
+// will do; all else belongs to the metasrv leader.
 var everyMember = []string{
 	metasrvpb.Heartbeat_AskLeader_FullMethodName,
 	metasrvpb.Router_Watch_FullMethodName,
@@ -23,7 +24,7 @@ var everyMember = []string{
 	metasrvpb.Cluster_ListMembers_FullMethodName,
 }
 
-var staleReads = []string{
+var stateReads = []string{
 	metasrvpb.Router_Route_FullMethodName,
 	metasrvpb.Catalog_GetCatalog_FullMethodName,
 	metasrvpb.Catalog_ListCatalogs_FullMethodName,
@@ -32,6 +33,9 @@ var staleReads = []string{
 	metasrvpb.Catalog_GetTable_FullMethodName,
 	metasrvpb.Catalog_ListTables_FullMethodName,
 	metasrvpb.Store_Range_FullMethodName,
+}
+
+var heardReads = []string{
 	metasrvpb.Cluster_ListNodes_FullMethodName,
 	metasrvpb.Cluster_GetNode_FullMethodName,
 	metasrvpb.Cluster_ListRegions_FullMethodName,
@@ -114,8 +118,8 @@ func TestFollowerRedirects(t *testing.T) {
 	m := startFollower(t)
 	eachMethod(t, m.Server, func(t *testing.T, method string, d protoreflect.MethodDescriptor) {
 		err := call(t, m.conn, method, d, &metasrvpb.RequestHeader{})
-		if slices.Contains(everyMember, method) {
-			if err != nil {
+		if slices.Contains(everyMember, method) || slices.Contains(stateReads, method) {
+			if refusalOf(err).Reason == "NOT_LEADER" {
 				t.Errorf("a follower refused it: %v", err)
 			}
 			return
@@ -129,9 +133,22 @@ func TestFollowerAnswersStaleReads(t *testing.T) {
 	eachMethod(t, m.Server, func(t *testing.T, method string, d protoreflect.MethodDescriptor) {
 		err := call(t, m.conn, method, d, &metasrvpb.RequestHeader{ReadLevel: metasrvpb.ReadLevel_READ_LEVEL_STALE})
 		redirected := refusalOf(err).Reason == "NOT_LEADER"
-		if answers := slices.Contains(staleReads, method) || slices.Contains(everyMember, method); answers == redirected {
+		answers := slices.Contains(stateReads, method) || slices.Contains(heardReads, method) || slices.Contains(everyMember, method)
+		if answers == redirected {
 			t.Errorf("redirected: %t (%v)", redirected, err)
 		}
+	})
+}
+
+// A member that follows and has no way to tell how current its state is answers nothing that must be.
+func TestFollowerWithoutLeaderRefusesReads(t *testing.T) {
+	m := startMember(t)
+	eachMethod(t, m.Server, func(t *testing.T, method string, d protoreflect.MethodDescriptor) {
+		if !slices.Contains(stateReads, method) {
+			return
+		}
+		wantRefusal(t, call(t, m.conn, method, d, &metasrvpb.RequestHeader{}),
+			refusal{Code: codes.FailedPrecondition, Reason: "NOT_LEADER", Retry: true})
 	})
 }
 

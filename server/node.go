@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/catalog"
@@ -24,6 +25,12 @@ type Node interface {
 	state.Viewer
 	state.Feed
 
+	// ReadBarrier returns a view that contains every command acknowledged by any member before the call, on any member
+	// that reaches the metasrv leader.
+	ReadBarrier(ctx context.Context) (state.View, error)
+	// Age returns how far a view that is taken after the call may be behind at most: it contains every command that was
+	// acknowledged longer ago than that before the call. False: that is not known.
+	Age() (time.Duration, bool)
 	// WaitRevision returns a view at or after a revision, as soon as this member has one.
 	WaitRevision(ctx context.Context, revision uint64) (state.View, error)
 	// Leader returns the metasrv leader as this member knows it. The record may lack addresses.

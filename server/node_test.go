@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
@@ -27,7 +28,9 @@ type testNode struct {
 	endTerm    func()
 	failed     chan struct{}
 	err        error
-	// onBarrier, if set, is called by Barrier first.
+	// age is what Age returns, 0 for unknown.
+	age time.Duration
+	// onBarrier, if set, is called by Barrier and ReadBarrier first.
 	onBarrier func()
 }
 
@@ -106,6 +109,29 @@ func (n *testNode) Barrier(ctx context.Context) (state.View, error) {
 		return nil, metasrv.ErrNotLeader.With("the test node does not lead")
 	}
 	return n.Node.Barrier(ctx)
+}
+
+// ReadBarrier is answered where the metasrv leader is known: by it.
+func (n *testNode) ReadBarrier(ctx context.Context) (state.View, error) {
+	if n.onBarrier != nil {
+		n.onBarrier()
+	}
+	if _, ok := n.Leader(); !ok {
+		return nil, metasrv.ErrNotLeader.With("the test node knows no metasrv leader")
+	}
+	return n.Node.Barrier(ctx)
+}
+
+func (n *testNode) Age() (time.Duration, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.age, n.age > 0
+}
+
+func (n *testNode) setAge(age time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.age = age
 }
 
 func (n *testNode) WaitRevision(ctx context.Context, revision uint64) (state.View, error) {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
@@ -14,27 +16,62 @@ import (
 // maxRevisionWait bounds how long a read waits for its min_revision.
 const maxRevisionWait = 5 * time.Second
 
-// read returns the state that a request wants to be answered from. A linearizable read is the metasrv leader's.
-func (s *services) read(ctx context.Context, h *metasrvpb.RequestHeader) (state.View, error) {
-	var view state.View
+// reading is the state that a read is answered from.
+type reading struct {
+	state.View
+	// age bounds how far it may be behind, for a stale read where that is known.
+	age      time.Duration
+	ageKnown bool
+}
+
+// header returns the header of a response that was made from the state.
+func (s reading) header() *metasrvpb.ResponseHeader {
+	h := revision(s.View)
+	if s.ageKnown {
+		h.AgeMs = proto.Uint64(uint64((s.age + time.Millisecond - 1).Milliseconds())) //nolint:gosec // never negative
+	}
+	return h
+}
+
+// read returns the state that a request wants to be answered from, on any member.
+func (s *services) read(ctx context.Context, h *metasrvpb.RequestHeader) (reading, error) {
+	return s.readBehind(ctx, h, s.node.ReadBarrier)
+}
+
+// readHeard is for answers with what heartbeats say, which the metasrv leader alone hears: unless a stale answer
+// will do, it must be this member.
+func (s *services) readHeard(ctx context.Context, h *metasrvpb.RequestHeader) (reading, error) {
+	if level(h) == metasrvpb.ReadLevel_READ_LEVEL_LINEARIZABLE {
+		if err := s.requireLeader(); err != nil {
+			return reading{}, err
+		}
+	}
+	return s.readBehind(ctx, h, s.node.Barrier)
+}
+
+func (s *services) readBehind(
+	ctx context.Context, h *metasrvpb.RequestHeader, barrier func(context.Context) (state.View, error),
+) (reading, error) {
+	var r reading
 	switch level(h) {
 	case metasrvpb.ReadLevel_READ_LEVEL_STALE:
-		view = s.node.View()
+		// The age first: the state may only be newer.
+		r.age, r.ageKnown = s.node.Age()
+		r.View = s.node.View()
 	case metasrvpb.ReadLevel_READ_LEVEL_LINEARIZABLE:
-		if err := s.requireLeader(); err != nil {
-			return nil, err
-		}
 		var err error
-		if view, err = s.node.Barrier(ctx); err != nil {
-			return nil, err
+		if r.View, err = barrier(ctx); err != nil {
+			return r, err
 		}
 	default:
-		return nil, metasrv.InvalidArgument("header.read_level", "%d is not a read level", h.GetReadLevel())
+		return r, metasrv.InvalidArgument("header.read_level", "%d is not a read level", h.GetReadLevel())
 	}
-	if view.Revision() >= h.GetMinRevision() {
-		return view, nil
+	if r.Revision() >= h.GetMinRevision() {
+		return r, nil
 	}
-	return s.waitRevision(ctx, h.GetMinRevision())
+	var err error
+	r.View, err = s.waitRevision(ctx, h.GetMinRevision())
+	return r, err
 }
 
 // level returns the read level that a request means.

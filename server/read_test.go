@@ -39,6 +39,31 @@ func TestReadWaitsForMinRevision(t *testing.T) {
 	}
 }
 
+func TestStaleReadsTellTheirAge(t *testing.T) {
+	m := startLeader(t)
+	age := func(h *metasrvpb.RequestHeader) *uint64 {
+		t.Helper()
+		resp, err := m.store().Range(timeout(t), &metasrvpb.RangeRequest{Header: h, Key: []byte("k")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.GetHeader().AgeMs
+	}
+	stale := &metasrvpb.RequestHeader{ReadLevel: metasrvpb.ReadLevel_READ_LEVEL_STALE}
+	if a := age(stale); a != nil {
+		t.Errorf("unknown age is told as %d ms", *a)
+	}
+	m.node.setAge(1500*time.Millisecond + time.Nanosecond)
+	for _, h := range []*metasrvpb.RequestHeader{stale, {MinRevision: 1}} {
+		if a := age(h); a == nil || *a != 1501 {
+			t.Errorf("age of the answer to %v is %v, want 1501 ms: it is an upper bound", h, a)
+		}
+	}
+	if a := age(nil); a != nil {
+		t.Errorf("a linearizable answer is %d ms old", *a)
+	}
+}
+
 func TestReadLevelUnknown(t *testing.T) {
 	m := startLeader(t)
 	_, err := m.store().Range(timeout(t), &metasrvpb.RangeRequest{Header: &metasrvpb.RequestHeader{ReadLevel: 9}, Key: []byte("k")})

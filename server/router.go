@@ -159,7 +159,7 @@ func (s routerService) Route(ctx context.Context, req *metasrvpb.RouteRequest) (
 		return nil, err
 	}
 	b := router.NewBuilder(addresses(view))
-	resp := &metasrvpb.RouteResponse{Header: revision(view)}
+	resp := &metasrvpb.RouteResponse{Header: view.header()}
 	for _, name := range req.GetTableNames() {
 		record, err := router.Find(view, catalog.NameOf(name))
 		if err != nil {

@@ -24,7 +24,7 @@ func (s storeService) Range(ctx context.Context, req *metasrvpb.RangeRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	return &metasrvpb.RangeResponse{Header: revision(view), Kvs: keyValues(pairs), More: more}, nil
+	return &metasrvpb.RangeResponse{Header: view.header(), Kvs: keyValues(pairs), More: more}, nil
 }
 
 func (s storeService) Put(ctx context.Context, req *metasrvpb.PutRequest) (*metasrvpb.PutResponse, error) {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
 
 	"github.com/metasrv/metasrv"
@@ -105,6 +106,15 @@ func (c *fakeCluster) hasLeader() bool { return c.state != "leaderless" }
 
 func (m *fakeMember) header() *metasrvpb.ResponseHeader {
 	return &metasrvpb.ResponseHeader{ClusterId: 77, Revision: 42, Member: m.pb().Id}
+}
+
+// staleHeader tells the age of the answer to a stale read.
+func (m *fakeMember) staleHeader(h *metasrvpb.RequestHeader) *metasrvpb.ResponseHeader {
+	resp := m.header()
+	if h.GetReadLevel() == metasrvpb.ReadLevel_READ_LEVEL_STALE {
+		resp.AgeMs = proto.Uint64(1234)
+	}
+	return resp
 }
 
 func (m *fakeMember) pb() *metasrvpb.Member {
@@ -218,7 +228,7 @@ func (m *fakeMember) ListRegions(
 	if err := m.refuse(r.Header); err != nil {
 		return nil, err
 	}
-	return &metasrvpb.ListRegionsResponse{Header: m.header(), Regions: fakeRegions()}, nil
+	return &metasrvpb.ListRegionsResponse{Header: m.staleHeader(r.Header), Regions: fakeRegions()}, nil
 }
 
 func (m *fakeMember) ListCatalogs(

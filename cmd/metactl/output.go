@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
 const (
@@ -25,8 +28,13 @@ const (
 // What the client library logs while it looks for a leader, explain says better.
 var discardLogger = slog.New(slog.DiscardHandler)
 
-// show prints m as JSON, or by the given function as tables.
+// show prints m as JSON, or by the given function as tables. With a stale answer it says how old that may be.
 func (a *app) show(m proto.Message, tables func(w io.Writer)) error {
+	if r, ok := m.(interface {
+		GetHeader() *metasrvpb.ResponseHeader
+	}); ok && a.stale && a.format != formatJSON {
+		fmt.Fprintln(a.err, staleness(r.GetHeader()))
+	}
 	if a.format == formatJSON {
 		b, err := toJSON(m)
 		if err != nil {
@@ -39,6 +47,15 @@ func (a *app) show(m proto.Message, tables func(w io.Writer)) error {
 	tables(&buf)
 	_, err := a.out.Write(buf.Bytes())
 	return err
+}
+
+// staleness says how old the answer to a stale read may be.
+func staleness(h *metasrvpb.ResponseHeader) string {
+	if h.AgeMs == nil {
+		return fmt.Sprintf("%s answered, which does not know how old its state is: it has reached no metasrv leader since it started", h.GetMember())
+	}
+	age := time.Duration(min(h.GetAgeMs(), math.MaxInt64/uint64(time.Millisecond))) * time.Millisecond
+	return fmt.Sprintf("%s answered, from a state that lacks at most the changes of the last %s", h.GetMember(), age)
 }
 
 // toJSON returns the JSON form that protobuf defines: 64-bit integers are strings, enums are names. Fields

@@ -28,9 +28,11 @@ const (
 	// As READ_LEVEL_LINEARIZABLE; where min_revision is set, as READ_LEVEL_STALE: any member may answer once it has
 	// reached that revision.
 	ReadLevel_READ_LEVEL_UNSPECIFIED ReadLevel = 0
-	// The answer contains every change that was acknowledged before the request was sent.
+	// The answer contains every change that was acknowledged before the request was sent. Every member can give it, by
+	// asking the metasrv leader how far its state must be; what only the metasrv leader knows (heartbeats and what
+	// they report) it alone gives.
 	ReadLevel_READ_LEVEL_LINEARIZABLE ReadLevel = 1
-	// The answer is the state of the member that was asked, however old.
+	// The answer is the state of the member that was asked, however old; ResponseHeader.age_ms says how old at most.
 	ReadLevel_READ_LEVEL_STALE ReadLevel = 2
 )
 
@@ -252,8 +254,13 @@ type ResponseHeader struct {
 	Member string `protobuf:"bytes,21,opt,name=member,proto3" json:"member,omitempty"`
 	// Life of the cluster that answered: restoring or recovering it begins another one. 0 is the first.
 	ClusterIncarnation uint64 `protobuf:"varint,24,opt,name=cluster_incarnation,json=clusterIncarnation,proto3" json:"cluster_incarnation,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Only in answers to stale reads, those with a min_revision included: the answer contains every change that was
+	// acknowledged more than this many milliseconds before the request arrived. Proven by an exchange with the metasrv
+	// leader that the member made this long ago; an idle member makes one a second. Absent: unknown, because the member
+	// has reached no metasrv leader since it started.
+	AgeMs         *uint64 `protobuf:"varint,22,opt,name=age_ms,json=ageMs,proto3,oneof" json:"age_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ResponseHeader) Reset() {
@@ -324,6 +331,13 @@ func (x *ResponseHeader) GetMember() string {
 func (x *ResponseHeader) GetClusterIncarnation() uint64 {
 	if x != nil {
 		return x.ClusterIncarnation
+	}
+	return 0
+}
+
+func (x *ResponseHeader) GetAgeMs() uint64 {
+	if x != nil && x.AgeMs != nil {
+		return *x.AgeMs
 	}
 	return 0
 }
@@ -656,7 +670,7 @@ const file_metasrv_v1_header_proto_rawDesc = "" +
 	"\tRequestId\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\"\n" +
-	"\facknowledged\x18\x03 \x01(\x04R\facknowledged\"\xe8\x01\n" +
+	"\facknowledged\x18\x03 \x01(\x04R\facknowledged\"\x8f\x02\n" +
 	"\x0eResponseHeader\x12)\n" +
 	"\x10protocol_version\x18\x01 \x01(\x04R\x0fprotocolVersion\x12\x1d\n" +
 	"\n" +
@@ -664,7 +678,9 @@ const file_metasrv_v1_header_proto_rawDesc = "" +
 	"\x05error\x18\x03 \x01(\v2\x11.metasrv.v1.ErrorR\x05error\x12\x1a\n" +
 	"\brevision\x18\x14 \x01(\x04R\brevision\x12\x16\n" +
 	"\x06member\x18\x15 \x01(\tR\x06member\x12/\n" +
-	"\x13cluster_incarnation\x18\x18 \x01(\x04R\x12clusterIncarnation\"4\n" +
+	"\x13cluster_incarnation\x18\x18 \x01(\x04R\x12clusterIncarnation\x12\x1a\n" +
+	"\x06age_ms\x18\x16 \x01(\x04H\x00R\x05ageMs\x88\x01\x01B\t\n" +
+	"\a_age_ms\"4\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x17\n" +
 	"\aerr_msg\x18\x02 \x01(\tR\x06errMsg\"*\n" +
@@ -731,6 +747,7 @@ func file_metasrv_v1_header_proto_init() {
 	if File_metasrv_v1_header_proto != nil {
 		return
 	}
+	file_metasrv_v1_header_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -30,6 +30,7 @@ type Request struct {
 	//	*Request_Term
 	//	*Request_Publish
 	//	*Request_History
+	//	*Request_Barrier
 	Request       isRequest_Request `protobuf_oneof:"request"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -99,6 +100,15 @@ func (x *Request) GetHistory() *HistoryRequest {
 	return nil
 }
 
+func (x *Request) GetBarrier() *BarrierRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Request_Barrier); ok {
+			return x.Barrier
+		}
+	}
+	return nil
+}
+
 type isRequest_Request interface {
 	isRequest_Request()
 }
@@ -115,11 +125,17 @@ type Request_History struct {
 	History *HistoryRequest `protobuf:"bytes,3,opt,name=history,proto3,oneof"`
 }
 
+type Request_Barrier struct {
+	Barrier *BarrierRequest `protobuf:"bytes,4,opt,name=barrier,proto3,oneof"`
+}
+
 func (*Request_Term) isRequest_Request() {}
 
 func (*Request_Publish) isRequest_Request() {}
 
 func (*Request_History) isRequest_Request() {}
+
+func (*Request_Barrier) isRequest_Request() {}
 
 // Response answers a Request.
 type Response struct {
@@ -128,6 +144,7 @@ type Response struct {
 	Error         string           `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
 	Term          *TermResponse    `protobuf:"bytes,2,opt,name=term,proto3" json:"term,omitempty"`
 	History       *HistoryResponse `protobuf:"bytes,3,opt,name=history,proto3" json:"history,omitempty"`
+	Barrier       *BarrierResponse `protobuf:"bytes,4,opt,name=barrier,proto3" json:"barrier,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -179,6 +196,13 @@ func (x *Response) GetTerm() *TermResponse {
 func (x *Response) GetHistory() *HistoryResponse {
 	if x != nil {
 		return x.History
+	}
+	return nil
+}
+
+func (x *Response) GetBarrier() *BarrierResponse {
+	if x != nil {
+		return x.Barrier
 	}
 	return nil
 }
@@ -410,20 +434,105 @@ func (x *HistoryResponse) GetKnown() bool {
 	return false
 }
 
+// BarrierRequest asks the metasrv leader for a barrier: how far the state must be for a linearizable read.
+type BarrierRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BarrierRequest) Reset() {
+	*x = BarrierRequest{}
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BarrierRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BarrierRequest) ProtoMessage() {}
+
+func (x *BarrierRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BarrierRequest.ProtoReflect.Descriptor instead.
+func (*BarrierRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{7}
+}
+
+// BarrierResponse answers BarrierRequest.
+type BarrierResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A state that has reached this raft index contains every command that was acknowledged before the request.
+	Index         uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BarrierResponse) Reset() {
+	*x = BarrierResponse{}
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BarrierResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BarrierResponse) ProtoMessage() {}
+
+func (x *BarrierResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BarrierResponse.ProtoReflect.Descriptor instead.
+func (*BarrierResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *BarrierResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 var File_metasrv_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_metasrv_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x1ametasrv/peer/v1/peer.proto\x12\x0fmetasrv.peer.v1\x1a\x1fmetasrv/storage/v1/system.proto\"\xc2\x01\n" +
+	"\x1ametasrv/peer/v1/peer.proto\x12\x0fmetasrv.peer.v1\x1a\x1fmetasrv/storage/v1/system.proto\"\xff\x01\n" +
 	"\aRequest\x122\n" +
 	"\x04term\x18\x01 \x01(\v2\x1c.metasrv.peer.v1.TermRequestH\x00R\x04term\x12;\n" +
 	"\apublish\x18\x02 \x01(\v2\x1f.metasrv.peer.v1.PublishRequestH\x00R\apublish\x12;\n" +
-	"\ahistory\x18\x03 \x01(\v2\x1f.metasrv.peer.v1.HistoryRequestH\x00R\ahistoryB\t\n" +
-	"\arequest\"\x8f\x01\n" +
+	"\ahistory\x18\x03 \x01(\v2\x1f.metasrv.peer.v1.HistoryRequestH\x00R\ahistory\x12;\n" +
+	"\abarrier\x18\x04 \x01(\v2\x1f.metasrv.peer.v1.BarrierRequestH\x00R\abarrierB\t\n" +
+	"\arequest\"\xcb\x01\n" +
 	"\bResponse\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\tR\x05error\x121\n" +
 	"\x04term\x18\x02 \x01(\v2\x1d.metasrv.peer.v1.TermResponseR\x04term\x12:\n" +
-	"\ahistory\x18\x03 \x01(\v2 .metasrv.peer.v1.HistoryResponseR\ahistory\"\r\n" +
+	"\ahistory\x18\x03 \x01(\v2 .metasrv.peer.v1.HistoryResponseR\ahistory\x12:\n" +
+	"\abarrier\x18\x04 \x01(\v2 .metasrv.peer.v1.BarrierResponseR\abarrier\"\r\n" +
 	"\vTermRequest\"G\n" +
 	"\fTermResponse\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12#\n" +
@@ -433,7 +542,10 @@ const file_metasrv_peer_v1_peer_proto_rawDesc = "" +
 	"\x0eHistoryRequest\x12\x1b\n" +
 	"\tmember_id\x18\x01 \x01(\tR\bmemberId\"'\n" +
 	"\x0fHistoryResponse\x12\x14\n" +
-	"\x05known\x18\x01 \x01(\bR\x05knownB9Z7github.com/metasrv/metasrv/proto/metasrv/peer/v1;peerpbb\x06proto3"
+	"\x05known\x18\x01 \x01(\bR\x05known\"\x10\n" +
+	"\x0eBarrierRequest\"'\n" +
+	"\x0fBarrierResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05indexB9Z7github.com/metasrv/metasrv/proto/metasrv/peer/v1;peerpbb\x06proto3"
 
 var (
 	file_metasrv_peer_v1_peer_proto_rawDescOnce sync.Once
@@ -447,7 +559,7 @@ func file_metasrv_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_metasrv_peer_v1_peer_proto_rawDescData
 }
 
-var file_metasrv_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_metasrv_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_metasrv_peer_v1_peer_proto_goTypes = []any{
 	(*Request)(nil),         // 0: metasrv.peer.v1.Request
 	(*Response)(nil),        // 1: metasrv.peer.v1.Response
@@ -456,20 +568,24 @@ var file_metasrv_peer_v1_peer_proto_goTypes = []any{
 	(*PublishRequest)(nil),  // 4: metasrv.peer.v1.PublishRequest
 	(*HistoryRequest)(nil),  // 5: metasrv.peer.v1.HistoryRequest
 	(*HistoryResponse)(nil), // 6: metasrv.peer.v1.HistoryResponse
-	(*v1.MemberRecord)(nil), // 7: metasrv.storage.v1.MemberRecord
+	(*BarrierRequest)(nil),  // 7: metasrv.peer.v1.BarrierRequest
+	(*BarrierResponse)(nil), // 8: metasrv.peer.v1.BarrierResponse
+	(*v1.MemberRecord)(nil), // 9: metasrv.storage.v1.MemberRecord
 }
 var file_metasrv_peer_v1_peer_proto_depIdxs = []int32{
 	2, // 0: metasrv.peer.v1.Request.term:type_name -> metasrv.peer.v1.TermRequest
 	4, // 1: metasrv.peer.v1.Request.publish:type_name -> metasrv.peer.v1.PublishRequest
 	5, // 2: metasrv.peer.v1.Request.history:type_name -> metasrv.peer.v1.HistoryRequest
-	3, // 3: metasrv.peer.v1.Response.term:type_name -> metasrv.peer.v1.TermResponse
-	6, // 4: metasrv.peer.v1.Response.history:type_name -> metasrv.peer.v1.HistoryResponse
-	7, // 5: metasrv.peer.v1.PublishRequest.member:type_name -> metasrv.storage.v1.MemberRecord
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	7, // 3: metasrv.peer.v1.Request.barrier:type_name -> metasrv.peer.v1.BarrierRequest
+	3, // 4: metasrv.peer.v1.Response.term:type_name -> metasrv.peer.v1.TermResponse
+	6, // 5: metasrv.peer.v1.Response.history:type_name -> metasrv.peer.v1.HistoryResponse
+	8, // 6: metasrv.peer.v1.Response.barrier:type_name -> metasrv.peer.v1.BarrierResponse
+	9, // 7: metasrv.peer.v1.PublishRequest.member:type_name -> metasrv.storage.v1.MemberRecord
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_peer_v1_peer_proto_init() }
@@ -481,6 +597,7 @@ func file_metasrv_peer_v1_peer_proto_init() {
 		(*Request_Term)(nil),
 		(*Request_Publish)(nil),
 		(*Request_History)(nil),
+		(*Request_Barrier)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -488,7 +605,7 @@ func file_metasrv_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_peer_v1_peer_proto_rawDesc), len(file_metasrv_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
