@@ -33,6 +33,7 @@ var stateReads = []string{
 	metasrvpb.Catalog_GetTable_FullMethodName,
 	metasrvpb.Catalog_ListTables_FullMethodName,
 	metasrvpb.Store_Range_FullMethodName,
+	metasrvpb.Maintenance_Snapshot_FullMethodName,
 }
 
 var heardReads = []string{
@@ -40,7 +41,6 @@ var heardReads = []string{
 	metasrvpb.Cluster_GetNode_FullMethodName,
 	metasrvpb.Cluster_ListRegions_FullMethodName,
 	metasrvpb.Cluster_Stats_FullMethodName,
-	metasrvpb.Maintenance_Snapshot_FullMethodName,
 }
 
 // eachMethod calls f for every RPC that the server offers in metasrv.v1.
