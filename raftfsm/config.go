@@ -9,6 +9,7 @@ import (
 	"time"
 
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm/machine"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
@@ -62,6 +63,9 @@ type Config struct {
 	SessionTTL time.Duration
 	// MinFreeDisk is the free space in bytes of the data folder's disk below which writes are refused, 0 for none.
 	MinFreeDisk uint64
+	// CommandVersion is the highest command version that the member knows: that of this build, unless a test plays another
+	// one.
+	CommandVersion uint32
 }
 
 // LogRetention says how much of the log is kept.
@@ -129,6 +133,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Log == (LogRetention{}) {
 		c.Log = DefaultLogRetention()
+	}
+	if c.CommandVersion == 0 {
+		c.CommandVersion = machine.EntryVersion
 	}
 	if c.SessionTTL == 0 {
 		c.SessionTTL = DefaultSessionTTL

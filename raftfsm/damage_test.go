@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/metasrv/metasrv/kv"
+	"github.com/metasrv/metasrv/raftfsm/machine"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
@@ -103,7 +104,7 @@ func damage(t *testing.T, path string, random *rand.Rand) string {
 func reopen(dir string) (_ state.View, err error) {
 	var failure error
 	fail := func(err error) { failure = errors.Join(failure, err) }
-	n := &Node{cfg: Config{DataDir: dir, Appliers: []state.Applier{kv.NewApplier()}, Timing: Timing{Flush: time.Hour, FlushBytes: 1 << 30}}, log: testLogger()}
+	n := &Node{cfg: Config{DataDir: dir, CommandVersion: machine.EntryVersion, Appliers: []state.Applier{kv.NewApplier()}, Timing: Timing{Flush: time.Hour, FlushBytes: 1 << 30}}, log: testLogger()}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	defer n.cancel()
 	n.failed = make(chan struct{})

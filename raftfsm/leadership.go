@@ -12,7 +12,6 @@ import (
 
 	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
-	"github.com/metasrv/metasrv/raftfsm/machine"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
@@ -69,6 +68,7 @@ func (n *Node) lead(ctx context.Context) (end func()) {
 		var own sync.WaitGroup
 		defer own.Wait()
 		own.Go(func() { n.expireSessions(ctx, l) })
+		own.Go(func() { n.raiseVersion(ctx, l) })
 		if err := n.cfg.Duties(ctx, l); err != nil && ctx.Err() == nil {
 			n.fail(err)
 		}
@@ -108,7 +108,7 @@ func (n *Node) establish(ctx context.Context) (Leadership, error) {
 	for {
 		term := n.raft.CurrentTerm()
 		entry := state.Encode(&storagepb.Entry{
-			Version: machine.EntryVersion,
+			Version: n.fsm.current.position().Version,
 			Term:    term,
 			Commands: []*storagepb.Command{{
 				Kind: storagepb.CommandKind_COMMAND_KIND_LEADER_ESTABLISHED,

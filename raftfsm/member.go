@@ -176,7 +176,10 @@ func (n *Node) answerPeer(ctx context.Context, request *peerpb.Request) *peerpb.
 func (n *Node) acceptMember(ctx context.Context, member *storagepb.MemberRecord) error {
 	known := &storagepb.MemberRecord{
 		Id: member.GetId(), RaftAddr: member.GetRaftAddr(), GrpcAddr: member.GetGrpcAddr(),
-		HttpAddr: member.GetHttpAddr(), Version: member.GetVersion(),
+		HttpAddr: member.GetHttpAddr(), Version: member.GetVersion(), CommandVersion: member.GetCommandVersion(),
+	}
+	if err := n.checkMember(known); err != nil {
+		return err
 	}
 	isMember := func(s raft.Server) bool { return string(s.ID) == known.Id && string(s.Address) == known.RaftAddr }
 	if !slices.ContainsFunc(n.configuration().Servers, isMember) {
@@ -199,6 +202,8 @@ type Status struct {
 	// State is raft's: Leader, Follower, Candidate, Shutdown.
 	State     string
 	ClusterID uint64
+	// ClusterVersion is the command version that every member knows, CommandVersion the highest that this one does.
+	ClusterVersion, CommandVersion uint32
 	// CaughtUp: since its start the state has reached that of the metasrv leader once.
 	CaughtUp bool
 	// LastContact is the time of the last message of the metasrv leader, zero on the leader itself.
@@ -209,14 +214,15 @@ type Status struct {
 func (n *Node) Status() Status {
 	a := n.fsm.current.Load()
 	s := Status{
-		Term:         n.raft.CurrentTerm(),
-		AppliedIndex: a.index(),
-		FlushedIndex: n.flusher.flushed.Load(),
-		Revision:     a.view.Revision(),
-		ImageBytes:   n.flusher.size.Load(),
-		State:        n.raft.State().String(),
-		ClusterID:    n.ClusterID(),
-		CaughtUp:     n.caughtUp.Load(),
+		Term:           n.raft.CurrentTerm(),
+		AppliedIndex:   a.index(),
+		FlushedIndex:   n.flusher.flushed.Load(),
+		Revision:       a.view.Revision(),
+		ImageBytes:     n.flusher.size.Load(),
+		State:          n.raft.State().String(),
+		ClusterID:      n.ClusterID(),
+		ClusterVersion: a.view.Position().Version, CommandVersion: n.cfg.CommandVersion,
+		CaughtUp: n.caughtUp.Load(),
 	}
 	if s.State != raft.Leader.String() {
 		s.LastContact = n.raft.LastContact()

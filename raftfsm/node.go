@@ -79,7 +79,7 @@ func Open(cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	cfg.Member.Id = cfg.MemberID
+	cfg.Member.Id, cfg.Member.CommandVersion = cfg.MemberID, cfg.CommandVersion
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &Node{
 		cfg: cfg, log: cfg.Logger.With("member", cfg.MemberID),
@@ -153,6 +153,9 @@ func (n *Node) openStores() error {
 	if err != nil {
 		return errors.Join(err, img.close())
 	}
+	if err := n.checkVersion(from.view.Position().Version); err != nil {
+		return errors.Join(err, img.close())
+	}
 	if err := n.reconcile(from.index()); err != nil {
 		return errors.Join(err, img.close())
 	}
@@ -161,6 +164,7 @@ func (n *Node) openStores() error {
 		return errors.Join(err, img.close())
 	}
 	n.fsm = newFSM(from, n.cfg.Appliers, store, n.fail)
+	n.fsm.machine.Know(n.cfg.CommandVersion)
 	n.flusher = newFlusher(n.fsm, img, n.cfg.Timing, n.fail)
 	n.flusher.watch, n.flusher.disk = n.watch, n.disk
 	n.fsm.install = n.snapshots().install
@@ -181,7 +185,7 @@ func checkLost(logPath, imagePath string) error {
 }
 
 func (n *Node) snapshots() *snapshotStore {
-	return &snapshotStore{fsm: n.fsm, flusher: n.flusher, dir: n.cfg.DataDir, logger: n.log}
+	return &snapshotStore{fsm: n.fsm, flusher: n.flusher, dir: n.cfg.DataDir, logger: n.log, checkVersion: n.checkVersion}
 }
 
 func (n *Node) reconcile(imageIndex uint64) error {

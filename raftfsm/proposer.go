@@ -126,6 +126,9 @@ func (n *Node) Propose(ctx context.Context, proposal state.Proposal) (state.Resu
 	if err := n.requireSpace(proposal); err != nil {
 		return state.Result{}, err
 	}
+	if err := n.checkKind(proposal.Kind); err != nil {
+		return state.Result{}, err
+	}
 	// A command that another build could not decode would stop every member, again after each restart.
 	if err := state.Known(proposal.Payload); err != nil {
 		return state.Result{}, metasrv.ErrInvalidArgument.With("%s: %v", proposal.Kind, err)
@@ -152,7 +155,7 @@ func (n *Node) commit(b *batch) {
 		b.err = metasrv.ErrNotLeader.With("member %s is not the metasrv leader", n.cfg.MemberID)
 		return
 	}
-	future := n.raft.Apply(state.FinishEntry(b.entry, machine.EntryVersion, l.Term, l.Now()), enqueueTimeout)
+	future := n.raft.Apply(state.FinishEntry(b.entry, n.fsm.current.position().Version, l.Term, l.Now()), enqueueTimeout)
 	if err := awaitFuture(n.down, future); err != nil {
 		b.err = proposeError(err)
 		return

@@ -11,6 +11,7 @@ func (n *Node) Snapshot() snapshot.Snapshot { return snapshotOf(n.fsm.current.Lo
 func snapshotOf(a *applied) snapshot.Snapshot {
 	meta := a.meta()
 	meta.Keys = uint64(a.view.Len()) //nolint:gosec // never negative
+	meta.ClusterVersion = a.view.Position().Version
 	cluster := machine.Cluster(a.view)
 	meta.ClusterId, meta.ClusterIncarnation = cluster.GetClusterId(), cluster.GetIncarnation()
 	return snapshot.Snapshot{Meta: meta, Pairs: a.view.Ascend("", "")}

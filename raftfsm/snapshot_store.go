@@ -23,7 +23,9 @@ type snapshotStore struct {
 	fsm     *fsm
 	flusher *flusher
 	dir     string
-	logger  interface{ Info(string, ...any) }
+	// checkVersion returns an error for cluster versions that this build doesn't know.
+	checkVersion func(cluster uint32) error
+	logger       interface{ Info(string, ...any) }
 }
 
 const (
@@ -149,7 +151,7 @@ func (s *snapshotStore) receive(r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(fillImage(img.db, r), img.close())
+	err = errors.Join(fillImage(img.db, r, s.admit), img.close())
 	if err == nil {
 		return nil
 	}
@@ -159,12 +161,25 @@ func (s *snapshotStore) receive(r io.Reader) error {
 	return errors.Join(fmt.Errorf("receive snapshot: %w", err), os.Remove(path))
 }
 
+// admit refuses a snapshot of a cluster that has left this build behind, before its pairs are read. The member must end:
+// the metasrv leader would send it again and again.
+func (s *snapshotStore) admit(meta *storagepb.ImageMeta) error {
+	if s.checkVersion == nil {
+		return nil
+	}
+	err := s.checkVersion(meta.ClusterVersion)
+	if err != nil {
+		s.fsm.fail(err)
+	}
+	return err
+}
+
 // installBatch bounds the bytes in one transaction of an install.
 const installBatch = 16 << 20
 
 // fillImage writes a streamed snapshot into an empty image. The meta record goes last, after the checksum was
 // found right, so a half received image is not one.
-func fillImage(db *bbolt.DB, r io.Reader) error {
+func fillImage(db *bbolt.DB, r io.Reader, admit func(*storagepb.ImageMeta) error) error {
 	var meta *storagepb.ImageMeta
 	tx, err := db.Begin(true)
 	if err != nil {
@@ -192,7 +207,7 @@ func fillImage(db *bbolt.DB, r io.Reader) error {
 	}
 	begin := func(m *storagepb.ImageMeta) error {
 		meta = m
-		return nil
+		return admit(m)
 	}
 	if err := snapshot.Read(r, begin, put); err != nil {
 		return err
@@ -200,7 +215,7 @@ func fillImage(db *bbolt.DB, r io.Reader) error {
 	if err := checkHash(meta, hash.At(positionOf(meta))); err != nil {
 		return fmt.Errorf("the snapshot is not the state that it says it is: %w", err)
 	}
-	meta.Keys, meta.ClusterId, meta.ClusterIncarnation = 0, 0, 0 // of snapshots only
+	meta.Keys, meta.ClusterId, meta.ClusterIncarnation, meta.ClusterVersion = 0, 0, 0, 0 // of snapshots only
 	if err := putMeta(tx, meta); err != nil {
 		return err
 	}

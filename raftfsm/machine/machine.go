@@ -11,9 +11,6 @@ import (
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
-// EntryVersion is the version of entries that this build writes and the highest that it can execute.
-const EntryVersion = 1
-
 // Machine holds the state and executes entries. It is not safe for concurrent use; the views it returns are.
 type Machine struct {
 	appliers map[storagepb.CommandKind]state.Applier
@@ -21,6 +18,8 @@ type Machine struct {
 	pos      Position
 	// sum is that of the hashes of all pairs in tree.
 	sum uint64
+	// known is the highest command version that the machine executes.
+	known uint32
 }
 
 // Outcome is what an entry did.
@@ -36,8 +35,8 @@ type Outcome struct {
 // New returns a machine with an empty state. It panics if two appliers claim the same kind of command, for that is
 // a mistake in the program.
 func New(appliers ...state.Applier) *Machine {
-	m := &Machine{appliers: make(map[storagepb.CommandKind]state.Applier)}
-	for _, a := range append([]state.Applier{newSystem()}, appliers...) {
+	m := &Machine{appliers: make(map[storagepb.CommandKind]state.Applier), known: EntryVersion}
+	for _, a := range append([]state.Applier{m.system()}, appliers...) {
 		for _, kind := range a.Kinds() {
 			if _, taken := m.appliers[kind]; taken {
 				panic(fmt.Sprintf("two appliers for %s", kind))
@@ -69,11 +68,15 @@ func (m *Machine) SkipTo(index, term uint64) { m.pos.Index, m.pos.Term = index, 
 // that this build can't execute the entry: the member must stop, or its state would differ from the others'.
 func (m *Machine) Apply(index, term uint64, data []byte) (Outcome, error) {
 	entry := &storagepb.Entry{}
-	if err := state.Decode(data, entry); err != nil {
+	err := state.Decode(data, entry)
+	if tooOld := m.check(entry.Version); tooOld != nil {
+		err = tooOld // says more than that there are fields that this build doesn't know
+	}
+	if err != nil {
 		return Outcome{}, fmt.Errorf("entry %d: %w", index, err)
 	}
-	if entry.Version != EntryVersion {
-		return Outcome{}, fmt.Errorf("entry %d has version %d, this version of metasrv knows %d", index, entry.Version, EntryVersion)
+	if entry.Version < FirstVersion {
+		return Outcome{}, fmt.Errorf("entry %d has no version", index)
 	}
 	m.pos.Now = max(m.pos.Now, state.LeaderTime(entry.LeaderTimeMs))
 	out := Outcome{
@@ -82,7 +85,13 @@ func (m *Machine) Apply(index, term uint64, data []byte) (Outcome, error) {
 		Written:   make([]string, 0, len(entry.Commands)),
 	}
 	for i, c := range entry.Commands {
-		result, err := m.command(term, c, &out)
+		var result *storagepb.Result
+		if since := m.Since(c.Kind); since > entry.Version {
+			result, err = refusal(metasrv.ErrClusterVersion.With("%s came with version %d, it can't be executed in an entry of version %d",
+				c.Kind, since, entry.Version), m.pos.Revision)
+		} else {
+			result, err = m.command(term, c, &out)
+		}
 		if err != nil {
 			return Outcome{}, fmt.Errorf("entry %d, command %d: %w", index, i, err)
 		}

@@ -17,14 +17,15 @@ const (
 	memberPrefix = SystemPrefix + "member/"
 )
 
-// newSystem returns the applier of the machine's own commands: who the members are, and sessions.
-func newSystem() state.Applier {
+// system returns the applier of the machine's own commands: who the members are, and sessions.
+func (m *Machine) system() state.Applier {
 	return state.NewApplier(
 		state.On(storagepb.CommandKind_COMMAND_KIND_LEADER_ESTABLISHED, leaderEstablished),
 		state.On(storagepb.CommandKind_COMMAND_KIND_PUBLISH_MEMBER, publishMember),
 		state.On(storagepb.CommandKind_COMMAND_KIND_OPEN_SESSION, openSession),
 		state.On(storagepb.CommandKind_COMMAND_KIND_CLOSE_SESSION, closeSession),
 		state.On(storagepb.CommandKind_COMMAND_KIND_EXPIRE_SESSIONS, expireSessions),
+		state.On(storagepb.CommandKind_COMMAND_KIND_SET_CLUSTER_VERSION, m.setClusterVersion),
 		state.On(storagepb.CommandKind_COMMAND_KIND_CONFIGURE_SESSIONS, configureSessions),
 	)
 }

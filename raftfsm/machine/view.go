@@ -23,6 +23,8 @@ type Position struct {
 	Index, Term uint64
 	Revision    uint64
 	Now         state.LeaderTime
+	// Version is the cluster version.
+	Version uint32
 }
 
 // View is one immutable state.
@@ -40,6 +42,7 @@ func NewView(pos Position, pairs iter.Seq2[string, []byte]) *View {
 		v.tree.Load(key, value)
 		v.sum += pairHash(key, value)
 	}
+	v.pos.Version = ClusterVersion(v)
 	return v
 }
 

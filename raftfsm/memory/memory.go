@@ -61,15 +61,15 @@ func (n *Node) Propose(ctx context.Context, p state.Proposal) (state.Result, err
 	if err := state.Known(p.Payload); err != nil {
 		return state.Result{}, metasrv.ErrInvalidArgument.With("%s: %v", p.Kind, err)
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	entry := state.Encode(&storagepb.Entry{
-		Version:      machine.EntryVersion,
-		LeaderTimeMs: uint64(n.Now()),
+		Version:      n.view.Position().Version,
+		LeaderTimeMs: uint64(n.now),
 		Commands: []*storagepb.Command{{
 			Kind: p.Kind, Payload: state.Encode(p.Payload), Id: p.ID, PlannedTerm: p.PlannedTerm,
 		}},
 	})
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	out, err := n.machine.Apply(n.view.Position().Index+1, n.term, entry)
 	if err != nil {
 		return state.Result{}, err

@@ -13,7 +13,15 @@ import (
 // Command is one kind of command with the function that executes it.
 type Command struct {
 	kind  storagepb.CommandKind
+	since uint32
 	apply func(tx Tx, payload []byte) (proto.Message, error)
+}
+
+// Since returns the command as one that came with a later command version than the first. It is refused before the log
+// until every member knows that version.
+func (c Command) Since(version uint32) Command {
+	c.since = version
+	return c
 }
 
 // On returns the command of a kind whose payload is a C. What apply returns is remembered as the command's result; an
@@ -40,22 +48,25 @@ func On[C any, P interface {
 func NewApplier(commands ...Command) Applier {
 	a := make(applier, len(commands))
 	for _, c := range commands {
-		if a[c.kind] != nil {
+		if _, given := a[c.kind]; given {
 			panic(fmt.Sprintf("%s is given twice", c.kind))
 		}
-		a[c.kind] = c.apply
+		a[c.kind] = c
 	}
 	return a
 }
 
-type applier map[storagepb.CommandKind]func(Tx, []byte) (proto.Message, error)
+type applier map[storagepb.CommandKind]Command
 
 func (a applier) Kinds() []storagepb.CommandKind { return slices.Sorted(maps.Keys(a)) }
 
+// Since returns the command version that a kind of command came with, 0 for the first.
+func (a applier) Since(kind storagepb.CommandKind) uint32 { return a[kind].since }
+
 func (a applier) Apply(tx Tx, kind storagepb.CommandKind, payload []byte) (proto.Message, error) {
-	apply, known := a[kind]
+	c, known := a[kind]
 	if !known {
 		return nil, fmt.Errorf("no applier for %s", kind)
 	}
-	return apply(tx, payload)
+	return c.apply(tx, payload)
 }

@@ -1,0 +1,98 @@
+package raftfsm
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/metasrv/metasrv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm/machine"
+)
+
+// Upgrades. Every build knows command versions up to one of its own, which its member publishes. The replicated cluster
+// version is the highest that all members know, and only ever rises; entries carry it. A command that came with a later
+// one is refused before the log, so members are upgraded one after the other, and until the last one was, each can
+// go back to the build that it had.
+
+// versionInterval is how often the metasrv leader looks whether the cluster version can rise.
+const versionInterval = 500 * time.Millisecond
+
+// raiseVersion raises the cluster version to what all members know, until the term ends.
+func (n *Node) raiseVersion(ctx context.Context, l Leadership) {
+	ticker := time.NewTicker(versionInterval)
+	defer ticker.Stop()
+	for n.fsm.current.position().Version < n.cfg.CommandVersion {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		from, to := n.fsm.current.position().Version, n.commonVersion()
+		if to <= from {
+			continue
+		}
+		if n.duty(ctx, l, storagepb.CommandKind_COMMAND_KIND_SET_CLUSTER_VERSION,
+			&storagepb.SetClusterVersion{From: from, Version: to}) {
+			n.log.Info("every member knows a later command version, the cluster uses it from now on", "from", from, "version", to)
+		}
+	}
+}
+
+// commonVersion returns the highest command version that every member of the raft configuration has published to know.
+// A member that has published nothing knows the first one only.
+func (n *Node) commonVersion() uint32 {
+	version, view := n.cfg.CommandVersion, n.View()
+	for _, server := range n.configuration().Servers {
+		record, _ := publishedMember(view, string(server.ID))
+		version = min(version, machine.CommandVersion(record))
+	}
+	return version
+}
+
+// checkKind returns ErrClusterVersion if a member may not know a kind of command yet.
+func (n *Node) checkKind(kind storagepb.CommandKind) error {
+	present, since := n.fsm.current.position().Version, n.fsm.machine.Since(kind)
+	switch {
+	case since == 0:
+		return metasrv.ErrClusterVersion.With("%s is unknown to this version of metasrv", kind)
+	case since <= present:
+		return nil
+	}
+	return metasrv.ErrClusterVersion.With("%s needs cluster version %d, the cluster is at %d: it rises by itself when every member runs a build "+
+		"that knows it; upgrade %s", kind, since, present, n.membersBelow(since))
+}
+
+// membersBelow names the members that don't know a version.
+func (n *Node) membersBelow(version uint32) string {
+	var names []string
+	view := n.View()
+	for _, server := range n.configuration().Servers {
+		if record, _ := publishedMember(view, string(server.ID)); machine.CommandVersion(record) < version {
+			names = append(names, fmt.Sprintf("member %s (version %q)", server.ID, record.GetVersion()))
+		}
+	}
+	if len(names) == 0 {
+		return "no member: it is about to rise"
+	}
+	return strings.Join(names, ", ")
+}
+
+// checkVersion returns an error if this build is too old for a cluster version.
+func (n *Node) checkVersion(cluster uint32) error {
+	if cluster <= n.cfg.CommandVersion {
+		return nil
+	}
+	return fmt.Errorf("member %s can't take part in the cluster: %w", n.cfg.MemberID,
+		&machine.TooOldError{Need: cluster, Known: n.cfg.CommandVersion})
+}
+
+// checkMember returns an error if a member that publishes its record is too old for the cluster.
+func (n *Node) checkMember(member *storagepb.MemberRecord) error {
+	present := n.fsm.current.position().Version
+	if known := machine.CommandVersion(member); known < present {
+		return fmt.Errorf("member %s can't take part in the cluster: %w", member.GetId(), &machine.TooOldError{Need: present, Known: known})
+	}
+	return nil
+}
