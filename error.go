@@ -28,6 +28,8 @@ type Error struct {
 	Message string
 	// Field is the request field at fault, empty where none is.
 	Field string
+	// Revision is what ErrCompacted and ErrSlowWatcher say of it, else 0. It is sent to clients, but not stored.
+	Revision uint64
 }
 
 // Error returns the message, preceded by the field at fault.
@@ -51,6 +53,13 @@ func (e *Error) Is(target error) bool {
 func (e *Error) With(format string, args ...any) *Error {
 	c := *e
 	c.Message = fmt.Sprintf(format, args...)
+	return &c
+}
+
+// At returns the error with a revision.
+func (e *Error) At(revision uint64) *Error {
+	c := *e
+	c.Revision = revision
 	return &c
 }
 
@@ -116,8 +125,13 @@ var (
 	ErrTooManySessions = define(KindResourceExhausted, "TOO_MANY_SESSIONS")
 	// ErrClusterVersion: the command is newer than a member of the cluster. It was not executed.
 	ErrClusterVersion = define(KindFailedPrecondition, "CLUSTER_VERSION")
-	// ErrCompacted: the changes asked for are no longer remembered.
+	// ErrCompacted: the changes asked for are no longer remembered. Its Revision is the oldest one from which a watch
+	// can begin.
 	ErrCompacted = define(KindOutOfRange, "COMPACTED")
+	// ErrSlowWatcher: the watch took its changes too slowly and was cut off. Its Revision is the one to go on from.
+	ErrSlowWatcher = define(KindResourceExhausted, "SLOW_WATCHER")
+	// ErrTooLarge: the answer would have more bytes than one message can; ask for less at a time.
+	ErrTooLarge = define(KindResourceExhausted, "TOO_LARGE")
 	// ErrClusterMismatch: the caller belongs to another cluster.
 	ErrClusterMismatch = define(KindFailedPrecondition, "CLUSTER_MISMATCH")
 	ErrInternal        = define(KindInternal, "INTERNAL")

@@ -143,8 +143,8 @@ func (c *Client) enter(ctx context.Context) (_ context.Context, done func(), err
 
 // Invoke executes a unary RPC on the metasrv leader; a stale read on any member, a linearizable one where
 // Config.ReadFrom says. It retries until the RPC succeeds, is refused for good, or ctx ends; a ctx without a deadline gets one
-// after Config.CallTimeout. Writes get a request id, unless the caller set one, and are executed at most once.
-// args stays as it is. Errors are of type *Error.
+// after Config.CallTimeout. Writes get a request id, unless the caller set one, and are executed at most once;
+// those of the Store that may be repeated without harm get none, see Once. args stays as it is. Errors are of type *Error.
 func (c *Client) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	request, ok := args.(proto.Message)
 	if !ok {
@@ -160,10 +160,11 @@ func (c *Client) Invoke(ctx context.Context, method string, args, reply any, opt
 		ctx, cancel = context.WithTimeout(ctx, c.cfg.CallTimeout)
 		defer cancel()
 	}
+	kind := methodKindOf(method, request, opts)
 	k := &call{
 		method:  method,
-		kind:    methods[method],
-		first:   c.firstAsked(method, request),
+		kind:    kind,
+		first:   c.firstAsked(method, kind, request),
 		request: request,
 		reply:   reply,
 		opts:    opts,

@@ -372,7 +372,7 @@ func TestCallersRequestIDIsKept(t *testing.T) {
 	})
 	c := dial(t, nil, m.addr)
 	want := &metasrvpb.RequestId{Session: 9, Sequence: 8, Acknowledged: 7}
-	_, err := c.Store().Put(t.Context(), &metasrvpb.PutRequest{Header: &metasrvpb.RequestHeader{RequestId: want}})
+	_, err := c.Store().Put(t.Context(), &metasrvpb.PutRequest{Header: &metasrvpb.RequestHeader{RequestId: want}}, Once())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -390,7 +390,7 @@ func TestCallersMessageIsNotModified(t *testing.T) {
 	c := dial(t, nil, m.addr)
 	request := &metasrvpb.PutRequest{Header: &metasrvpb.RequestHeader{ClusterId: 3}, Key: []byte("k")}
 	before := proto.CloneOf(request)
-	if _, err := c.Store().Put(t.Context(), request); err != nil {
+	if _, err := c.Store().Put(t.Context(), request, Once()); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(before, request, protocmp.Transform()); diff != "" {

@@ -15,7 +15,8 @@
 //
 // Writes are executed at most once, however often they are sent: the client names each by a request id of its
 // session, which it opens with the first write and closes in Close. Whoever sets header.request_id takes that
-// over. The caller's messages are never modified.
+// over. Store.Put, BatchPut and BatchDelete that don't ask for previous pairs are repeated without an id, for that
+// changes nothing: see Once. The caller's messages are never modified.
 //
 // # Errors
 //

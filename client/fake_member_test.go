@@ -307,7 +307,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 func put(ctx context.Context, c *Client, key string) (*metasrvpb.PutResponse, error) {
-	return c.Store().Put(ctx, &metasrvpb.PutRequest{Key: []byte(key), Value: []byte("v")})
+	return c.Store().Put(ctx, &metasrvpb.PutRequest{Key: []byte(key), Value: []byte("v")}, Once())
 }
 
 func rangeAll(ctx context.Context, c *Client) error {

@@ -1,6 +1,9 @@
 package client
 
 import (
+	"slices"
+
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -47,8 +50,14 @@ var methods = map[string]methodKind{
 
 	metasrvpb.Store_Range_FullMethodName:         read,
 	metasrvpb.Store_Put_FullMethodName:           write,
+	metasrvpb.Store_BatchGet_FullMethodName:      read,
+	metasrvpb.Store_BatchPut_FullMethodName:      write,
+	metasrvpb.Store_BatchDelete_FullMethodName:   write,
 	metasrvpb.Store_CompareAndPut_FullMethodName: write,
 	metasrvpb.Store_DeleteRange_FullMethodName:   write,
+	metasrvpb.Store_MoveValue_FullMethodName:     write,
+	metasrvpb.Store_Txn_FullMethodName:           write,
+	metasrvpb.Store_Watch_FullMethodName:         stream,
 
 	metasrvpb.Cluster_Status_FullMethodName:      read,
 	metasrvpb.Cluster_ListMembers_FullMethodName: read,
@@ -83,15 +92,69 @@ var heard = map[string]bool{
 }
 
 // firstAsked returns where a call begins.
-func (c *Client) firstAsked(method string, request proto.Message) first {
+func (c *Client) firstAsked(method string, kind methodKind, request proto.Message) first {
 	stale := isStale(request)
 	switch {
-	case !stale && (methods[method] != read || heard[method] || c.cfg.ReadFrom == ReadFromLeader):
+	case !stale && (kind != read || heard[method] || c.cfg.ReadFrom == ReadFromLeader):
 		return firstLeader
 	case c.cfg.ReadFrom == ReadFromNearest:
 		return firstNearest
 	}
 	return firstInTurn
+}
+
+// methodKindOf returns what a retry of a request may do, which for some RPCs depends on what it asks.
+//
+// To write the same values again changes nothing by itself, so such a request needs no id, which would cost the cluster
+// two more records. But where its answer was lost and it is sent again, others may see its value, then a later one of
+// theirs, then its value again. Whoever must exclude that gives Once, or compares in a transaction.
+func methodKindOf(method string, request proto.Message, opts []grpc.CallOption) methodKind {
+	kind := methods[method]
+	if kind != write || headerOf(request).GetRequestId() != nil || slices.ContainsFunc(opts, isOnce) {
+		return kind
+	}
+	switch r := request.(type) {
+	case *metasrvpb.PutRequest:
+		if !r.GetPrevKv() {
+			return repeatable
+		}
+	case *metasrvpb.BatchPutRequest:
+		if !r.GetPrevKv() {
+			return repeatable
+		}
+	case *metasrvpb.BatchDeleteRequest:
+		if !r.GetPrevKv() {
+			return repeatable
+		}
+	case *metasrvpb.TxnRequest:
+		if readsOnly(r) {
+			return read
+		}
+	}
+	return kind
+}
+
+// readsOnly reports whether nothing in a transaction writes.
+func readsOnly(r *metasrvpb.TxnRequest) bool {
+	for _, list := range [][]*metasrvpb.TxnOp{r.GetSuccess(), r.GetFailure()} {
+		for _, op := range list {
+			if op.GetRange() == nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Once returns a call option for Store.Put, BatchPut and BatchDelete: the write is executed at most once, as other
+// writes are, even where its answer is lost. It costs the cluster more.
+func Once() grpc.CallOption { return onceOption{} }
+
+type onceOption struct{ grpc.EmptyCallOption }
+
+func isOnce(o grpc.CallOption) bool {
+	_, ok := o.(onceOption)
+	return ok
 }
 
 const headerField = protoreflect.Name("header")

@@ -99,7 +99,7 @@ func checkMethod(t *testing.T, name string, m protoreflect.MethodDescriptor) {
 		return
 	}
 	mutating := true
-	for _, prefix := range []string{"Get", "List", "Route", "Range", "Stat", "AskLeader", "Watch", "Heartbeat", "OpenSession", "CloseSession"} {
+	for _, prefix := range []string{"Get", "List", "Route", "Range", "BatchGet", "Stat", "AskLeader", "Watch", "Heartbeat", "OpenSession", "CloseSession"} {
 		mutating = mutating && !strings.HasPrefix(string(m.Name()), prefix)
 	}
 	if mutating != (kind == write) {

@@ -117,7 +117,7 @@ func (s *watchStream) CloseSend() error {
 	if s.request == nil {
 		return status.Errorf(codes.Internal, "%s: no request was sent", s.method)
 	}
-	s.walk = s.client.members.walk(s.client.firstAsked(s.method, s.request))
+	s.walk = s.client.members.walk(s.client.firstAsked(s.method, methods[s.method], s.request))
 	return s.search()
 }
 

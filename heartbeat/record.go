@@ -2,6 +2,7 @@ package heartbeat
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
@@ -30,6 +31,23 @@ func Nodes(v state.View) ([]*storagepb.NodeRecord, error) {
 		records = append(records, record)
 	}
 	return records, nil
+}
+
+// Changed returns the records of a node around a change of the state, nil where there is none; ok is false for a
+// change of another key.
+func Changed(c *state.Change) (before, after *storagepb.NodeRecord, ok bool, err error) {
+	if !strings.HasPrefix(c.Key, NodePrefix) {
+		return nil, nil, false, nil
+	}
+	if c.Prev != nil {
+		if before, err = decode(c.Key, c.Prev); err != nil {
+			return nil, nil, true, err
+		}
+	}
+	if c.Value != nil {
+		after, err = decode(c.Key, c.Value)
+	}
+	return before, after, true, err
 }
 
 // Incarnation returns the incarnation of the last registration of a node, and whether there is one.

@@ -8,81 +8,110 @@ import (
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
-// MaxPrevBytes bounds what DeleteRange returns of what it deleted: a result is kept for its session.
-const MaxPrevBytes = 4 << 20
-
-// NewApplier returns the applier of the key-value store. Its commands answer with a KvResult. A CompareAndPut that
-// finds another value is no error: its result has no success and the present pair.
+// NewApplier returns the applier of the key-value store. TXN answers with a TxnResult, the other commands with a
+// KvResult. A CompareAndPut that finds another value is no error: its result has no success and the present pair.
 func NewApplier() state.Applier {
 	return state.NewApplier(
 		state.On(storagepb.CommandKind_COMMAND_KIND_PUT, put),
 		state.On(storagepb.CommandKind_COMMAND_KIND_COMPARE_AND_PUT, compareAndPut),
 		state.On(storagepb.CommandKind_COMMAND_KIND_DELETE_RANGE, deleteRange),
+		state.On(storagepb.CommandKind_COMMAND_KIND_BATCH_PUT, batchPut),
+		state.On(storagepb.CommandKind_COMMAND_KIND_BATCH_DELETE, batchDelete),
+		state.On(storagepb.CommandKind_COMMAND_KIND_MOVE_VALUE, moveValue),
+		state.On(storagepb.CommandKind_COMMAND_KIND_TXN, txn),
 	)
 }
 
 func put(tx state.Tx, cmd *storagepb.Put) (*storagepb.KvResult, error) {
-	if err := validatePair(cmd.Key, cmd.Value); err != nil {
+	if err := ValidatePair(cmd.Key, cmd.Value); err != nil {
+		return nil, err
+	}
+	prev, err := write(tx, cmd.Key, cmd.Value)
+	if err != nil {
 		return nil, err
 	}
 	var result *storagepb.KvResult
-	if cmd.PrevKv {
-		if prev, ok := Get(tx, cmd.Key); ok {
-			result = &storagepb.KvResult{Prev: []*storagepb.KvPair{{Key: cmd.Key, Value: prev}}}
-		}
+	if prev != nil && cmd.PrevKv {
+		result = &storagepb.KvResult{Prev: []*storagepb.KvPair{prev.toProto()}}
 	}
-	tx.Put(prefix+string(cmd.Key), bytes.Clone(cmd.Value))
 	return result, nil
 }
 
-func compareAndPut(tx state.Tx, cmd *storagepb.CompareAndPut) (*storagepb.KvResult, error) {
-	if err := validatePair(cmd.Key, cmd.Value); err != nil {
+// write gives a key a value and returns the pair that it had, nil where there was none.
+func write(tx state.Tx, key, value []byte) (prev *Pair, err error) {
+	stateKey := prefix + string(key)
+	prev, err = get(tx, stateKey, key)
+	if err != nil {
 		return nil, err
 	}
-	present, ok := Get(tx, cmd.Key)
-	expected := ok && len(cmd.Expect) > 0 && bytes.Equal(present, cmd.Expect) || !ok && len(cmd.Expect) == 0
+	// The revision of a command is that of the state when it has been applied.
+	revision := tx.Revision() + 1
+	next := Pair{Value: value, CreateRevision: revision, ModRevision: revision, Version: 1}
+	if prev != nil {
+		next.CreateRevision, next.Version = prev.CreateRevision, prev.Version+1
+	}
+	tx.Put(stateKey, encodeRecord(&next))
+	return prev, nil
+}
+
+func compareAndPut(tx state.Tx, cmd *storagepb.CompareAndPut) (*storagepb.KvResult, error) {
+	if err := ValidatePair(cmd.Key, cmd.Value); err != nil {
+		return nil, err
+	}
+	present, err := Get(tx, cmd.Key)
+	if err != nil {
+		return nil, err
+	}
+	expected := present == nil
+	if len(cmd.Expect) > 0 {
+		expected = present != nil && bytes.Equal(present.Value, cmd.Expect)
+	}
 	if !expected {
 		result := &storagepb.KvResult{}
-		if ok {
-			result.Prev = []*storagepb.KvPair{{Key: cmd.Key, Value: present}}
+		if present != nil {
+			result.Prev = []*storagepb.KvPair{present.toProto()}
 		}
 		return result, nil
 	}
-	tx.Put(prefix+string(cmd.Key), bytes.Clone(cmd.Value))
+	if _, err := write(tx, cmd.Key, cmd.Value); err != nil {
+		return nil, err
+	}
 	return &storagepb.KvResult{Success: true}, nil
 }
 
 func deleteRange(tx state.Tx, cmd *storagepb.DeleteRange) (*storagepb.KvResult, error) {
-	pairs, _, err := Read(tx, Range{Key: cmd.Key, End: cmd.RangeEnd}, Options{KeysOnly: !cmd.PrevKv})
+	r := Range{Key: cmd.Key, End: cmd.RangeEnd}
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	deleted, prev, err := remove(tx, r, cmd.PrevKv, MaxResultBytes)
 	if err != nil {
 		return nil, err
 	}
-	if n := bytesOf(pairs); cmd.PrevKv && n > MaxPrevBytes {
-		return nil, metasrv.InvalidArgument("prev_kv", "the range holds %d bytes, of which at most %d can be returned; "+
-			"read it by Range and delete it without prev_kv", n, MaxPrevBytes)
+	return &storagepb.KvResult{Deleted: deleted, Prev: prev}, nil
+}
+
+// remove deletes a range. It returns the number of keys and, where wanted, the pairs, of at most limit bytes.
+func remove(tx state.Tx, r Range, wantPrev bool, limit int) (deleted int64, prev []*storagepb.KvPair, err error) {
+	from, to := r.Bounds()
+	if !wantPrev {
+		for key := range tx.Ascend(from, to) {
+			tx.Delete(key)
+			deleted++
+		}
+		return deleted, nil, nil
 	}
-	result := &storagepb.KvResult{Deleted: int64(len(pairs))}
-	for _, pair := range pairs {
+	size := 0
+	for pair, err := range Scan(tx, r) {
+		if err != nil {
+			return 0, nil, err
+		}
+		if size += pair.size(); size > limit {
+			return 0, nil, metasrv.InvalidArgument("prev_kv", "the range holds more than the %d bytes that can be returned; "+
+				"read it by Range and delete it without prev_kv", limit)
+		}
 		tx.Delete(prefix + string(pair.Key))
+		prev = append(prev, pair.toProto())
 	}
-	if cmd.PrevKv {
-		result.Prev = pairs
-	}
-	return result, nil
-}
-
-// bytesOf returns the size of keys and values.
-func bytesOf(pairs []*storagepb.KvPair) int {
-	n := 0
-	for _, p := range pairs {
-		n += len(p.Key) + len(p.Value)
-	}
-	return n
-}
-
-func validatePair(key, value []byte) error {
-	if err := ValidateKey("key", key); err != nil {
-		return err
-	}
-	return ValidateValue("value", value)
+	return int64(len(prev)), prev, nil
 }

@@ -139,11 +139,14 @@ func putProposal(key, value string) state.Proposal {
 }
 
 func get(v state.View, key string) string {
-	value, ok := v.Get("kv/" + key)
-	if !ok {
+	pair, err := kv.Get(v, []byte(key))
+	switch {
+	case err != nil:
+		return err.Error()
+	case pair == nil:
 		return "<absent>"
 	}
-	return string(value)
+	return string(pair.Value)
 }
 
 func within(t *testing.T, d time.Duration) context.Context {

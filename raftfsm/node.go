@@ -303,6 +303,9 @@ func (n *Node) Read(ctx context.Context, from uint64) ([]state.Revision, error) 
 	return n.fsm.feed.Read(ctx, from)
 }
 
+// Remembered returns what the feed holds, see state.Feed.
+func (n *Node) Remembered() (oldest uint64, bytes int) { return n.fsm.feed.Remembered() }
+
 // fail records why the member can't go on. The process must end.
 func (n *Node) fail(err error) {
 	n.failOnce.Do(func() {

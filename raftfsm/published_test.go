@@ -30,7 +30,7 @@ func TestReadersGetTheStateOfTheirMoment(t *testing.T) {
 					return
 				}
 				for range 2 {
-					if !maps.Equal(contentOf(a.view), stateAt(a.index())) {
+					if !maps.Equal(pairsOf(a.view), stateAt(a.index())) {
 						t.Errorf("the view of index %d is not the state of that index", a.index())
 						return
 					}

@@ -48,6 +48,17 @@ func (b *Builder) Add(r Record) *metasrvpb.TableRoute {
 	return route
 }
 
+// Event returns a change in the form of the API and adds its nodes to Peers.
+func (b *Builder) Event(c Change) *metasrvpb.RouteEvent {
+	e := &metasrvpb.RouteEvent{Revision: c.Revision}
+	if c.Updated != nil {
+		e.Change = &metasrvpb.RouteEvent_Updated{Updated: b.Add(*c.Updated)}
+	} else {
+		e.Change = &metasrvpb.RouteEvent_Removed{Removed: catalog.ToTable(c.Removed)}
+	}
+	return e
+}
+
 // AddCreation returns the route as Add does, with what the caller needs to commit or abort the creation.
 func (b *Builder) AddCreation(r Record, now state.LeaderTime) *metasrvpb.TableRoute {
 	route := b.Add(r)

@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	routePrefix = "route/"
+	// RoutePrefix stands before the id of a table in the key of its route.
+	RoutePrefix = "route/"
 	routeStop   = "route0" // the first key behind all routes
 	sequenceKey = "seq/replica"
 )
@@ -20,7 +21,7 @@ const (
 // firstReplicaID leaves 0 for "none".
 const firstReplicaID = 1
 
-func routeKey(id metasrv.TableID) string { return fmt.Sprintf(routePrefix+"%016x", uint64(id)) }
+func routeKey(id metasrv.TableID) string { return fmt.Sprintf(RoutePrefix+"%016x", uint64(id)) }
 
 // NextReplicaID returns the id of the replica that is planned next: every id below was given out.
 func NextReplicaID(v state.View) metasrv.ReplicaID {
@@ -72,7 +73,7 @@ func Route(v state.View, id metasrv.TableID) (*storagepb.RouteRecord, error) {
 // Routes returns the routes of all tables in any state, in the order of their ids. After an error it ends.
 func Routes(v state.View) iter.Seq2[*storagepb.RouteRecord, error] {
 	return func(yield func(*storagepb.RouteRecord, error) bool) {
-		for key, value := range v.Ascend(routePrefix, routeStop) {
+		for key, value := range v.Ascend(RoutePrefix, routeStop) {
 			route, err := decodeRoute(key, value)
 			if !yield(route, err) || err != nil {
 				return

@@ -11,13 +11,22 @@ import (
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
-// Events returns what a revision changed for those who route: at most one event a table. A table that became
-// PUBLIC, or is and changed, is updated; one that stopped being PUBLIC is removed. Peers are added to b.
+// Change is one change of a table's route: either Updated or Removed.
+type Change struct {
+	Revision uint64
+	// Updated is the public table with its route, from now on.
+	Updated *Record
+	// Removed is the table that is no longer routed, as it was last.
+	Removed *storagepb.TableRecord
+}
+
+// Changes returns what a revision changed for those who route: at most one change a table. A table that became PUBLIC,
+// or is and changed, is updated; one that stopped being PUBLIC is removed.
 //
 // v must be at or after the revision. Of a table whose record changed without its route, or the other way
 // round, the other half is taken from v and may be newer than the revision; the revision that changed it then
-// brings its own event. Where v no longer has it, the event is left out: the removal follows.
-func Events(v state.View, revision state.Revision, b *Builder) ([]*metasrvpb.RouteEvent, error) {
+// brings its own change. Where v no longer has it, the change is left out: the removal follows.
+func Changes(v state.View, revision state.Revision) ([]Change, error) {
 	var order []metasrv.TableID
 	changes := make(map[metasrv.TableID]*tableChange)
 	for i := range revision.Changes {
@@ -38,18 +47,18 @@ func Events(v state.View, revision state.Revision, b *Builder) ([]*metasrvpb.Rou
 			changes[id].route = &revision.Changes[i]
 		}
 	}
-	var events []*metasrvpb.RouteEvent
+	var out []Change
 	for _, id := range order {
-		event, err := changes[id].event(v, id, b)
+		change, ok, err := changes[id].change(v, id)
 		if err != nil {
 			return nil, err
 		}
-		if event != nil {
-			event.Revision = revision.Number
-			events = append(events, event)
+		if ok {
+			change.Revision = revision.Number
+			out = append(out, change)
 		}
 	}
-	return events, nil
+	return out, nil
 }
 
 // tableChange is what one revision changed of a table; nil is unchanged.
@@ -63,37 +72,33 @@ func changedTable(key string) (id metasrv.TableID, isTable bool, err error) {
 	case strings.HasPrefix(key, catalog.TablePrefix):
 		id, err = tableOf(key, catalog.TablePrefix)
 		return id, true, err
-	case strings.HasPrefix(key, routePrefix):
-		id, err = tableOf(key, routePrefix)
+	case strings.HasPrefix(key, RoutePrefix):
+		id, err = tableOf(key, RoutePrefix)
 		return id, false, err
 	}
 	return 0, false, nil
 }
 
-// event returns nil where the change is none for those who route.
-func (c *tableChange) event(v state.View, id metasrv.TableID, b *Builder) (*metasrvpb.RouteEvent, error) {
+// change reports whether it is one for those who route, and returns it.
+func (c *tableChange) change(v state.View, id metasrv.TableID) (Change, bool, error) {
 	before, after, err := c.tables(v, id)
 	if err != nil {
-		return nil, err
+		return Change{}, false, err
 	}
 	if !isPublic(after) {
 		if !isPublic(before) {
-			return nil, nil
+			return Change{}, false, nil
 		}
 		if after == nil {
 			after = before
 		}
-		return &metasrvpb.RouteEvent{Change: &metasrvpb.RouteEvent_Removed{Removed: catalog.ToTable(after)}}, nil
+		return Change{Removed: after}, true, nil
 	}
 	route, err := c.routeAfter(v, id)
 	if isNotFound(err) {
-		return nil, nil
+		return Change{}, false, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	updated := b.Add(Record{Table: after, Route: route})
-	return &metasrvpb.RouteEvent{Change: &metasrvpb.RouteEvent_Updated{Updated: updated}}, nil
+	return Change{Updated: &Record{Table: after, Route: route}}, err == nil, err
 }
 
 // tables returns the table's records around the revision, nil where there was none.

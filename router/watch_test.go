@@ -23,11 +23,12 @@ func (c *cluster) since(t *testing.T, revision uint64) []string {
 	}
 	var got []string
 	for _, r := range revisions {
-		events, err := router.Events(c.View(), r, router.NewBuilder(address))
+		changes, err := router.Changes(c.View(), r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, e := range events {
+		for _, change := range changes {
+			e := router.NewBuilder(address).Event(change)
 			if e.Revision != r.Number {
 				t.Errorf("event of revision %d says %d", r.Number, e.Revision)
 			}
@@ -44,7 +45,7 @@ func short(e *metasrvpb.RouteEvent) string {
 	return fmt.Sprintf("removed %s %d", e.GetRemoved().TableName.TableName, e.GetRemoved().Id)
 }
 
-func TestEvents(t *testing.T) {
+func TestChanges(t *testing.T) {
 	c := newCluster(t)
 	var creation, table router.Record
 	steps := []struct {
@@ -93,7 +94,7 @@ func TestEvents(t *testing.T) {
 }
 
 // A change of a route alone, as failover will make it, is an update of a public table only.
-func TestEventOfARouteAlone(t *testing.T) {
+func TestChangeOfARouteAlone(t *testing.T) {
 	c := newCluster(t)
 	public, creating := c.public("public", 1, 1), c.create("creating", 1, 1)
 	for _, tt := range []struct {
@@ -102,12 +103,12 @@ func TestEventOfARouteAlone(t *testing.T) {
 	}{{public, 1}, {creating, 0}} {
 		tt.record.Route.RouteVersion = 9
 		change := state.Change{Key: fmt.Sprintf("route/%016x", tt.record.Table.Id), Value: state.Encode(tt.record.Route)}
-		events, err := router.Events(c.View(), state.Revision{Number: 99, Changes: []state.Change{change}}, router.NewBuilder(address))
-		if err != nil || len(events) != tt.want {
-			t.Fatalf("events = %v, %v, want %d", events, err, tt.want)
+		changes, err := router.Changes(c.View(), state.Revision{Number: 99, Changes: []state.Change{change}})
+		if err != nil || len(changes) != tt.want {
+			t.Fatalf("changes = %v, %v, want %d", changes, err, tt.want)
 		}
-		if tt.want > 0 && events[0].GetUpdated().RouteVersion != 9 {
-			t.Errorf("event = %v", events[0])
+		if tt.want > 0 && changes[0].Updated.Route.RouteVersion != 9 {
+			t.Errorf("change = %v", changes[0])
 		}
 	}
 }

@@ -52,7 +52,7 @@ func refusalInHeader(method string, s *status.Status, h *metasrvpb.ResponseHeade
 var earlyServices = map[string][]string{
 	"Heartbeat": {"Heartbeat", "AskLeader"},
 	"Router":    {"Create", "Route", "Delete"},
-	"Store":     {"Range", "Put", "CompareAndPut", "DeleteRange"},
+	"Store":     {"Range", "Put", "BatchGet", "BatchPut", "BatchDelete", "CompareAndPut", "DeleteRange", "MoveValue"},
 }
 
 // registerEarly registers the services under their early public names.

@@ -74,6 +74,9 @@ func statusOfError(e *metasrv.Error, message string, leader *metasrvpb.Member) *
 			{Field: e.Field, Description: e.Message, Reason: e.Reason},
 		}})
 	}
+	if e.Revision != 0 {
+		details = append(details, &metasrvpb.RevisionInfo{Revision: e.Revision})
+	}
 	delay, retry := retryDelays[e.Reason]
 	if e.Reason == metasrv.ErrNotLeader.Reason {
 		details = append(details, &metasrvpb.NotLeader{Leader: leader})

@@ -20,6 +20,7 @@ import (
 var everyMember = []string{
 	metasrvpb.Heartbeat_AskLeader_FullMethodName,
 	metasrvpb.Router_Watch_FullMethodName,
+	metasrvpb.Store_Watch_FullMethodName,
 	metasrvpb.Cluster_Status_FullMethodName,
 	metasrvpb.Cluster_ListMembers_FullMethodName,
 }
@@ -33,6 +34,8 @@ var stateReads = []string{
 	metasrvpb.Catalog_GetTable_FullMethodName,
 	metasrvpb.Catalog_ListTables_FullMethodName,
 	metasrvpb.Store_Range_FullMethodName,
+	metasrvpb.Store_BatchGet_FullMethodName,
+	metasrvpb.Store_Txn_FullMethodName,
 	metasrvpb.Maintenance_Snapshot_FullMethodName,
 }
 
@@ -73,6 +76,9 @@ func call(t *testing.T, conn *grpc.ClientConn, method string, d protoreflect.Met
 	req, resp := newMessage(t, d.Input()), newMessage(t, d.Output())
 	m := req.ProtoReflect()
 	m.Set(m.Descriptor().Fields().ByName("header"), protoreflect.ValueOfMessage(h.ProtoReflect()))
+	if key := m.Descriptor().Fields().ByName("key"); key != nil && key.Kind() == protoreflect.BytesKind {
+		m.Set(key, protoreflect.ValueOfBytes([]byte("k")))
+	}
 	if !d.IsStreamingClient() && !d.IsStreamingServer() {
 		return conn.Invoke(timeout(t), method, req, resp)
 	}

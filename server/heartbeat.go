@@ -111,7 +111,7 @@ func (s *services) receive(
 	ctx context.Context, stream grpc.BidiStreamingServer[metasrvpb.HeartbeatRequest, metasrvpb.HeartbeatResponse],
 ) <-chan received {
 	requests := make(chan received)
-	s.receivers.Go(func() {
+	s.helpers.Go(func() {
 		for {
 			req, err := stream.Recv()
 			select {

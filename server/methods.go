@@ -54,6 +54,13 @@ var methods = map[string]access{
 	metasrvpb.Store_Put_FullMethodName:           accessWrite,
 	metasrvpb.Store_CompareAndPut_FullMethodName: accessWrite,
 	metasrvpb.Store_DeleteRange_FullMethodName:   accessWrite,
+	metasrvpb.Store_BatchGet_FullMethodName:      accessRead,
+	metasrvpb.Store_BatchPut_FullMethodName:      accessWrite,
+	metasrvpb.Store_BatchDelete_FullMethodName:   accessWrite,
+	metasrvpb.Store_MoveValue_FullMethodName:     accessWrite,
+	// A transaction that only reads is a read; the handler tells.
+	metasrvpb.Store_Txn_FullMethodName:   accessRead,
+	metasrvpb.Store_Watch_FullMethodName: accessAny,
 
 	metasrvpb.Cluster_Status_FullMethodName:       accessAny,
 	metasrvpb.Cluster_ListMembers_FullMethodName:  accessAny,

@@ -101,6 +101,7 @@ func start(cfg Config, open nodeOpener) (_ *Server, err error) {
 
 // serve starts what needs the node.
 func (s *Server) serve() {
+	s.services.hub = newHub(s.services.node)
 	s.registry.MustRegister(newNodeCollector(s.services.node))
 	s.health = health.NewServer()
 	s.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
@@ -108,6 +109,7 @@ func (s *Server) serve() {
 	s.grpc = s.newGRPC()
 	s.ready.Store(true)
 	s.background.Go(func() error { return serving("gRPC", s.grpc.Serve(s.listeners.grpc)) })
+	s.background.Go(func() error { return s.services.hub.run(s.failed) })
 	s.background.Go(func() error { return s.watchHealth(s.failed) })
 	s.background.Go(func() error { return s.watchNode(s.failed) })
 }
@@ -162,7 +164,7 @@ func (s *Server) close() error {
 	s.health.Shutdown()
 	s.stop(metasrv.ErrNotReady.With("member %s is stopping", s.cfg.NodeID))
 	s.drain(ctx)
-	s.services.receivers.Wait()
+	s.services.helpers.Wait()
 
 	closing, done := context.WithTimeout(context.Background(), s.cfg.ShutdownTimeout)
 	defer done()

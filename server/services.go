@@ -25,8 +25,10 @@ type services struct {
 	log      *slog.Logger
 	// term holds what lives as long as this member is the metasrv leader, nil while it is not.
 	term atomic.Pointer[term]
-	// receivers read the requests of heartbeat streams; they end with their streams.
-	receivers sync.WaitGroup
+	// helpers are goroutines of streams that read or write them; they end with their streams.
+	helpers sync.WaitGroup
+	// hub hands the changes of the state to watches.
+	hub *hub
 	// cluster is the id of the cluster once it is known: it never changes.
 	cluster atomic.Uint64
 }

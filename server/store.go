@@ -8,7 +8,11 @@ import (
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
-// storeService is the Store service over package kv.
+// maxRangeBytes bounds the keys and values of one answer.
+const maxRangeBytes = 64 << 20
+
+// storeService is the Store service over package kv. What batches and transactions do is in store_batch.go and
+// store_txn.go, the watch in store_watch.go.
 type storeService struct {
 	metasrvpb.UnimplementedStoreServer
 	*services
@@ -19,16 +23,24 @@ func (s storeService) Range(ctx context.Context, req *metasrvpb.RangeRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	pairs, more, err := kv.Read(view, kv.Range{Key: req.GetKey(), End: req.GetRangeEnd()},
-		kv.Options{Limit: req.GetLimit(), KeysOnly: req.GetKeysOnly()})
+	r := kv.Range{Key: req.GetKey(), End: req.GetRangeEnd()}
+	if req.GetCountOnly() {
+		if err := r.Validate(); err != nil {
+			return nil, err
+		}
+		return &metasrvpb.RangeResponse{Header: view.header(), Count: kv.Count(view, r)}, nil
+	}
+	pairs, more, err := kv.Read(view, r, kv.Options{
+		Limit: req.GetLimit(), KeysOnly: req.GetKeysOnly(), PageBytes: req.GetPageBytes(), MaxBytes: maxRangeBytes,
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &metasrvpb.RangeResponse{Header: view.header(), Kvs: keyValues(pairs), More: more}, nil
+	return &metasrvpb.RangeResponse{Header: view.header(), Kvs: pairsOf(pairs), More: more, Count: int64(len(pairs))}, nil
 }
 
 func (s storeService) Put(ctx context.Context, req *metasrvpb.PutRequest) (*metasrvpb.PutResponse, error) {
-	if err := validatePair(req.GetKey(), req.GetValue()); err != nil {
+	if err := kv.ValidatePair(req.GetKey(), req.GetValue()); err != nil {
 		return nil, err
 	}
 	var result storagepb.KvResult
@@ -43,7 +55,7 @@ func (s storeService) Put(ctx context.Context, req *metasrvpb.PutRequest) (*meta
 func (s storeService) CompareAndPut(
 	ctx context.Context, req *metasrvpb.CompareAndPutRequest,
 ) (*metasrvpb.CompareAndPutResponse, error) {
-	if err := validatePair(req.GetKey(), req.GetValue()); err != nil {
+	if err := kv.ValidatePair(req.GetKey(), req.GetValue()); err != nil {
 		return nil, err
 	}
 	var result storagepb.KvResult
@@ -68,25 +80,37 @@ func (s storeService) DeleteRange(ctx context.Context, req *metasrvpb.DeleteRang
 	return &metasrvpb.DeleteRangeResponse{Header: h, Deleted: result.GetDeleted(), PrevKvs: keyValues(result.GetPrev())}, nil
 }
 
-func validatePair(key, value []byte) error {
-	if err := kv.ValidateKey("key", key); err != nil {
-		return err
+// pairOf returns a pair as the API shows it, nil for none. It shares the pair's bytes.
+func pairOf(p *kv.Pair) *metasrvpb.KeyValue {
+	if p == nil {
+		return nil
 	}
-	return kv.ValidateValue("value", value)
+	return &metasrvpb.KeyValue{
+		Key: p.Key, Value: p.Value, CreateRevision: p.CreateRevision, ModRevision: p.ModRevision, Version: p.Version,
+	}
 }
 
-func keyValues(pairs []*storagepb.KvPair) []*metasrvpb.KeyValue {
+func pairsOf(pairs []kv.Pair) []*metasrvpb.KeyValue {
 	kvs := make([]*metasrvpb.KeyValue, len(pairs))
-	for i, p := range pairs {
-		kvs[i] = &metasrvpb.KeyValue{Key: p.GetKey(), Value: p.GetValue()}
+	for i := range pairs {
+		kvs[i] = pairOf(&pairs[i])
 	}
 	return kvs
 }
+
+func keyValue(p *storagepb.KvPair) *metasrvpb.KeyValue {
+	return &metasrvpb.KeyValue{
+		Key: p.GetKey(), Value: p.GetValue(),
+		CreateRevision: p.GetCreateRevision(), ModRevision: p.GetModRevision(), Version: p.GetVersion(),
+	}
+}
+
+func keyValues(pairs []*storagepb.KvPair) []*metasrvpb.KeyValue { return each(pairs, keyValue) }
 
 // first returns the only pair of a result, nil where there is none.
 func first(pairs []*storagepb.KvPair) *metasrvpb.KeyValue {
 	if len(pairs) == 0 {
 		return nil
 	}
-	return &metasrvpb.KeyValue{Key: pairs[0].GetKey(), Value: pairs[0].GetValue()}
+	return keyValue(pairs[0])
 }

@@ -2,127 +2,244 @@ package server
 
 import (
 	"context"
-	"errors"
+	"iter"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 
+	"github.com/metasrv/metasrv"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/raftfsm/state"
-	"github.com/metasrv/metasrv/router"
 )
 
 const (
 	// watchProgress is how often an idle watch is told how far it has come.
 	watchProgress = 5 * time.Second
-	// watchBytes is the size at which a message of a watch is full.
-	watchBytes = 1 << 20
+	// watchStall is how long a client may take no message before it is cut off.
+	watchStall = 30 * time.Second
+	// watchBytes is the size at which a message of a watch is full. Many watches may begin at once, each with a message
+	// under way.
+	watchBytes = 128 << 10
 )
 
-// Watch streams the changes of routes from the member's own state, so every member serves it.
-func (s routerService) Watch(req *metasrvpb.WatchRoutesRequest, stream grpc.ServerStreamingServer[metasrvpb.WatchRoutesResponse]) error {
+// topic says what a kind of watch shows: events E, in messages M.
+type topic[M, E any] struct {
+	// ranges are the keys of the state that it is made from; they don't overlap.
+	ranges []keyRange
+	// present returns the events that describe a whole state, nil where the watch doesn't begin with one.
+	present func(state.View) iter.Seq2[E, error]
+	// changed returns the events of a revision, with the changes of the ranges in it; the view is at or after it, and
+	// nil where changes say all.
+	changed func(state.View, state.Revision) ([]E, error)
+	// wantsView: changes don't say all. To take a view has its price.
+	wantsView bool
+	// size returns about how much of a message an event takes.
+	size func(E) int
+	// message makes a message; revision is the one to resume behind, 0 where more of the same belongs to it.
+	message func(view state.View, h *metasrvpb.ResponseHeader, events []E, revision uint64) *M
+}
+
+// serveWatch streams the changes of a topic from a revision on, 0 for the present state first. Every member serves it
+// from its own state.
+func serveWatch[M, E any](
+	s *services, stream grpc.ServerStreamingServer[M], h *metasrvpb.RequestHeader, from uint64, t topic[M, E],
+) error {
 	ctx := stream.Context()
-	view, err := s.waitRevision(ctx, req.GetHeader().GetMinRevision())
+	view, err := s.waitRevision(ctx, h.GetMinRevision())
 	if err != nil {
 		return err
 	}
-	from := req.GetStartRevision()
-	if from == 0 {
-		if err := sendRoutes(view, stream); err != nil {
-			return err
-		}
+	begins := from == 0
+	if begins {
 		from = view.Revision() + 1
 	}
-	for {
-		revisions, err := s.changes(ctx, from)
-		if err != nil {
+	w := s.hub.watch(t.ranges, from)
+	defer s.hub.remove(w)
+	out := newOutlet(s, stream, w)
+	defer out.close()
+	m := &messenger[M, E]{topic: t, node: s.node, outlet: out}
+	if begins {
+		// The view is not kept: it would hold values that were replaced.
+		if err := m.begin(ctx, view); err != nil {
 			return err
 		}
-		resp := &metasrvpb.WatchRoutesResponse{Revision: from - 1}
-		if len(revisions) > 0 {
-			if resp, err = s.routeChanges(ctx, revisions); err != nil {
+		view = nil //nolint:ineffassign,wastedassign // see above
+	}
+	return m.follow(ctx, w)
+}
+
+// messenger turns states and revisions into messages, and sends them.
+type messenger[M, E any] struct {
+	topic[M, E]
+	node   Node
+	outlet *outlet[M]
+
+	events []E
+	bytes  int
+	// reached is the last revision that anything was sent of.
+	reached uint64
+}
+
+// begin sends a whole state, if the watch begins with one, and where it ends. Only the last message is a point to
+// resume from.
+func (m *messenger[M, E]) begin(ctx context.Context, view state.View) error {
+	m.reached = view.Revision()
+	if m.present != nil {
+		for e, err := range m.present(view) {
+			if err != nil {
 				return err
 			}
-			from = resp.GetRevision() + 1
-			if len(resp.GetEvents()) == 0 {
-				continue
+			if err := m.add(ctx, view, e); err != nil {
+				return err
 			}
 		}
-		resp.Header = revision(s.node.View())
-		if err := stream.Send(resp); err != nil {
+	}
+	return m.send(ctx, view, view.Revision())
+}
+
+// follow sends changes until the watch ends.
+func (m *messenger[M, E]) follow(ctx context.Context, w *watcher) error {
+	progress := time.NewTicker(watchProgress)
+	defer progress.Stop()
+	for {
+		next, err := w.take(ctx)
+		if err != nil {
 			return err
 		}
-	}
-}
-
-// changes waits for whole revisions from one on. It returns none where there were none for a while.
-func (s *services) changes(ctx context.Context, from uint64) ([]state.Revision, error) {
-	bounded, cancel := context.WithTimeout(ctx, watchProgress)
-	defer cancel()
-	revisions, err := s.node.Read(bounded, from)
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return nil, nil
-	}
-	return revisions, err
-}
-
-// routeChanges returns what revisions changed of routes: of as many whole ones, from the first on, as fit into a
-// message.
-func (s *services) routeChanges(ctx context.Context, revisions []state.Revision) (*metasrvpb.WatchRoutesResponse, error) {
-	last := revisions[len(revisions)-1].Number
-	view, err := s.node.WaitRevision(ctx, last)
-	if err != nil {
-		return nil, err
-	}
-	b := router.NewBuilder(addresses(view))
-	resp := &metasrvpb.WatchRoutesResponse{}
-	size := 0
-	for _, r := range revisions {
-		events, err := router.Events(view, r, b)
-		if err != nil {
-			return nil, err
+		if len(next.revisions) > 0 {
+			if err := m.sendRevisions(ctx, next); err != nil {
+				return err
+			}
+			continue
 		}
-		resp.Revision = r.Number
+		if !next.idle {
+			continue
+		}
+		select {
+		case <-w.wake:
+		case <-w.cut:
+		case <-progress.C:
+			if err := m.sendProgress(ctx, w); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// sendRevisions sends revisions, each as a whole: as many together as fit into a message, or one in several.
+func (m *messenger[M, E]) sendRevisions(ctx context.Context, t taken) error {
+	view := m.view()
+	for i, r := range t.revisions {
+		events, err := m.changed(view, r)
+		if err != nil {
+			return err
+		}
+		m.reached = r.Number
 		for _, e := range events {
-			resp.Events = append(resp.Events, e)
-			size += proto.Size(e)
+			if err := m.add(ctx, view, e); err != nil {
+				return err
+			}
 		}
-		if size >= watchBytes {
-			break
+		last := i == len(t.revisions)-1
+		switch {
+		case last && len(m.events) > 0:
+			err = m.send(ctx, view, t.upTo)
+		case m.bytes >= watchBytes/2:
+			err = m.send(ctx, view, r.Number)
 		}
-	}
-	resp.Peers = b.Peers()
-	return resp, nil
-}
-
-// sendRoutes sends the present routes. Only the last message is a point to resume from.
-func sendRoutes(view state.View, stream grpc.ServerStreamingServer[metasrvpb.WatchRoutesResponse]) error {
-	b := router.NewBuilder(addresses(view))
-	resp, size := &metasrvpb.WatchRoutesResponse{}, 0
-	send := func() error {
-		resp.Header, resp.Peers = revision(view), b.Peers()
-		return stream.Send(resp)
-	}
-	for record, err := range router.Tables(view) {
 		if err != nil {
 			return err
 		}
-		if record.Table.GetState() != metasrvpb.TableState_TABLE_STATE_PUBLIC {
-			continue
-		}
-		event := &metasrvpb.RouteEvent{
-			Revision: view.Revision(), Change: &metasrvpb.RouteEvent_Updated{Updated: b.Add(record)},
-		}
-		resp.Events = append(resp.Events, event)
-		if size += proto.Size(event); size < watchBytes {
-			continue
-		}
-		if err := send(); err != nil {
+	}
+	return nil
+}
+
+func (m *messenger[M, E]) sendProgress(ctx context.Context, w *watcher) error {
+	next, err := w.take(ctx)
+	if err != nil {
+		return err
+	}
+	if len(next.revisions) > 0 {
+		return m.sendRevisions(ctx, next)
+	}
+	return m.send(ctx, m.view(), next.upTo)
+}
+
+func (m *messenger[M, E]) view() state.View {
+	if m.wantsView {
+		return m.node.View()
+	}
+	return nil
+}
+
+// add puts an event into the message, which is sent first where it is full.
+func (m *messenger[M, E]) add(ctx context.Context, view state.View, e E) error {
+	if m.bytes >= watchBytes {
+		if err := m.send(ctx, view, 0); err != nil {
 			return err
 		}
-		b, resp, size = router.NewBuilder(addresses(view)), &metasrvpb.WatchRoutesResponse{}, 0
 	}
-	resp.Revision = view.Revision()
-	return send()
+	m.events = append(m.events, e)
+	m.bytes += m.size(e)
+	return nil
+}
+
+func (m *messenger[M, E]) send(ctx context.Context, view state.View, revision uint64) error {
+	m.reached = max(m.reached, revision)
+	message := m.message(view, &metasrvpb.ResponseHeader{Revision: m.reached}, m.events, revision)
+	m.events, m.bytes = m.events[:0:0], 0
+	return m.outlet.send(ctx, message)
+}
+
+// outlet sends the messages of a watch from a goroutine of its own: a client that reads nothing blocks that one, and
+// the watch can end nevertheless, which ends the stream and with it the goroutine.
+type outlet[M any] struct {
+	watcher  *watcher
+	messages chan *M
+	sent     chan error
+	stall    *time.Timer
+}
+
+func newOutlet[M any](s *services, stream grpc.ServerStreamingServer[M], w *watcher) *outlet[M] {
+	o := &outlet[M]{watcher: w, messages: make(chan *M), sent: make(chan error, 1), stall: time.NewTimer(watchStall)}
+	s.helpers.Go(func() {
+		for m := range o.messages {
+			o.sent <- stream.Send(m)
+		}
+	})
+	return o
+}
+
+// close ends the goroutine when the message under way is sent, or the stream has ended.
+func (o *outlet[M]) close() {
+	o.stall.Stop()
+	close(o.messages)
+}
+
+// send returns when the message was given to the connection. After an error there is no other message.
+func (o *outlet[M]) send(ctx context.Context, m *M) error {
+	o.watcher.sending.Store(1 + o.watcher.hub.drops.Load())
+	defer o.watcher.sending.Store(0)
+	o.messages <- m
+	o.stall.Reset(watchStall)
+	select {
+	case err := <-o.sent:
+		return err
+	case <-o.watcher.cut:
+		return o.watcher.why()
+	case <-o.stall.C:
+		return o.watcher.stalled()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// refuseWatch returns ErrInvalidArgument where a request can't be served.
+func refuseWatch(startRevision uint64, changesOnly bool) error {
+	if startRevision > 0 && changesOnly {
+		return metasrv.InvalidArgument("changes_only", "is for watches from the present on, but start_revision is %d", startRevision)
+	}
+	return nil
 }

@@ -50,6 +50,20 @@ type fakeMember struct {
 	server  *grpc.Server
 }
 
+// The RPCs of several services have the same name.
+type (
+	fakeRouter       struct{ *fakeMember }
+	fakeStoreService struct{ *fakeMember }
+)
+
+func (f fakeRouter) Watch(r *metasrvpb.WatchRoutesRequest, s grpc.ServerStreamingServer[metasrvpb.WatchRoutesResponse]) error {
+	return f.UnimplementedRouterServer.Watch(r, s)
+}
+
+func (f fakeStoreService) Watch(r *metasrvpb.WatchRequest, s grpc.ServerStreamingServer[metasrvpb.WatchResponse]) error {
+	return f.UnimplementedStoreServer.Watch(r, s)
+}
+
 // startCluster starts three members, of which the first leads unless state says otherwise.
 func startCluster(t testing.TB, state string) *fakeCluster {
 	t.Helper()
@@ -63,8 +77,8 @@ func startCluster(t testing.TB, state string) *fakeCluster {
 		m.server = grpc.NewServer(grpc.UnaryInterceptor(c.delay))
 		metasrvpb.RegisterClusterServer(m.server, m)
 		metasrvpb.RegisterCatalogServer(m.server, m)
-		metasrvpb.RegisterRouterServer(m.server, m)
-		metasrvpb.RegisterStoreServer(m.server, m)
+		metasrvpb.RegisterRouterServer(m.server, fakeRouter{m})
+		metasrvpb.RegisterStoreServer(m.server, fakeStoreService{m})
 		c.members = append(c.members, m)
 		go func() {
 			if err := m.server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, net.ErrClosed) {

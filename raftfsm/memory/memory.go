@@ -93,3 +93,6 @@ func (n *Node) Barrier(ctx context.Context) (state.View, error) { return n.View(
 func (n *Node) Read(ctx context.Context, from uint64) ([]state.Revision, error) {
 	return n.feed.Read(ctx, from)
 }
+
+// Remembered returns what the feed holds, as state.Feed.
+func (n *Node) Remembered() (oldest uint64, bytes int) { return n.feed.Remembered() }

@@ -453,9 +453,15 @@ func (x *Peer) GetAddr() string {
 
 // KeyValue is a key with its value.
 type KeyValue struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	// Revision that created the key, of its present life: a key that was deleted and written again is created anew.
+	CreateRevision uint64 `protobuf:"varint,20,opt,name=create_revision,json=createRevision,proto3" json:"create_revision,omitempty"`
+	// Revision of the last write.
+	ModRevision uint64 `protobuf:"varint,21,opt,name=mod_revision,json=modRevision,proto3" json:"mod_revision,omitempty"`
+	// Number of writes since the creation, that one included.
+	Version       uint64 `protobuf:"varint,22,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -504,6 +510,73 @@ func (x *KeyValue) GetValue() []byte {
 	return nil
 }
 
+func (x *KeyValue) GetCreateRevision() uint64 {
+	if x != nil {
+		return x.CreateRevision
+	}
+	return 0
+}
+
+func (x *KeyValue) GetModRevision() uint64 {
+	if x != nil {
+		return x.ModRevision
+	}
+	return 0
+}
+
+func (x *KeyValue) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+// RevisionInfo is a detail of the statuses COMPACTED and SLOW_WATCHER.
+type RevisionInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// COMPACTED: the oldest revision from which the member can watch. SLOW_WATCHER: the revision to go on from.
+	Revision      uint64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevisionInfo) Reset() {
+	*x = RevisionInfo{}
+	mi := &file_metasrv_v1_header_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevisionInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevisionInfo) ProtoMessage() {}
+
+func (x *RevisionInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_header_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevisionInfo.ProtoReflect.Descriptor instead.
+func (*RevisionInfo) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_header_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RevisionInfo) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 // NotLeader is the detail of the status FAILED_PRECONDITION (reason NOT_LEADER): the request belongs to
 // the metasrv leader.
 type NotLeader struct {
@@ -516,7 +589,7 @@ type NotLeader struct {
 
 func (x *NotLeader) Reset() {
 	*x = NotLeader{}
-	mi := &file_metasrv_v1_header_proto_msgTypes[6]
+	mi := &file_metasrv_v1_header_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -528,7 +601,7 @@ func (x *NotLeader) String() string {
 func (*NotLeader) ProtoMessage() {}
 
 func (x *NotLeader) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_header_proto_msgTypes[6]
+	mi := &file_metasrv_v1_header_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -541,7 +614,7 @@ func (x *NotLeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotLeader.ProtoReflect.Descriptor instead.
 func (*NotLeader) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_header_proto_rawDescGZIP(), []int{6}
+	return file_metasrv_v1_header_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *NotLeader) GetLeader() *Member {
@@ -573,7 +646,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_metasrv_v1_header_proto_msgTypes[7]
+	mi := &file_metasrv_v1_header_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -585,7 +658,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_header_proto_msgTypes[7]
+	mi := &file_metasrv_v1_header_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -598,7 +671,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_header_proto_rawDescGZIP(), []int{7}
+	return file_metasrv_v1_header_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Member) GetId() string {
@@ -686,10 +759,15 @@ const file_metasrv_v1_header_proto_rawDesc = "" +
 	"\aerr_msg\x18\x02 \x01(\tR\x06errMsg\"*\n" +
 	"\x04Peer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
-	"\x04addr\x18\x02 \x01(\tR\x04addr\"2\n" +
+	"\x04addr\x18\x02 \x01(\tR\x04addr\"\x98\x01\n" +
 	"\bKeyValue\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value\"7\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\x12'\n" +
+	"\x0fcreate_revision\x18\x14 \x01(\x04R\x0ecreateRevision\x12!\n" +
+	"\fmod_revision\x18\x15 \x01(\x04R\vmodRevision\x12\x18\n" +
+	"\aversion\x18\x16 \x01(\x04R\aversion\"*\n" +
+	"\fRevisionInfo\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x04R\brevision\"7\n" +
 	"\tNotLeader\x12*\n" +
 	"\x06leader\x18\x01 \x01(\v2\x12.metasrv.v1.MemberR\x06leader\"\xb7\x01\n" +
 	"\x06Member\x12\x0e\n" +
@@ -718,7 +796,7 @@ func file_metasrv_v1_header_proto_rawDescGZIP() []byte {
 }
 
 var file_metasrv_v1_header_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_metasrv_v1_header_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_metasrv_v1_header_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_metasrv_v1_header_proto_goTypes = []any{
 	(ReadLevel)(0),         // 0: metasrv.v1.ReadLevel
 	(*RequestHeader)(nil),  // 1: metasrv.v1.RequestHeader
@@ -727,14 +805,15 @@ var file_metasrv_v1_header_proto_goTypes = []any{
 	(*Error)(nil),          // 4: metasrv.v1.Error
 	(*Peer)(nil),           // 5: metasrv.v1.Peer
 	(*KeyValue)(nil),       // 6: metasrv.v1.KeyValue
-	(*NotLeader)(nil),      // 7: metasrv.v1.NotLeader
-	(*Member)(nil),         // 8: metasrv.v1.Member
+	(*RevisionInfo)(nil),   // 7: metasrv.v1.RevisionInfo
+	(*NotLeader)(nil),      // 8: metasrv.v1.NotLeader
+	(*Member)(nil),         // 9: metasrv.v1.Member
 }
 var file_metasrv_v1_header_proto_depIdxs = []int32{
 	2, // 0: metasrv.v1.RequestHeader.request_id:type_name -> metasrv.v1.RequestId
 	0, // 1: metasrv.v1.RequestHeader.read_level:type_name -> metasrv.v1.ReadLevel
 	4, // 2: metasrv.v1.ResponseHeader.error:type_name -> metasrv.v1.Error
-	8, // 3: metasrv.v1.NotLeader.leader:type_name -> metasrv.v1.Member
+	9, // 3: metasrv.v1.NotLeader.leader:type_name -> metasrv.v1.Member
 	4, // [4:4] is the sub-list for method output_type
 	4, // [4:4] is the sub-list for method input_type
 	4, // [4:4] is the sub-list for extension type_name
@@ -754,7 +833,7 @@ func file_metasrv_v1_header_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_v1_header_proto_rawDesc), len(file_metasrv_v1_header_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

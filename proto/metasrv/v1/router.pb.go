@@ -313,6 +313,9 @@ type WatchRoutesRequest struct {
 	// revision that the member no longer remembers ends the watch with OUT_OF_RANGE (reason COMPACTED): read
 	// the routes again, and watch from the revision of that answer + 1.
 	StartRevision uint64 `protobuf:"varint,2,opt,name=start_revision,json=startRevision,proto3" json:"start_revision,omitempty"`
+	// Only with start_revision 0: leave out the present routes. The first answer then tells the revision from which on
+	// changes are shown.
+	ChangesOnly   bool `protobuf:"varint,20,opt,name=changes_only,json=changesOnly,proto3" json:"changes_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -361,12 +364,20 @@ func (x *WatchRoutesRequest) GetStartRevision() uint64 {
 	return 0
 }
 
+func (x *WatchRoutesRequest) GetChangesOnly() bool {
+	if x != nil {
+		return x.ChangesOnly
+	}
+	return false
+}
+
 // WatchRoutesResponse holds all changes of one or more whole revisions.
 type WatchRoutesResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
 	Events []*RouteEvent          `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
-	// All changes up to this revision were delivered: watch from the next one to resume.
+	// All changes up to this revision were delivered: watch from the next one to resume. 0 where the present routes, or
+	// the changes of one revision, go on in the next answer.
 	Revision uint64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
 	// Every node that the events name, once.
 	Peers         []*Peer `protobuf:"bytes,4,rep,name=peers,proto3" json:"peers,omitempty"`
@@ -440,6 +451,7 @@ type RouteEvent struct {
 	//
 	//	*RouteEvent_Updated
 	//	*RouteEvent_Removed
+	//	*RouteEvent_Moved
 	Change        isRouteEvent_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -507,6 +519,15 @@ func (x *RouteEvent) GetRemoved() *Table {
 	return nil
 }
 
+func (x *RouteEvent) GetMoved() *Peer {
+	if x != nil {
+		if x, ok := x.Change.(*RouteEvent_Moved); ok {
+			return x.Moved
+		}
+	}
+	return nil
+}
+
 type isRouteEvent_Change interface {
 	isRouteEvent_Change()
 }
@@ -521,9 +542,16 @@ type RouteEvent_Removed struct {
 	Removed *Table `protobuf:"bytes,3,opt,name=removed,proto3,oneof"`
 }
 
+type RouteEvent_Moved struct {
+	// The node has another address from now on, in every route that names it.
+	Moved *Peer `protobuf:"bytes,20,opt,name=moved,proto3,oneof"`
+}
+
 func (*RouteEvent_Updated) isRouteEvent_Change() {}
 
 func (*RouteEvent_Removed) isRouteEvent_Change() {}
+
+func (*RouteEvent_Moved) isRouteEvent_Change() {}
 
 var File_metasrv_v1_router_proto protoreflect.FileDescriptor
 
@@ -556,20 +584,22 @@ const file_metasrv_v1_router_proto_rawDesc = "" +
 	"\rRouteResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12&\n" +
 	"\x05peers\x18\x02 \x03(\v2\x10.metasrv.v1.PeerR\x05peers\x129\n" +
-	"\ftable_routes\x18\x03 \x03(\v2\x16.metasrv.v1.TableRouteR\vtableRoutes\"n\n" +
+	"\ftable_routes\x18\x03 \x03(\v2\x16.metasrv.v1.TableRouteR\vtableRoutes\"\x91\x01\n" +
 	"\x12WatchRoutesRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12%\n" +
-	"\x0estart_revision\x18\x02 \x01(\x04R\rstartRevision\"\xbd\x01\n" +
+	"\x0estart_revision\x18\x02 \x01(\x04R\rstartRevision\x12!\n" +
+	"\fchanges_only\x18\x14 \x01(\bR\vchangesOnly\"\xbd\x01\n" +
 	"\x13WatchRoutesResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12.\n" +
 	"\x06events\x18\x02 \x03(\v2\x16.metasrv.v1.RouteEventR\x06events\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x04R\brevision\x12&\n" +
-	"\x05peers\x18\x04 \x03(\v2\x10.metasrv.v1.PeerR\x05peers\"\x95\x01\n" +
+	"\x05peers\x18\x04 \x03(\v2\x10.metasrv.v1.PeerR\x05peers\"\xbf\x01\n" +
 	"\n" +
 	"RouteEvent\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x122\n" +
 	"\aupdated\x18\x02 \x01(\v2\x16.metasrv.v1.TableRouteH\x00R\aupdated\x12-\n" +
-	"\aremoved\x18\x03 \x01(\v2\x11.metasrv.v1.TableH\x00R\aremovedB\b\n" +
+	"\aremoved\x18\x03 \x01(\v2\x11.metasrv.v1.TableH\x00R\aremoved\x12(\n" +
+	"\x05moved\x18\x14 \x01(\v2\x10.metasrv.v1.PeerH\x00R\x05movedB\b\n" +
 	"\x06change2\x92\x02\n" +
 	"\x06Router\x12>\n" +
 	"\x06Create\x12\x19.metasrv.v1.CreateRequest\x1a\x19.metasrv.v1.RouteResponse\x12<\n" +
@@ -627,19 +657,20 @@ var file_metasrv_v1_router_proto_depIdxs = []int32{
 	13, // 15: metasrv.v1.WatchRoutesResponse.peers:type_name -> metasrv.v1.Peer
 	14, // 16: metasrv.v1.RouteEvent.updated:type_name -> metasrv.v1.TableRoute
 	15, // 17: metasrv.v1.RouteEvent.removed:type_name -> metasrv.v1.Table
-	0,  // 18: metasrv.v1.Router.Create:input_type -> metasrv.v1.CreateRequest
-	1,  // 19: metasrv.v1.Router.Route:input_type -> metasrv.v1.RouteRequest
-	2,  // 20: metasrv.v1.Router.Delete:input_type -> metasrv.v1.DeleteRequest
-	4,  // 21: metasrv.v1.Router.Watch:input_type -> metasrv.v1.WatchRoutesRequest
-	3,  // 22: metasrv.v1.Router.Create:output_type -> metasrv.v1.RouteResponse
-	3,  // 23: metasrv.v1.Router.Route:output_type -> metasrv.v1.RouteResponse
-	3,  // 24: metasrv.v1.Router.Delete:output_type -> metasrv.v1.RouteResponse
-	5,  // 25: metasrv.v1.Router.Watch:output_type -> metasrv.v1.WatchRoutesResponse
-	22, // [22:26] is the sub-list for method output_type
-	18, // [18:22] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	13, // 18: metasrv.v1.RouteEvent.moved:type_name -> metasrv.v1.Peer
+	0,  // 19: metasrv.v1.Router.Create:input_type -> metasrv.v1.CreateRequest
+	1,  // 20: metasrv.v1.Router.Route:input_type -> metasrv.v1.RouteRequest
+	2,  // 21: metasrv.v1.Router.Delete:input_type -> metasrv.v1.DeleteRequest
+	4,  // 22: metasrv.v1.Router.Watch:input_type -> metasrv.v1.WatchRoutesRequest
+	3,  // 23: metasrv.v1.Router.Create:output_type -> metasrv.v1.RouteResponse
+	3,  // 24: metasrv.v1.Router.Route:output_type -> metasrv.v1.RouteResponse
+	3,  // 25: metasrv.v1.Router.Delete:output_type -> metasrv.v1.RouteResponse
+	5,  // 26: metasrv.v1.Router.Watch:output_type -> metasrv.v1.WatchRoutesResponse
+	23, // [23:27] is the sub-list for method output_type
+	19, // [19:23] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_v1_router_proto_init() }
@@ -652,6 +683,7 @@ func file_metasrv_v1_router_proto_init() {
 	file_metasrv_v1_router_proto_msgTypes[6].OneofWrappers = []any{
 		(*RouteEvent_Updated)(nil),
 		(*RouteEvent_Removed)(nil),
+		(*RouteEvent_Moved)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

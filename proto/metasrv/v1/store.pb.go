@@ -21,6 +21,117 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// CompareOperator says how what a key has stands to what the comparison names.
+type CompareOperator int32
+
+const (
+	// As COMPARE_OPERATOR_EQUAL.
+	CompareOperator_COMPARE_OPERATOR_UNSPECIFIED CompareOperator = 0
+	CompareOperator_COMPARE_OPERATOR_EQUAL       CompareOperator = 1
+	CompareOperator_COMPARE_OPERATOR_NOT_EQUAL   CompareOperator = 2
+	CompareOperator_COMPARE_OPERATOR_GREATER     CompareOperator = 3
+	CompareOperator_COMPARE_OPERATOR_LESS        CompareOperator = 4
+)
+
+// Enum value maps for CompareOperator.
+var (
+	CompareOperator_name = map[int32]string{
+		0: "COMPARE_OPERATOR_UNSPECIFIED",
+		1: "COMPARE_OPERATOR_EQUAL",
+		2: "COMPARE_OPERATOR_NOT_EQUAL",
+		3: "COMPARE_OPERATOR_GREATER",
+		4: "COMPARE_OPERATOR_LESS",
+	}
+	CompareOperator_value = map[string]int32{
+		"COMPARE_OPERATOR_UNSPECIFIED": 0,
+		"COMPARE_OPERATOR_EQUAL":       1,
+		"COMPARE_OPERATOR_NOT_EQUAL":   2,
+		"COMPARE_OPERATOR_GREATER":     3,
+		"COMPARE_OPERATOR_LESS":        4,
+	}
+)
+
+func (x CompareOperator) Enum() *CompareOperator {
+	p := new(CompareOperator)
+	*p = x
+	return p
+}
+
+func (x CompareOperator) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CompareOperator) Descriptor() protoreflect.EnumDescriptor {
+	return file_metasrv_v1_store_proto_enumTypes[0].Descriptor()
+}
+
+func (CompareOperator) Type() protoreflect.EnumType {
+	return &file_metasrv_v1_store_proto_enumTypes[0]
+}
+
+func (x CompareOperator) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CompareOperator.Descriptor instead.
+func (CompareOperator) EnumDescriptor() ([]byte, []int) {
+	return file_metasrv_v1_store_proto_rawDescGZIP(), []int{0}
+}
+
+// Type says what happened.
+type WatchEvent_Type int32
+
+const (
+	WatchEvent_TYPE_UNSPECIFIED WatchEvent_Type = 0
+	WatchEvent_TYPE_PUT         WatchEvent_Type = 1
+	WatchEvent_TYPE_DELETE      WatchEvent_Type = 2
+	// Nothing: the pair was there when the watch began.
+	WatchEvent_TYPE_PRESENT WatchEvent_Type = 3
+)
+
+// Enum value maps for WatchEvent_Type.
+var (
+	WatchEvent_Type_name = map[int32]string{
+		0: "TYPE_UNSPECIFIED",
+		1: "TYPE_PUT",
+		2: "TYPE_DELETE",
+		3: "TYPE_PRESENT",
+	}
+	WatchEvent_Type_value = map[string]int32{
+		"TYPE_UNSPECIFIED": 0,
+		"TYPE_PUT":         1,
+		"TYPE_DELETE":      2,
+		"TYPE_PRESENT":     3,
+	}
+)
+
+func (x WatchEvent_Type) Enum() *WatchEvent_Type {
+	p := new(WatchEvent_Type)
+	*p = x
+	return p
+}
+
+func (x WatchEvent_Type) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (WatchEvent_Type) Descriptor() protoreflect.EnumDescriptor {
+	return file_metasrv_v1_store_proto_enumTypes[1].Descriptor()
+}
+
+func (WatchEvent_Type) Type() protoreflect.EnumType {
+	return &file_metasrv_v1_store_proto_enumTypes[1]
+}
+
+func (x WatchEvent_Type) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use WatchEvent_Type.Descriptor instead.
+func (WatchEvent_Type) EnumDescriptor() ([]byte, []int) {
+	return file_metasrv_v1_store_proto_rawDescGZIP(), []int{23, 0}
+}
+
 // RangeRequest names a range: range_end absent means the one key; "\0" means all keys from key on; key and
 // range_end both "\0" mean all keys; otherwise [key, range_end).
 type RangeRequest struct {
@@ -28,9 +139,14 @@ type RangeRequest struct {
 	Header   *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
 	Key      []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	RangeEnd []byte                 `protobuf:"bytes,3,opt,name=range_end,json=rangeEnd,proto3" json:"range_end,omitempty"`
-	// Keys to return at the most, 0 means all.
-	Limit         int64 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
-	KeysOnly      bool  `protobuf:"varint,5,opt,name=keys_only,json=keysOnly,proto3" json:"keys_only,omitempty"`
+	// Keys to return at the most, 0 means all. The next page begins behind the last key of this one: key = last key
+	// followed by a zero byte, with the same range_end.
+	Limit    int64 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	KeysOnly bool  `protobuf:"varint,5,opt,name=keys_only,json=keysOnly,proto3" json:"keys_only,omitempty"`
+	// Return no pairs, only their number.
+	CountOnly bool `protobuf:"varint,20,opt,name=count_only,json=countOnly,proto3" json:"count_only,omitempty"`
+	// End the page with the pair that reaches this number of bytes; 0 means no such end.
+	PageBytes     uint64 `protobuf:"varint,21,opt,name=page_bytes,json=pageBytes,proto3" json:"page_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -100,12 +216,28 @@ func (x *RangeRequest) GetKeysOnly() bool {
 	return false
 }
 
+func (x *RangeRequest) GetCountOnly() bool {
+	if x != nil {
+		return x.CountOnly
+	}
+	return false
+}
+
+func (x *RangeRequest) GetPageBytes() uint64 {
+	if x != nil {
+		return x.PageBytes
+	}
+	return 0
+}
+
 type RangeResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
 	Kvs    []*KeyValue            `protobuf:"bytes,2,rep,name=kvs,proto3" json:"kvs,omitempty"`
 	// The range has more keys than were returned.
-	More          bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	More bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	// Number of keys returned or, with count_only, in the range.
+	Count         int64 `protobuf:"varint,20,opt,name=count,proto3" json:"count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -159,6 +291,13 @@ func (x *RangeResponse) GetMore() bool {
 		return x.More
 	}
 	return false
+}
+
+func (x *RangeResponse) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
 }
 
 type PutRequest struct {
@@ -984,22 +1123,752 @@ func (x *MoveValueResponse) GetKv() *KeyValue {
 	return nil
 }
 
+// TxnRequest is executed as a whole or not at all, and nothing happens between its parts.
+type TxnRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// success is executed if all hold, or there are none; else failure. At most 128.
+	Compare []*Compare `protobuf:"bytes,2,rep,name=compare,proto3" json:"compare,omitempty"`
+	// At most 128 operations, which see the effects of those before them. None may write what another one of the list
+	// writes.
+	Success       []*TxnOp `protobuf:"bytes,3,rep,name=success,proto3" json:"success,omitempty"`
+	Failure       []*TxnOp `protobuf:"bytes,4,rep,name=failure,proto3" json:"failure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TxnRequest) Reset() {
+	*x = TxnRequest{}
+	mi := &file_metasrv_v1_store_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TxnRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TxnRequest) ProtoMessage() {}
+
+func (x *TxnRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_store_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TxnRequest.ProtoReflect.Descriptor instead.
+func (*TxnRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_store_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *TxnRequest) GetHeader() *RequestHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *TxnRequest) GetCompare() []*Compare {
+	if x != nil {
+		return x.Compare
+	}
+	return nil
+}
+
+func (x *TxnRequest) GetSuccess() []*TxnOp {
+	if x != nil {
+		return x.Success
+	}
+	return nil
+}
+
+func (x *TxnRequest) GetFailure() []*TxnOp {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+// Compare compares a key's pair. An absent key has version, create_revision and mod_revision 0; a comparison of its
+// value never holds.
+type Compare struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Names a range as in RangeRequest: every key in it must fulfil the comparison. A range without keys is compared as
+	// one absent key.
+	RangeEnd []byte          `protobuf:"bytes,2,opt,name=range_end,json=rangeEnd,proto3" json:"range_end,omitempty"`
+	Operator CompareOperator `protobuf:"varint,3,opt,name=operator,proto3,enum=metasrv.v1.CompareOperator" json:"operator,omitempty"`
+	// Types that are valid to be assigned to Target:
+	//
+	//	*Compare_Version
+	//	*Compare_CreateRevision
+	//	*Compare_ModRevision
+	//	*Compare_Value
+	//	*Compare_Exists
+	Target        isCompare_Target `protobuf_oneof:"target"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Compare) Reset() {
+	*x = Compare{}
+	mi := &file_metasrv_v1_store_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Compare) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Compare) ProtoMessage() {}
+
+func (x *Compare) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_store_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Compare.ProtoReflect.Descriptor instead.
+func (*Compare) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_store_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Compare) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Compare) GetRangeEnd() []byte {
+	if x != nil {
+		return x.RangeEnd
+	}
+	return nil
+}
+
+func (x *Compare) GetOperator() CompareOperator {
+	if x != nil {
+		return x.Operator
+	}
+	return CompareOperator_COMPARE_OPERATOR_UNSPECIFIED
+}
+
+func (x *Compare) GetTarget() isCompare_Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *Compare) GetVersion() uint64 {
+	if x != nil {
+		if x, ok := x.Target.(*Compare_Version); ok {
+			return x.Version
+		}
+	}
+	return 0
+}
+
+func (x *Compare) GetCreateRevision() uint64 {
+	if x != nil {
+		if x, ok := x.Target.(*Compare_CreateRevision); ok {
+			return x.CreateRevision
+		}
+	}
+	return 0
+}
+
+func (x *Compare) GetModRevision() uint64 {
+	if x != nil {
+		if x, ok := x.Target.(*Compare_ModRevision); ok {
+			return x.ModRevision
+		}
+	}
+	return 0
+}
+
+func (x *Compare) GetValue() []byte {
+	if x != nil {
+		if x, ok := x.Target.(*Compare_Value); ok {
+			return x.Value
+		}
+	}
+	return nil
+}
+
+func (x *Compare) GetExists() bool {
+	if x != nil {
+		if x, ok := x.Target.(*Compare_Exists); ok {
+			return x.Exists
+		}
+	}
+	return false
+}
+
+type isCompare_Target interface {
+	isCompare_Target()
+}
+
+type Compare_Version struct {
+	Version uint64 `protobuf:"varint,4,opt,name=version,proto3,oneof"`
+}
+
+type Compare_CreateRevision struct {
+	CreateRevision uint64 `protobuf:"varint,5,opt,name=create_revision,json=createRevision,proto3,oneof"`
+}
+
+type Compare_ModRevision struct {
+	ModRevision uint64 `protobuf:"varint,6,opt,name=mod_revision,json=modRevision,proto3,oneof"`
+}
+
+type Compare_Value struct {
+	Value []byte `protobuf:"bytes,7,opt,name=value,proto3,oneof"`
+}
+
+type Compare_Exists struct {
+	// Whether the key exists, or any key in the range. Only with COMPARE_OPERATOR_EQUAL.
+	Exists bool `protobuf:"varint,8,opt,name=exists,proto3,oneof"`
+}
+
+func (*Compare_Version) isCompare_Target() {}
+
+func (*Compare_CreateRevision) isCompare_Target() {}
+
+func (*Compare_ModRevision) isCompare_Target() {}
+
+func (*Compare_Value) isCompare_Target() {}
+
+func (*Compare_Exists) isCompare_Target() {}
+
+// TxnOp is one operation. The requests in it have no header, and range no page_bytes.
+type TxnOp struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Op:
+	//
+	//	*TxnOp_Range
+	//	*TxnOp_Put
+	//	*TxnOp_DeleteRange
+	Op            isTxnOp_Op `protobuf_oneof:"op"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TxnOp) Reset() {
+	*x = TxnOp{}
+	mi := &file_metasrv_v1_store_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TxnOp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TxnOp) ProtoMessage() {}
+
+func (x *TxnOp) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_store_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TxnOp.ProtoReflect.Descriptor instead.
+func (*TxnOp) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_store_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *TxnOp) GetOp() isTxnOp_Op {
+	if x != nil {
+		return x.Op
+	}
+	return nil
+}
+
+func (x *TxnOp) GetRange() *RangeRequest {
+	if x != nil {
+		if x, ok := x.Op.(*TxnOp_Range); ok {
+			return x.Range
+		}
+	}
+	return nil
+}
+
+func (x *TxnOp) GetPut() *PutRequest {
+	if x != nil {
+		if x, ok := x.Op.(*TxnOp_Put); ok {
+			return x.Put
+		}
+	}
+	return nil
+}
+
+func (x *TxnOp) GetDeleteRange() *DeleteRangeRequest {
+	if x != nil {
+		if x, ok := x.Op.(*TxnOp_DeleteRange); ok {
+			return x.DeleteRange
+		}
+	}
+	return nil
+}
+
+type isTxnOp_Op interface {
+	isTxnOp_Op()
+}
+
+type TxnOp_Range struct {
+	Range *RangeRequest `protobuf:"bytes,1,opt,name=range,proto3,oneof"`
+}
+
+type TxnOp_Put struct {
+	Put *PutRequest `protobuf:"bytes,2,opt,name=put,proto3,oneof"`
+}
+
+type TxnOp_DeleteRange struct {
+	DeleteRange *DeleteRangeRequest `protobuf:"bytes,3,opt,name=delete_range,json=deleteRange,proto3,oneof"`
+}
+
+func (*TxnOp_Range) isTxnOp_Op() {}
+
+func (*TxnOp_Put) isTxnOp_Op() {}
+
+func (*TxnOp_DeleteRange) isTxnOp_Op() {}
+
+// TxnResponse tells which list was executed, and the answers of its operations in their order.
+type TxnResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// All comparisons held.
+	Succeeded     bool             `protobuf:"varint,2,opt,name=succeeded,proto3" json:"succeeded,omitempty"`
+	Responses     []*TxnOpResponse `protobuf:"bytes,3,rep,name=responses,proto3" json:"responses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TxnResponse) Reset() {
+	*x = TxnResponse{}
+	mi := &file_metasrv_v1_store_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TxnResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TxnResponse) ProtoMessage() {}
+
+func (x *TxnResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_store_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TxnResponse.ProtoReflect.Descriptor instead.
+func (*TxnResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_store_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *TxnResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *TxnResponse) GetSucceeded() bool {
+	if x != nil {
+		return x.Succeeded
+	}
+	return false
+}
+
+func (x *TxnResponse) GetResponses() []*TxnOpResponse {
+	if x != nil {
+		return x.Responses
+	}
+	return nil
+}
+
+// TxnOpResponse is the answer of one operation. The responses in it have no header.
+type TxnOpResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Response:
+	//
+	//	*TxnOpResponse_Range
+	//	*TxnOpResponse_Put
+	//	*TxnOpResponse_DeleteRange
+	Response      isTxnOpResponse_Response `protobuf_oneof:"response"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TxnOpResponse) Reset() {
+	*x = TxnOpResponse{}
+	mi := &file_metasrv_v1_store_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TxnOpResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TxnOpResponse) ProtoMessage() {}
+
+func (x *TxnOpResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_store_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TxnOpResponse.ProtoReflect.Descriptor instead.
+func (*TxnOpResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_store_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *TxnOpResponse) GetResponse() isTxnOpResponse_Response {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
+func (x *TxnOpResponse) GetRange() *RangeResponse {
+	if x != nil {
+		if x, ok := x.Response.(*TxnOpResponse_Range); ok {
+			return x.Range
+		}
+	}
+	return nil
+}
+
+func (x *TxnOpResponse) GetPut() *PutResponse {
+	if x != nil {
+		if x, ok := x.Response.(*TxnOpResponse_Put); ok {
+			return x.Put
+		}
+	}
+	return nil
+}
+
+func (x *TxnOpResponse) GetDeleteRange() *DeleteRangeResponse {
+	if x != nil {
+		if x, ok := x.Response.(*TxnOpResponse_DeleteRange); ok {
+			return x.DeleteRange
+		}
+	}
+	return nil
+}
+
+type isTxnOpResponse_Response interface {
+	isTxnOpResponse_Response()
+}
+
+type TxnOpResponse_Range struct {
+	Range *RangeResponse `protobuf:"bytes,1,opt,name=range,proto3,oneof"`
+}
+
+type TxnOpResponse_Put struct {
+	Put *PutResponse `protobuf:"bytes,2,opt,name=put,proto3,oneof"`
+}
+
+type TxnOpResponse_DeleteRange struct {
+	DeleteRange *DeleteRangeResponse `protobuf:"bytes,3,opt,name=delete_range,json=deleteRange,proto3,oneof"`
+}
+
+func (*TxnOpResponse_Range) isTxnOpResponse_Response() {}
+
+func (*TxnOpResponse_Put) isTxnOpResponse_Response() {}
+
+func (*TxnOpResponse_DeleteRange) isTxnOpResponse_Response() {}
+
+// WatchRequest asks for the changes of a range, named as in RangeRequest.
+type WatchRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Header   *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Key      []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	RangeEnd []byte                 `protobuf:"bytes,3,opt,name=range_end,json=rangeEnd,proto3" json:"range_end,omitempty"`
+	// First revision whose changes are wanted; the member waits until it has it. 0: the present pairs first, then
+	// changes. A revision that the member no longer remembers ends the watch with OUT_OF_RANGE (reason COMPACTED, with
+	// RevisionInfo): watch from 0 again, or read the range and watch from the revision of that answer + 1.
+	StartRevision uint64 `protobuf:"varint,4,opt,name=start_revision,json=startRevision,proto3" json:"start_revision,omitempty"`
+	// Only with start_revision 0: leave out the present pairs. The first answer then tells the revision from which on
+	// changes are shown.
+	ChangesOnly bool `protobuf:"varint,5,opt,name=changes_only,json=changesOnly,proto3" json:"changes_only,omitempty"`
+	// Send also the pair before each change.
+	PrevKv bool `protobuf:"varint,6,opt,name=prev_kv,json=prevKv,proto3" json:"prev_kv,omitempty"`
+	// Leave out writes, or deletions.
+	NoPut         bool `protobuf:"varint,7,opt,name=no_put,json=noPut,proto3" json:"no_put,omitempty"`
+	NoDelete      bool `protobuf:"varint,8,opt,name=no_delete,json=noDelete,proto3" json:"no_delete,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRequest) Reset() {
+	*x = WatchRequest{}
+	mi := &file_metasrv_v1_store_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRequest) ProtoMessage() {}
+
+func (x *WatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_store_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
+func (*WatchRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_store_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *WatchRequest) GetHeader() *RequestHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *WatchRequest) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *WatchRequest) GetRangeEnd() []byte {
+	if x != nil {
+		return x.RangeEnd
+	}
+	return nil
+}
+
+func (x *WatchRequest) GetStartRevision() uint64 {
+	if x != nil {
+		return x.StartRevision
+	}
+	return 0
+}
+
+func (x *WatchRequest) GetChangesOnly() bool {
+	if x != nil {
+		return x.ChangesOnly
+	}
+	return false
+}
+
+func (x *WatchRequest) GetPrevKv() bool {
+	if x != nil {
+		return x.PrevKv
+	}
+	return false
+}
+
+func (x *WatchRequest) GetNoPut() bool {
+	if x != nil {
+		return x.NoPut
+	}
+	return false
+}
+
+func (x *WatchRequest) GetNoDelete() bool {
+	if x != nil {
+		return x.NoDelete
+	}
+	return false
+}
+
+// WatchResponse holds events in the order of their revisions. An idle watch gets one without events now and then.
+type WatchResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Events []*WatchEvent          `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
+	// All changes up to this revision were delivered: watch from the next one to resume. 0 where the present pairs, or
+	// the changes of one revision, go on in the next answer.
+	Revision      uint64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchResponse) Reset() {
+	*x = WatchResponse{}
+	mi := &file_metasrv_v1_store_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchResponse) ProtoMessage() {}
+
+func (x *WatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_store_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
+func (*WatchResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_store_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *WatchResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetEvents() []*WatchEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// WatchEvent is one change of a pair.
+type WatchEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Type  WatchEvent_Type        `protobuf:"varint,1,opt,name=type,proto3,enum=metasrv.v1.WatchEvent_Type" json:"type,omitempty"`
+	// The pair from now on; of a deletion the key, and the revision of the deletion as mod_revision.
+	Kv *KeyValue `protobuf:"bytes,2,opt,name=kv,proto3" json:"kv,omitempty"`
+	// The pair before, if it was asked for and there was one.
+	PrevKv        *KeyValue `protobuf:"bytes,3,opt,name=prev_kv,json=prevKv,proto3" json:"prev_kv,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchEvent) Reset() {
+	*x = WatchEvent{}
+	mi := &file_metasrv_v1_store_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchEvent) ProtoMessage() {}
+
+func (x *WatchEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_store_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchEvent.ProtoReflect.Descriptor instead.
+func (*WatchEvent) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_store_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *WatchEvent) GetType() WatchEvent_Type {
+	if x != nil {
+		return x.Type
+	}
+	return WatchEvent_TYPE_UNSPECIFIED
+}
+
+func (x *WatchEvent) GetKv() *KeyValue {
+	if x != nil {
+		return x.Kv
+	}
+	return nil
+}
+
+func (x *WatchEvent) GetPrevKv() *KeyValue {
+	if x != nil {
+		return x.PrevKv
+	}
+	return nil
+}
+
 var File_metasrv_v1_store_proto protoreflect.FileDescriptor
 
 const file_metasrv_v1_store_proto_rawDesc = "" +
 	"\n" +
 	"\x16metasrv/v1/store.proto\x12\n" +
-	"metasrv.v1\x1a\x17metasrv/v1/header.proto\"\xa3\x01\n" +
+	"metasrv.v1\x1a\x17metasrv/v1/header.proto\"\xe1\x01\n" +
 	"\fRangeRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x1b\n" +
 	"\trange_end\x18\x03 \x01(\fR\brangeEnd\x12\x14\n" +
 	"\x05limit\x18\x04 \x01(\x03R\x05limit\x12\x1b\n" +
-	"\tkeys_only\x18\x05 \x01(\bR\bkeysOnly\"\x7f\n" +
+	"\tkeys_only\x18\x05 \x01(\bR\bkeysOnly\x12\x1d\n" +
+	"\n" +
+	"count_only\x18\x14 \x01(\bR\tcountOnly\x12\x1d\n" +
+	"\n" +
+	"page_bytes\x18\x15 \x01(\x04R\tpageBytes\"\x95\x01\n" +
 	"\rRangeResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12&\n" +
 	"\x03kvs\x18\x02 \x03(\v2\x14.metasrv.v1.KeyValueR\x03kvs\x12\x12\n" +
-	"\x04more\x18\x03 \x01(\bR\x04more\"\x80\x01\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\x12\x14\n" +
+	"\x05count\x18\x14 \x01(\x03R\x05count\"\x80\x01\n" +
 	"\n" +
 	"PutRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12\x10\n" +
@@ -1053,12 +1922,78 @@ const file_metasrv_v1_store_proto_rawDesc = "" +
 	"\x06to_key\x18\x03 \x01(\fR\x05toKey\"m\n" +
 	"\x11MoveValueResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12$\n" +
-	"\x02kv\x18\x02 \x01(\v2\x14.metasrv.v1.KeyValueR\x02kv2\xa3\x02\n" +
+	"\x02kv\x18\x02 \x01(\v2\x14.metasrv.v1.KeyValueR\x02kv\"\xc8\x01\n" +
+	"\n" +
+	"TxnRequest\x121\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12-\n" +
+	"\acompare\x18\x02 \x03(\v2\x13.metasrv.v1.CompareR\acompare\x12+\n" +
+	"\asuccess\x18\x03 \x03(\v2\x11.metasrv.v1.TxnOpR\asuccess\x12+\n" +
+	"\afailure\x18\x04 \x03(\v2\x11.metasrv.v1.TxnOpR\afailure\"\x99\x02\n" +
+	"\aCompare\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x1b\n" +
+	"\trange_end\x18\x02 \x01(\fR\brangeEnd\x127\n" +
+	"\boperator\x18\x03 \x01(\x0e2\x1b.metasrv.v1.CompareOperatorR\boperator\x12\x1a\n" +
+	"\aversion\x18\x04 \x01(\x04H\x00R\aversion\x12)\n" +
+	"\x0fcreate_revision\x18\x05 \x01(\x04H\x00R\x0ecreateRevision\x12#\n" +
+	"\fmod_revision\x18\x06 \x01(\x04H\x00R\vmodRevision\x12\x16\n" +
+	"\x05value\x18\a \x01(\fH\x00R\x05value\x12\x18\n" +
+	"\x06exists\x18\b \x01(\bH\x00R\x06existsB\b\n" +
+	"\x06target\"\xb0\x01\n" +
+	"\x05TxnOp\x120\n" +
+	"\x05range\x18\x01 \x01(\v2\x18.metasrv.v1.RangeRequestH\x00R\x05range\x12*\n" +
+	"\x03put\x18\x02 \x01(\v2\x16.metasrv.v1.PutRequestH\x00R\x03put\x12C\n" +
+	"\fdelete_range\x18\x03 \x01(\v2\x1e.metasrv.v1.DeleteRangeRequestH\x00R\vdeleteRangeB\x04\n" +
+	"\x02op\"\x98\x01\n" +
+	"\vTxnResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12\x1c\n" +
+	"\tsucceeded\x18\x02 \x01(\bR\tsucceeded\x127\n" +
+	"\tresponses\x18\x03 \x03(\v2\x19.metasrv.v1.TxnOpResponseR\tresponses\"\xc1\x01\n" +
+	"\rTxnOpResponse\x121\n" +
+	"\x05range\x18\x01 \x01(\v2\x19.metasrv.v1.RangeResponseH\x00R\x05range\x12+\n" +
+	"\x03put\x18\x02 \x01(\v2\x17.metasrv.v1.PutResponseH\x00R\x03put\x12D\n" +
+	"\fdelete_range\x18\x03 \x01(\v2\x1f.metasrv.v1.DeleteRangeResponseH\x00R\vdeleteRangeB\n" +
+	"\n" +
+	"\bresponse\"\x87\x02\n" +
+	"\fWatchRequest\x121\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x1b\n" +
+	"\trange_end\x18\x03 \x01(\fR\brangeEnd\x12%\n" +
+	"\x0estart_revision\x18\x04 \x01(\x04R\rstartRevision\x12!\n" +
+	"\fchanges_only\x18\x05 \x01(\bR\vchangesOnly\x12\x17\n" +
+	"\aprev_kv\x18\x06 \x01(\bR\x06prevKv\x12\x15\n" +
+	"\x06no_put\x18\a \x01(\bR\x05noPut\x12\x1b\n" +
+	"\tno_delete\x18\b \x01(\bR\bnoDelete\"\x8f\x01\n" +
+	"\rWatchResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12.\n" +
+	"\x06events\x18\x02 \x03(\v2\x16.metasrv.v1.WatchEventR\x06events\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x04R\brevision\"\xe1\x01\n" +
+	"\n" +
+	"WatchEvent\x12/\n" +
+	"\x04type\x18\x01 \x01(\x0e2\x1b.metasrv.v1.WatchEvent.TypeR\x04type\x12$\n" +
+	"\x02kv\x18\x02 \x01(\v2\x14.metasrv.v1.KeyValueR\x02kv\x12-\n" +
+	"\aprev_kv\x18\x03 \x01(\v2\x14.metasrv.v1.KeyValueR\x06prevKv\"M\n" +
+	"\x04Type\x12\x14\n" +
+	"\x10TYPE_UNSPECIFIED\x10\x00\x12\f\n" +
+	"\bTYPE_PUT\x10\x01\x12\x0f\n" +
+	"\vTYPE_DELETE\x10\x02\x12\x10\n" +
+	"\fTYPE_PRESENT\x10\x03*\xa8\x01\n" +
+	"\x0fCompareOperator\x12 \n" +
+	"\x1cCOMPARE_OPERATOR_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16COMPARE_OPERATOR_EQUAL\x10\x01\x12\x1e\n" +
+	"\x1aCOMPARE_OPERATOR_NOT_EQUAL\x10\x02\x12\x1c\n" +
+	"\x18COMPARE_OPERATOR_GREATER\x10\x03\x12\x19\n" +
+	"\x15COMPARE_OPERATOR_LESS\x10\x042\xc3\x05\n" +
 	"\x05Store\x12<\n" +
 	"\x05Range\x12\x18.metasrv.v1.RangeRequest\x1a\x19.metasrv.v1.RangeResponse\x126\n" +
-	"\x03Put\x12\x16.metasrv.v1.PutRequest\x1a\x17.metasrv.v1.PutResponse\x12T\n" +
+	"\x03Put\x12\x16.metasrv.v1.PutRequest\x1a\x17.metasrv.v1.PutResponse\x12E\n" +
+	"\bBatchGet\x12\x1b.metasrv.v1.BatchGetRequest\x1a\x1c.metasrv.v1.BatchGetResponse\x12E\n" +
+	"\bBatchPut\x12\x1b.metasrv.v1.BatchPutRequest\x1a\x1c.metasrv.v1.BatchPutResponse\x12T\n" +
 	"\rCompareAndPut\x12 .metasrv.v1.CompareAndPutRequest\x1a!.metasrv.v1.CompareAndPutResponse\x12N\n" +
-	"\vDeleteRange\x12\x1e.metasrv.v1.DeleteRangeRequest\x1a\x1f.metasrv.v1.DeleteRangeResponseB7Z5github.com/metasrv/metasrv/proto/metasrv/v1;metasrvpbb\x06proto3"
+	"\vDeleteRange\x12\x1e.metasrv.v1.DeleteRangeRequest\x1a\x1f.metasrv.v1.DeleteRangeResponse\x12N\n" +
+	"\vBatchDelete\x12\x1e.metasrv.v1.BatchDeleteRequest\x1a\x1f.metasrv.v1.BatchDeleteResponse\x12H\n" +
+	"\tMoveValue\x12\x1c.metasrv.v1.MoveValueRequest\x1a\x1d.metasrv.v1.MoveValueResponse\x126\n" +
+	"\x03Txn\x12\x16.metasrv.v1.TxnRequest\x1a\x17.metasrv.v1.TxnResponse\x12>\n" +
+	"\x05Watch\x12\x18.metasrv.v1.WatchRequest\x1a\x19.metasrv.v1.WatchResponse0\x01B7Z5github.com/metasrv/metasrv/proto/metasrv/v1;metasrvpbb\x06proto3"
 
 var (
 	file_metasrv_v1_store_proto_rawDescOnce sync.Once
@@ -1072,67 +2007,109 @@ func file_metasrv_v1_store_proto_rawDescGZIP() []byte {
 	return file_metasrv_v1_store_proto_rawDescData
 }
 
-var file_metasrv_v1_store_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_metasrv_v1_store_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_metasrv_v1_store_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_metasrv_v1_store_proto_goTypes = []any{
-	(*RangeRequest)(nil),          // 0: metasrv.v1.RangeRequest
-	(*RangeResponse)(nil),         // 1: metasrv.v1.RangeResponse
-	(*PutRequest)(nil),            // 2: metasrv.v1.PutRequest
-	(*PutResponse)(nil),           // 3: metasrv.v1.PutResponse
-	(*BatchGetRequest)(nil),       // 4: metasrv.v1.BatchGetRequest
-	(*BatchGetResponse)(nil),      // 5: metasrv.v1.BatchGetResponse
-	(*BatchPutRequest)(nil),       // 6: metasrv.v1.BatchPutRequest
-	(*BatchPutResponse)(nil),      // 7: metasrv.v1.BatchPutResponse
-	(*CompareAndPutRequest)(nil),  // 8: metasrv.v1.CompareAndPutRequest
-	(*CompareAndPutResponse)(nil), // 9: metasrv.v1.CompareAndPutResponse
-	(*DeleteRangeRequest)(nil),    // 10: metasrv.v1.DeleteRangeRequest
-	(*DeleteRangeResponse)(nil),   // 11: metasrv.v1.DeleteRangeResponse
-	(*BatchDeleteRequest)(nil),    // 12: metasrv.v1.BatchDeleteRequest
-	(*BatchDeleteResponse)(nil),   // 13: metasrv.v1.BatchDeleteResponse
-	(*MoveValueRequest)(nil),      // 14: metasrv.v1.MoveValueRequest
-	(*MoveValueResponse)(nil),     // 15: metasrv.v1.MoveValueResponse
-	(*RequestHeader)(nil),         // 16: metasrv.v1.RequestHeader
-	(*ResponseHeader)(nil),        // 17: metasrv.v1.ResponseHeader
-	(*KeyValue)(nil),              // 18: metasrv.v1.KeyValue
+	(CompareOperator)(0),          // 0: metasrv.v1.CompareOperator
+	(WatchEvent_Type)(0),          // 1: metasrv.v1.WatchEvent.Type
+	(*RangeRequest)(nil),          // 2: metasrv.v1.RangeRequest
+	(*RangeResponse)(nil),         // 3: metasrv.v1.RangeResponse
+	(*PutRequest)(nil),            // 4: metasrv.v1.PutRequest
+	(*PutResponse)(nil),           // 5: metasrv.v1.PutResponse
+	(*BatchGetRequest)(nil),       // 6: metasrv.v1.BatchGetRequest
+	(*BatchGetResponse)(nil),      // 7: metasrv.v1.BatchGetResponse
+	(*BatchPutRequest)(nil),       // 8: metasrv.v1.BatchPutRequest
+	(*BatchPutResponse)(nil),      // 9: metasrv.v1.BatchPutResponse
+	(*CompareAndPutRequest)(nil),  // 10: metasrv.v1.CompareAndPutRequest
+	(*CompareAndPutResponse)(nil), // 11: metasrv.v1.CompareAndPutResponse
+	(*DeleteRangeRequest)(nil),    // 12: metasrv.v1.DeleteRangeRequest
+	(*DeleteRangeResponse)(nil),   // 13: metasrv.v1.DeleteRangeResponse
+	(*BatchDeleteRequest)(nil),    // 14: metasrv.v1.BatchDeleteRequest
+	(*BatchDeleteResponse)(nil),   // 15: metasrv.v1.BatchDeleteResponse
+	(*MoveValueRequest)(nil),      // 16: metasrv.v1.MoveValueRequest
+	(*MoveValueResponse)(nil),     // 17: metasrv.v1.MoveValueResponse
+	(*TxnRequest)(nil),            // 18: metasrv.v1.TxnRequest
+	(*Compare)(nil),               // 19: metasrv.v1.Compare
+	(*TxnOp)(nil),                 // 20: metasrv.v1.TxnOp
+	(*TxnResponse)(nil),           // 21: metasrv.v1.TxnResponse
+	(*TxnOpResponse)(nil),         // 22: metasrv.v1.TxnOpResponse
+	(*WatchRequest)(nil),          // 23: metasrv.v1.WatchRequest
+	(*WatchResponse)(nil),         // 24: metasrv.v1.WatchResponse
+	(*WatchEvent)(nil),            // 25: metasrv.v1.WatchEvent
+	(*RequestHeader)(nil),         // 26: metasrv.v1.RequestHeader
+	(*ResponseHeader)(nil),        // 27: metasrv.v1.ResponseHeader
+	(*KeyValue)(nil),              // 28: metasrv.v1.KeyValue
 }
 var file_metasrv_v1_store_proto_depIdxs = []int32{
-	16, // 0: metasrv.v1.RangeRequest.header:type_name -> metasrv.v1.RequestHeader
-	17, // 1: metasrv.v1.RangeResponse.header:type_name -> metasrv.v1.ResponseHeader
-	18, // 2: metasrv.v1.RangeResponse.kvs:type_name -> metasrv.v1.KeyValue
-	16, // 3: metasrv.v1.PutRequest.header:type_name -> metasrv.v1.RequestHeader
-	17, // 4: metasrv.v1.PutResponse.header:type_name -> metasrv.v1.ResponseHeader
-	18, // 5: metasrv.v1.PutResponse.prev_kv:type_name -> metasrv.v1.KeyValue
-	16, // 6: metasrv.v1.BatchGetRequest.header:type_name -> metasrv.v1.RequestHeader
-	17, // 7: metasrv.v1.BatchGetResponse.header:type_name -> metasrv.v1.ResponseHeader
-	18, // 8: metasrv.v1.BatchGetResponse.kvs:type_name -> metasrv.v1.KeyValue
-	16, // 9: metasrv.v1.BatchPutRequest.header:type_name -> metasrv.v1.RequestHeader
-	18, // 10: metasrv.v1.BatchPutRequest.kvs:type_name -> metasrv.v1.KeyValue
-	17, // 11: metasrv.v1.BatchPutResponse.header:type_name -> metasrv.v1.ResponseHeader
-	18, // 12: metasrv.v1.BatchPutResponse.prev_kvs:type_name -> metasrv.v1.KeyValue
-	16, // 13: metasrv.v1.CompareAndPutRequest.header:type_name -> metasrv.v1.RequestHeader
-	17, // 14: metasrv.v1.CompareAndPutResponse.header:type_name -> metasrv.v1.ResponseHeader
-	18, // 15: metasrv.v1.CompareAndPutResponse.prev_kv:type_name -> metasrv.v1.KeyValue
-	16, // 16: metasrv.v1.DeleteRangeRequest.header:type_name -> metasrv.v1.RequestHeader
-	17, // 17: metasrv.v1.DeleteRangeResponse.header:type_name -> metasrv.v1.ResponseHeader
-	18, // 18: metasrv.v1.DeleteRangeResponse.prev_kvs:type_name -> metasrv.v1.KeyValue
-	16, // 19: metasrv.v1.BatchDeleteRequest.header:type_name -> metasrv.v1.RequestHeader
-	17, // 20: metasrv.v1.BatchDeleteResponse.header:type_name -> metasrv.v1.ResponseHeader
-	18, // 21: metasrv.v1.BatchDeleteResponse.prev_kvs:type_name -> metasrv.v1.KeyValue
-	16, // 22: metasrv.v1.MoveValueRequest.header:type_name -> metasrv.v1.RequestHeader
-	17, // 23: metasrv.v1.MoveValueResponse.header:type_name -> metasrv.v1.ResponseHeader
-	18, // 24: metasrv.v1.MoveValueResponse.kv:type_name -> metasrv.v1.KeyValue
-	0,  // 25: metasrv.v1.Store.Range:input_type -> metasrv.v1.RangeRequest
-	2,  // 26: metasrv.v1.Store.Put:input_type -> metasrv.v1.PutRequest
-	8,  // 27: metasrv.v1.Store.CompareAndPut:input_type -> metasrv.v1.CompareAndPutRequest
-	10, // 28: metasrv.v1.Store.DeleteRange:input_type -> metasrv.v1.DeleteRangeRequest
-	1,  // 29: metasrv.v1.Store.Range:output_type -> metasrv.v1.RangeResponse
-	3,  // 30: metasrv.v1.Store.Put:output_type -> metasrv.v1.PutResponse
-	9,  // 31: metasrv.v1.Store.CompareAndPut:output_type -> metasrv.v1.CompareAndPutResponse
-	11, // 32: metasrv.v1.Store.DeleteRange:output_type -> metasrv.v1.DeleteRangeResponse
-	29, // [29:33] is the sub-list for method output_type
-	25, // [25:29] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	26, // 0: metasrv.v1.RangeRequest.header:type_name -> metasrv.v1.RequestHeader
+	27, // 1: metasrv.v1.RangeResponse.header:type_name -> metasrv.v1.ResponseHeader
+	28, // 2: metasrv.v1.RangeResponse.kvs:type_name -> metasrv.v1.KeyValue
+	26, // 3: metasrv.v1.PutRequest.header:type_name -> metasrv.v1.RequestHeader
+	27, // 4: metasrv.v1.PutResponse.header:type_name -> metasrv.v1.ResponseHeader
+	28, // 5: metasrv.v1.PutResponse.prev_kv:type_name -> metasrv.v1.KeyValue
+	26, // 6: metasrv.v1.BatchGetRequest.header:type_name -> metasrv.v1.RequestHeader
+	27, // 7: metasrv.v1.BatchGetResponse.header:type_name -> metasrv.v1.ResponseHeader
+	28, // 8: metasrv.v1.BatchGetResponse.kvs:type_name -> metasrv.v1.KeyValue
+	26, // 9: metasrv.v1.BatchPutRequest.header:type_name -> metasrv.v1.RequestHeader
+	28, // 10: metasrv.v1.BatchPutRequest.kvs:type_name -> metasrv.v1.KeyValue
+	27, // 11: metasrv.v1.BatchPutResponse.header:type_name -> metasrv.v1.ResponseHeader
+	28, // 12: metasrv.v1.BatchPutResponse.prev_kvs:type_name -> metasrv.v1.KeyValue
+	26, // 13: metasrv.v1.CompareAndPutRequest.header:type_name -> metasrv.v1.RequestHeader
+	27, // 14: metasrv.v1.CompareAndPutResponse.header:type_name -> metasrv.v1.ResponseHeader
+	28, // 15: metasrv.v1.CompareAndPutResponse.prev_kv:type_name -> metasrv.v1.KeyValue
+	26, // 16: metasrv.v1.DeleteRangeRequest.header:type_name -> metasrv.v1.RequestHeader
+	27, // 17: metasrv.v1.DeleteRangeResponse.header:type_name -> metasrv.v1.ResponseHeader
+	28, // 18: metasrv.v1.DeleteRangeResponse.prev_kvs:type_name -> metasrv.v1.KeyValue
+	26, // 19: metasrv.v1.BatchDeleteRequest.header:type_name -> metasrv.v1.RequestHeader
+	27, // 20: metasrv.v1.BatchDeleteResponse.header:type_name -> metasrv.v1.ResponseHeader
+	28, // 21: metasrv.v1.BatchDeleteResponse.prev_kvs:type_name -> metasrv.v1.KeyValue
+	26, // 22: metasrv.v1.MoveValueRequest.header:type_name -> metasrv.v1.RequestHeader
+	27, // 23: metasrv.v1.MoveValueResponse.header:type_name -> metasrv.v1.ResponseHeader
+	28, // 24: metasrv.v1.MoveValueResponse.kv:type_name -> metasrv.v1.KeyValue
+	26, // 25: metasrv.v1.TxnRequest.header:type_name -> metasrv.v1.RequestHeader
+	19, // 26: metasrv.v1.TxnRequest.compare:type_name -> metasrv.v1.Compare
+	20, // 27: metasrv.v1.TxnRequest.success:type_name -> metasrv.v1.TxnOp
+	20, // 28: metasrv.v1.TxnRequest.failure:type_name -> metasrv.v1.TxnOp
+	0,  // 29: metasrv.v1.Compare.operator:type_name -> metasrv.v1.CompareOperator
+	2,  // 30: metasrv.v1.TxnOp.range:type_name -> metasrv.v1.RangeRequest
+	4,  // 31: metasrv.v1.TxnOp.put:type_name -> metasrv.v1.PutRequest
+	12, // 32: metasrv.v1.TxnOp.delete_range:type_name -> metasrv.v1.DeleteRangeRequest
+	27, // 33: metasrv.v1.TxnResponse.header:type_name -> metasrv.v1.ResponseHeader
+	22, // 34: metasrv.v1.TxnResponse.responses:type_name -> metasrv.v1.TxnOpResponse
+	3,  // 35: metasrv.v1.TxnOpResponse.range:type_name -> metasrv.v1.RangeResponse
+	5,  // 36: metasrv.v1.TxnOpResponse.put:type_name -> metasrv.v1.PutResponse
+	13, // 37: metasrv.v1.TxnOpResponse.delete_range:type_name -> metasrv.v1.DeleteRangeResponse
+	26, // 38: metasrv.v1.WatchRequest.header:type_name -> metasrv.v1.RequestHeader
+	27, // 39: metasrv.v1.WatchResponse.header:type_name -> metasrv.v1.ResponseHeader
+	25, // 40: metasrv.v1.WatchResponse.events:type_name -> metasrv.v1.WatchEvent
+	1,  // 41: metasrv.v1.WatchEvent.type:type_name -> metasrv.v1.WatchEvent.Type
+	28, // 42: metasrv.v1.WatchEvent.kv:type_name -> metasrv.v1.KeyValue
+	28, // 43: metasrv.v1.WatchEvent.prev_kv:type_name -> metasrv.v1.KeyValue
+	2,  // 44: metasrv.v1.Store.Range:input_type -> metasrv.v1.RangeRequest
+	4,  // 45: metasrv.v1.Store.Put:input_type -> metasrv.v1.PutRequest
+	6,  // 46: metasrv.v1.Store.BatchGet:input_type -> metasrv.v1.BatchGetRequest
+	8,  // 47: metasrv.v1.Store.BatchPut:input_type -> metasrv.v1.BatchPutRequest
+	10, // 48: metasrv.v1.Store.CompareAndPut:input_type -> metasrv.v1.CompareAndPutRequest
+	12, // 49: metasrv.v1.Store.DeleteRange:input_type -> metasrv.v1.DeleteRangeRequest
+	14, // 50: metasrv.v1.Store.BatchDelete:input_type -> metasrv.v1.BatchDeleteRequest
+	16, // 51: metasrv.v1.Store.MoveValue:input_type -> metasrv.v1.MoveValueRequest
+	18, // 52: metasrv.v1.Store.Txn:input_type -> metasrv.v1.TxnRequest
+	23, // 53: metasrv.v1.Store.Watch:input_type -> metasrv.v1.WatchRequest
+	3,  // 54: metasrv.v1.Store.Range:output_type -> metasrv.v1.RangeResponse
+	5,  // 55: metasrv.v1.Store.Put:output_type -> metasrv.v1.PutResponse
+	7,  // 56: metasrv.v1.Store.BatchGet:output_type -> metasrv.v1.BatchGetResponse
+	9,  // 57: metasrv.v1.Store.BatchPut:output_type -> metasrv.v1.BatchPutResponse
+	11, // 58: metasrv.v1.Store.CompareAndPut:output_type -> metasrv.v1.CompareAndPutResponse
+	13, // 59: metasrv.v1.Store.DeleteRange:output_type -> metasrv.v1.DeleteRangeResponse
+	15, // 60: metasrv.v1.Store.BatchDelete:output_type -> metasrv.v1.BatchDeleteResponse
+	17, // 61: metasrv.v1.Store.MoveValue:output_type -> metasrv.v1.MoveValueResponse
+	21, // 62: metasrv.v1.Store.Txn:output_type -> metasrv.v1.TxnResponse
+	24, // 63: metasrv.v1.Store.Watch:output_type -> metasrv.v1.WatchResponse
+	54, // [54:64] is the sub-list for method output_type
+	44, // [44:54] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_v1_store_proto_init() }
@@ -1141,18 +2118,36 @@ func file_metasrv_v1_store_proto_init() {
 		return
 	}
 	file_metasrv_v1_header_proto_init()
+	file_metasrv_v1_store_proto_msgTypes[17].OneofWrappers = []any{
+		(*Compare_Version)(nil),
+		(*Compare_CreateRevision)(nil),
+		(*Compare_ModRevision)(nil),
+		(*Compare_Value)(nil),
+		(*Compare_Exists)(nil),
+	}
+	file_metasrv_v1_store_proto_msgTypes[18].OneofWrappers = []any{
+		(*TxnOp_Range)(nil),
+		(*TxnOp_Put)(nil),
+		(*TxnOp_DeleteRange)(nil),
+	}
+	file_metasrv_v1_store_proto_msgTypes[20].OneofWrappers = []any{
+		(*TxnOpResponse_Range)(nil),
+		(*TxnOpResponse_Put)(nil),
+		(*TxnOpResponse_DeleteRange)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_v1_store_proto_rawDesc), len(file_metasrv_v1_store_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   16,
+			NumEnums:      2,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_metasrv_v1_store_proto_goTypes,
 		DependencyIndexes: file_metasrv_v1_store_proto_depIdxs,
+		EnumInfos:         file_metasrv_v1_store_proto_enumTypes,
 		MessageInfos:      file_metasrv_v1_store_proto_msgTypes,
 	}.Build()
 	File_metasrv_v1_store_proto = out.File

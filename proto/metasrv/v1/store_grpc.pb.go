@@ -21,8 +21,14 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Store_Range_FullMethodName         = "/metasrv.v1.Store/Range"
 	Store_Put_FullMethodName           = "/metasrv.v1.Store/Put"
+	Store_BatchGet_FullMethodName      = "/metasrv.v1.Store/BatchGet"
+	Store_BatchPut_FullMethodName      = "/metasrv.v1.Store/BatchPut"
 	Store_CompareAndPut_FullMethodName = "/metasrv.v1.Store/CompareAndPut"
 	Store_DeleteRange_FullMethodName   = "/metasrv.v1.Store/DeleteRange"
+	Store_BatchDelete_FullMethodName   = "/metasrv.v1.Store/BatchDelete"
+	Store_MoveValue_FullMethodName     = "/metasrv.v1.Store/MoveValue"
+	Store_Txn_FullMethodName           = "/metasrv.v1.Store/Txn"
+	Store_Watch_FullMethodName         = "/metasrv.v1.Store/Watch"
 )
 
 // StoreClient is the client API for Store service.
@@ -30,13 +36,30 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // Store is a key-value store for the database's own metadata, in a key space of its own.
+//
+// Each write has a revision, and each pair the revisions of its creation and its last write: a counter of the
+// whole state, so that they also order writes of different keys.
 type StoreClient interface {
 	// Range returns the keys of a range in their order.
 	Range(ctx context.Context, in *RangeRequest, opts ...grpc.CallOption) (*RangeResponse, error)
 	Put(ctx context.Context, in *PutRequest, opts ...grpc.CallOption) (*PutResponse, error)
+	// BatchGet returns the keys that exist, in the order in which they were asked for.
+	BatchGet(ctx context.Context, in *BatchGetRequest, opts ...grpc.CallOption) (*BatchGetResponse, error)
+	// BatchPut writes all keys at once; no key may stand in it twice.
+	BatchPut(ctx context.Context, in *BatchPutRequest, opts ...grpc.CallOption) (*BatchPutResponse, error)
 	// CompareAndPut writes a key if it has the expected value.
 	CompareAndPut(ctx context.Context, in *CompareAndPutRequest, opts ...grpc.CallOption) (*CompareAndPutResponse, error)
 	DeleteRange(ctx context.Context, in *DeleteRangeRequest, opts ...grpc.CallOption) (*DeleteRangeResponse, error)
+	// BatchDelete deletes all keys at once.
+	BatchDelete(ctx context.Context, in *BatchDeleteRequest, opts ...grpc.CallOption) (*BatchDeleteResponse, error)
+	// MoveValue renames a key and returns its pair. Where from_key does not exist, it changes nothing and returns the
+	// pair of to_key, if there is one.
+	MoveValue(ctx context.Context, in *MoveValueRequest, opts ...grpc.CallOption) (*MoveValueResponse, error)
+	// Txn compares, and executes one list of operations where all comparisons hold and another one where not, all of it
+	// at once.
+	Txn(ctx context.Context, in *TxnRequest, opts ...grpc.CallOption) (*TxnResponse, error)
+	// Watch streams the changes of a range, from any member.
+	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
 }
 
 type storeClient struct {
@@ -67,6 +90,26 @@ func (c *storeClient) Put(ctx context.Context, in *PutRequest, opts ...grpc.Call
 	return out, nil
 }
 
+func (c *storeClient) BatchGet(ctx context.Context, in *BatchGetRequest, opts ...grpc.CallOption) (*BatchGetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchGetResponse)
+	err := c.cc.Invoke(ctx, Store_BatchGet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *storeClient) BatchPut(ctx context.Context, in *BatchPutRequest, opts ...grpc.CallOption) (*BatchPutResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchPutResponse)
+	err := c.cc.Invoke(ctx, Store_BatchPut_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *storeClient) CompareAndPut(ctx context.Context, in *CompareAndPutRequest, opts ...grpc.CallOption) (*CompareAndPutResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CompareAndPutResponse)
@@ -87,18 +130,84 @@ func (c *storeClient) DeleteRange(ctx context.Context, in *DeleteRangeRequest, o
 	return out, nil
 }
 
+func (c *storeClient) BatchDelete(ctx context.Context, in *BatchDeleteRequest, opts ...grpc.CallOption) (*BatchDeleteResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchDeleteResponse)
+	err := c.cc.Invoke(ctx, Store_BatchDelete_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *storeClient) MoveValue(ctx context.Context, in *MoveValueRequest, opts ...grpc.CallOption) (*MoveValueResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MoveValueResponse)
+	err := c.cc.Invoke(ctx, Store_MoveValue_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *storeClient) Txn(ctx context.Context, in *TxnRequest, opts ...grpc.CallOption) (*TxnResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TxnResponse)
+	err := c.cc.Invoke(ctx, Store_Txn_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *storeClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Store_ServiceDesc.Streams[0], Store_Watch_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchRequest, WatchResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Store_WatchClient = grpc.ServerStreamingClient[WatchResponse]
+
 // StoreServer is the server API for Store service.
 // All implementations must embed UnimplementedStoreServer
 // for forward compatibility.
 //
 // Store is a key-value store for the database's own metadata, in a key space of its own.
+//
+// Each write has a revision, and each pair the revisions of its creation and its last write: a counter of the
+// whole state, so that they also order writes of different keys.
 type StoreServer interface {
 	// Range returns the keys of a range in their order.
 	Range(context.Context, *RangeRequest) (*RangeResponse, error)
 	Put(context.Context, *PutRequest) (*PutResponse, error)
+	// BatchGet returns the keys that exist, in the order in which they were asked for.
+	BatchGet(context.Context, *BatchGetRequest) (*BatchGetResponse, error)
+	// BatchPut writes all keys at once; no key may stand in it twice.
+	BatchPut(context.Context, *BatchPutRequest) (*BatchPutResponse, error)
 	// CompareAndPut writes a key if it has the expected value.
 	CompareAndPut(context.Context, *CompareAndPutRequest) (*CompareAndPutResponse, error)
 	DeleteRange(context.Context, *DeleteRangeRequest) (*DeleteRangeResponse, error)
+	// BatchDelete deletes all keys at once.
+	BatchDelete(context.Context, *BatchDeleteRequest) (*BatchDeleteResponse, error)
+	// MoveValue renames a key and returns its pair. Where from_key does not exist, it changes nothing and returns the
+	// pair of to_key, if there is one.
+	MoveValue(context.Context, *MoveValueRequest) (*MoveValueResponse, error)
+	// Txn compares, and executes one list of operations where all comparisons hold and another one where not, all of it
+	// at once.
+	Txn(context.Context, *TxnRequest) (*TxnResponse, error)
+	// Watch streams the changes of a range, from any member.
+	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
 	mustEmbedUnimplementedStoreServer()
 }
 
@@ -115,11 +224,29 @@ func (UnimplementedStoreServer) Range(context.Context, *RangeRequest) (*RangeRes
 func (UnimplementedStoreServer) Put(context.Context, *PutRequest) (*PutResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Put not implemented")
 }
+func (UnimplementedStoreServer) BatchGet(context.Context, *BatchGetRequest) (*BatchGetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchGet not implemented")
+}
+func (UnimplementedStoreServer) BatchPut(context.Context, *BatchPutRequest) (*BatchPutResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchPut not implemented")
+}
 func (UnimplementedStoreServer) CompareAndPut(context.Context, *CompareAndPutRequest) (*CompareAndPutResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CompareAndPut not implemented")
 }
 func (UnimplementedStoreServer) DeleteRange(context.Context, *DeleteRangeRequest) (*DeleteRangeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteRange not implemented")
+}
+func (UnimplementedStoreServer) BatchDelete(context.Context, *BatchDeleteRequest) (*BatchDeleteResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchDelete not implemented")
+}
+func (UnimplementedStoreServer) MoveValue(context.Context, *MoveValueRequest) (*MoveValueResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MoveValue not implemented")
+}
+func (UnimplementedStoreServer) Txn(context.Context, *TxnRequest) (*TxnResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Txn not implemented")
+}
+func (UnimplementedStoreServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
+	return status.Error(codes.Unimplemented, "method Watch not implemented")
 }
 func (UnimplementedStoreServer) mustEmbedUnimplementedStoreServer() {}
 func (UnimplementedStoreServer) testEmbeddedByValue()               {}
@@ -178,6 +305,42 @@ func _Store_Put_Handler(srv interface{}, ctx context.Context, dec func(interface
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Store_BatchGet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchGetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StoreServer).BatchGet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Store_BatchGet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StoreServer).BatchGet(ctx, req.(*BatchGetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Store_BatchPut_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchPutRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StoreServer).BatchPut(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Store_BatchPut_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StoreServer).BatchPut(ctx, req.(*BatchPutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Store_CompareAndPut_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CompareAndPutRequest)
 	if err := dec(in); err != nil {
@@ -214,6 +377,71 @@ func _Store_DeleteRange_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Store_BatchDelete_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchDeleteRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StoreServer).BatchDelete(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Store_BatchDelete_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StoreServer).BatchDelete(ctx, req.(*BatchDeleteRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Store_MoveValue_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MoveValueRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StoreServer).MoveValue(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Store_MoveValue_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StoreServer).MoveValue(ctx, req.(*MoveValueRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Store_Txn_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TxnRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StoreServer).Txn(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Store_Txn_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StoreServer).Txn(ctx, req.(*TxnRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Store_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(StoreServer).Watch(m, &grpc.GenericServerStream[WatchRequest, WatchResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Store_WatchServer = grpc.ServerStreamingServer[WatchResponse]
+
 // Store_ServiceDesc is the grpc.ServiceDesc for Store service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -230,6 +458,14 @@ var Store_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Store_Put_Handler,
 		},
 		{
+			MethodName: "BatchGet",
+			Handler:    _Store_BatchGet_Handler,
+		},
+		{
+			MethodName: "BatchPut",
+			Handler:    _Store_BatchPut_Handler,
+		},
+		{
 			MethodName: "CompareAndPut",
 			Handler:    _Store_CompareAndPut_Handler,
 		},
@@ -237,7 +473,25 @@ var Store_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "DeleteRange",
 			Handler:    _Store_DeleteRange_Handler,
 		},
+		{
+			MethodName: "BatchDelete",
+			Handler:    _Store_BatchDelete_Handler,
+		},
+		{
+			MethodName: "MoveValue",
+			Handler:    _Store_MoveValue_Handler,
+		},
+		{
+			MethodName: "Txn",
+			Handler:    _Store_Txn_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Watch",
+			Handler:       _Store_Watch_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "metasrv/v1/store.proto",
 }

@@ -40,6 +40,10 @@ const (
 	CommandKind_COMMAND_KIND_PUT             CommandKind = 16
 	CommandKind_COMMAND_KIND_COMPARE_AND_PUT CommandKind = 17
 	CommandKind_COMMAND_KIND_DELETE_RANGE    CommandKind = 18
+	CommandKind_COMMAND_KIND_BATCH_PUT       CommandKind = 19
+	CommandKind_COMMAND_KIND_BATCH_DELETE    CommandKind = 20
+	CommandKind_COMMAND_KIND_MOVE_VALUE      CommandKind = 21
+	CommandKind_COMMAND_KIND_TXN             CommandKind = 22
 	// catalog
 	CommandKind_COMMAND_KIND_CREATE_CATALOG CommandKind = 32
 	CommandKind_COMMAND_KIND_DROP_CATALOG   CommandKind = 33
@@ -73,6 +77,10 @@ var (
 		16: "COMMAND_KIND_PUT",
 		17: "COMMAND_KIND_COMPARE_AND_PUT",
 		18: "COMMAND_KIND_DELETE_RANGE",
+		19: "COMMAND_KIND_BATCH_PUT",
+		20: "COMMAND_KIND_BATCH_DELETE",
+		21: "COMMAND_KIND_MOVE_VALUE",
+		22: "COMMAND_KIND_TXN",
 		32: "COMMAND_KIND_CREATE_CATALOG",
 		33: "COMMAND_KIND_DROP_CATALOG",
 		34: "COMMAND_KIND_CREATE_SCHEMA",
@@ -100,6 +108,10 @@ var (
 		"COMMAND_KIND_PUT":                 16,
 		"COMMAND_KIND_COMPARE_AND_PUT":     17,
 		"COMMAND_KIND_DELETE_RANGE":        18,
+		"COMMAND_KIND_BATCH_PUT":           19,
+		"COMMAND_KIND_BATCH_DELETE":        20,
+		"COMMAND_KIND_MOVE_VALUE":          21,
+		"COMMAND_KIND_TXN":                 22,
 		"COMMAND_KIND_CREATE_CATALOG":      32,
 		"COMMAND_KIND_DROP_CATALOG":        33,
 		"COMMAND_KIND_CREATE_SCHEMA":       34,
@@ -511,7 +523,7 @@ const file_metasrv_storage_v1_entry_proto_rawDesc = "" +
 	"\aRefusal\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
-	"\x05field\x18\x03 \x01(\tR\x05field*\xab\x06\n" +
+	"\x05field\x18\x03 \x01(\tR\x05field*\x99\a\n" +
 	"\vCommandKind\x12\x1c\n" +
 	"\x18COMMAND_KIND_UNSPECIFIED\x10\x00\x12#\n" +
 	"\x1fCOMMAND_KIND_LEADER_ESTABLISHED\x10\x01\x12\x1f\n" +
@@ -526,7 +538,11 @@ const file_metasrv_storage_v1_entry_proto_rawDesc = "" +
 	"\x12\x14\n" +
 	"\x10COMMAND_KIND_PUT\x10\x10\x12 \n" +
 	"\x1cCOMMAND_KIND_COMPARE_AND_PUT\x10\x11\x12\x1d\n" +
-	"\x19COMMAND_KIND_DELETE_RANGE\x10\x12\x12\x1f\n" +
+	"\x19COMMAND_KIND_DELETE_RANGE\x10\x12\x12\x1a\n" +
+	"\x16COMMAND_KIND_BATCH_PUT\x10\x13\x12\x1d\n" +
+	"\x19COMMAND_KIND_BATCH_DELETE\x10\x14\x12\x1b\n" +
+	"\x17COMMAND_KIND_MOVE_VALUE\x10\x15\x12\x14\n" +
+	"\x10COMMAND_KIND_TXN\x10\x16\x12\x1f\n" +
 	"\x1bCOMMAND_KIND_CREATE_CATALOG\x10 \x12\x1d\n" +
 	"\x19COMMAND_KIND_DROP_CATALOG\x10!\x12\x1e\n" +
 	"\x1aCOMMAND_KIND_CREATE_SCHEMA\x10\"\x12\x1c\n" +

@@ -7,6 +7,7 @@
 package storagepb
 
 import (
+	v1 "github.com/metasrv/metasrv/proto/metasrv/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -205,18 +206,612 @@ func (x *DeleteRange) GetPrevKv() bool {
 	return false
 }
 
-// KvPair is a key with its value.
-type KvPair struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+// BatchPut writes keys, no key twice.
+type BatchPut struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pairs []*KvPair              `protobuf:"bytes,1,rep,name=pairs,proto3" json:"pairs,omitempty"`
+	// Return the previous pairs.
+	PrevKv        bool `protobuf:"varint,2,opt,name=prev_kv,json=prevKv,proto3" json:"prev_kv,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *BatchPut) Reset() {
+	*x = BatchPut{}
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchPut) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchPut) ProtoMessage() {}
+
+func (x *BatchPut) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchPut.ProtoReflect.Descriptor instead.
+func (*BatchPut) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_kv_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *BatchPut) GetPairs() []*KvPair {
+	if x != nil {
+		return x.Pairs
+	}
+	return nil
+}
+
+func (x *BatchPut) GetPrevKv() bool {
+	if x != nil {
+		return x.PrevKv
+	}
+	return false
+}
+
+// BatchDelete deletes keys.
+type BatchDelete struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Keys  [][]byte               `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	// Return what was deleted.
+	PrevKv        bool `protobuf:"varint,2,opt,name=prev_kv,json=prevKv,proto3" json:"prev_kv,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchDelete) Reset() {
+	*x = BatchDelete{}
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchDelete) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchDelete) ProtoMessage() {}
+
+func (x *BatchDelete) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchDelete.ProtoReflect.Descriptor instead.
+func (*BatchDelete) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_kv_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *BatchDelete) GetKeys() [][]byte {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *BatchDelete) GetPrevKv() bool {
+	if x != nil {
+		return x.PrevKv
+	}
+	return false
+}
+
+// MoveValue gives the value of from_key to to_key and deletes from_key. It answers with the pair moved, as it was under
+// from_key; where from_key is absent it changes nothing and answers with the pair of to_key, if any.
+type MoveValue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	FromKey       []byte                 `protobuf:"bytes,1,opt,name=from_key,json=fromKey,proto3" json:"from_key,omitempty"`
+	ToKey         []byte                 `protobuf:"bytes,2,opt,name=to_key,json=toKey,proto3" json:"to_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveValue) Reset() {
+	*x = MoveValue{}
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveValue) ProtoMessage() {}
+
+func (x *MoveValue) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveValue.ProtoReflect.Descriptor instead.
+func (*MoveValue) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_kv_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *MoveValue) GetFromKey() []byte {
+	if x != nil {
+		return x.FromKey
+	}
+	return nil
+}
+
+func (x *MoveValue) GetToKey() []byte {
+	if x != nil {
+		return x.ToKey
+	}
+	return nil
+}
+
+// Txn executes one of two lists of operations, depending on comparisons.
+type Txn struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All must hold for success to be executed.
+	Compares      []*v1.Compare `protobuf:"bytes,1,rep,name=compares,proto3" json:"compares,omitempty"`
+	Success       []*TxnOp      `protobuf:"bytes,2,rep,name=success,proto3" json:"success,omitempty"`
+	Failure       []*TxnOp      `protobuf:"bytes,3,rep,name=failure,proto3" json:"failure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Txn) Reset() {
+	*x = Txn{}
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Txn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Txn) ProtoMessage() {}
+
+func (x *Txn) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Txn.ProtoReflect.Descriptor instead.
+func (*Txn) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_kv_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Txn) GetCompares() []*v1.Compare {
+	if x != nil {
+		return x.Compares
+	}
+	return nil
+}
+
+func (x *Txn) GetSuccess() []*TxnOp {
+	if x != nil {
+		return x.Success
+	}
+	return nil
+}
+
+func (x *Txn) GetFailure() []*TxnOp {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+// TxnOp is one operation of a Txn. It sees the effects of those before it.
+type TxnOp struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Op:
+	//
+	//	*TxnOp_Range
+	//	*TxnOp_Put
+	//	*TxnOp_DeleteRange
+	Op            isTxnOp_Op `protobuf_oneof:"op"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TxnOp) Reset() {
+	*x = TxnOp{}
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TxnOp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TxnOp) ProtoMessage() {}
+
+func (x *TxnOp) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TxnOp.ProtoReflect.Descriptor instead.
+func (*TxnOp) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_kv_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *TxnOp) GetOp() isTxnOp_Op {
+	if x != nil {
+		return x.Op
+	}
+	return nil
+}
+
+func (x *TxnOp) GetRange() *TxnRange {
+	if x != nil {
+		if x, ok := x.Op.(*TxnOp_Range); ok {
+			return x.Range
+		}
+	}
+	return nil
+}
+
+func (x *TxnOp) GetPut() *Put {
+	if x != nil {
+		if x, ok := x.Op.(*TxnOp_Put); ok {
+			return x.Put
+		}
+	}
+	return nil
+}
+
+func (x *TxnOp) GetDeleteRange() *DeleteRange {
+	if x != nil {
+		if x, ok := x.Op.(*TxnOp_DeleteRange); ok {
+			return x.DeleteRange
+		}
+	}
+	return nil
+}
+
+type isTxnOp_Op interface {
+	isTxnOp_Op()
+}
+
+type TxnOp_Range struct {
+	Range *TxnRange `protobuf:"bytes,1,opt,name=range,proto3,oneof"`
+}
+
+type TxnOp_Put struct {
+	Put *Put `protobuf:"bytes,2,opt,name=put,proto3,oneof"`
+}
+
+type TxnOp_DeleteRange struct {
+	DeleteRange *DeleteRange `protobuf:"bytes,3,opt,name=delete_range,json=deleteRange,proto3,oneof"`
+}
+
+func (*TxnOp_Range) isTxnOp_Op() {}
+
+func (*TxnOp_Put) isTxnOp_Op() {}
+
+func (*TxnOp_DeleteRange) isTxnOp_Op() {}
+
+// TxnRange reads keys; its fields are those of metasrv.v1.RangeRequest.
+type TxnRange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	RangeEnd      []byte                 `protobuf:"bytes,2,opt,name=range_end,json=rangeEnd,proto3" json:"range_end,omitempty"`
+	Limit         int64                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	KeysOnly      bool                   `protobuf:"varint,4,opt,name=keys_only,json=keysOnly,proto3" json:"keys_only,omitempty"`
+	CountOnly     bool                   `protobuf:"varint,5,opt,name=count_only,json=countOnly,proto3" json:"count_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TxnRange) Reset() {
+	*x = TxnRange{}
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TxnRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TxnRange) ProtoMessage() {}
+
+func (x *TxnRange) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TxnRange.ProtoReflect.Descriptor instead.
+func (*TxnRange) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_kv_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *TxnRange) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *TxnRange) GetRangeEnd() []byte {
+	if x != nil {
+		return x.RangeEnd
+	}
+	return nil
+}
+
+func (x *TxnRange) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *TxnRange) GetKeysOnly() bool {
+	if x != nil {
+		return x.KeysOnly
+	}
+	return false
+}
+
+func (x *TxnRange) GetCountOnly() bool {
+	if x != nil {
+		return x.CountOnly
+	}
+	return false
+}
+
+// TxnResult answers Txn.
+type TxnResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All comparisons held.
+	Succeeded bool `protobuf:"varint,1,opt,name=succeeded,proto3" json:"succeeded,omitempty"`
+	// One an operation of the list that was executed, in its order.
+	Results       []*TxnOpResult `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TxnResult) Reset() {
+	*x = TxnResult{}
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TxnResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TxnResult) ProtoMessage() {}
+
+func (x *TxnResult) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TxnResult.ProtoReflect.Descriptor instead.
+func (*TxnResult) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_kv_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *TxnResult) GetSucceeded() bool {
+	if x != nil {
+		return x.Succeeded
+	}
+	return false
+}
+
+func (x *TxnResult) GetResults() []*TxnOpResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// TxnOpResult is what one operation did.
+type TxnOpResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Read, or before the change.
+	Pairs []*KvPair `protobuf:"bytes,1,rep,name=pairs,proto3" json:"pairs,omitempty"`
+	// Keys deleted, or in the range that was read.
+	Count int64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	// The range has more keys than were returned.
+	More          bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TxnOpResult) Reset() {
+	*x = TxnOpResult{}
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TxnOpResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TxnOpResult) ProtoMessage() {}
+
+func (x *TxnOpResult) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TxnOpResult.ProtoReflect.Descriptor instead.
+func (*TxnOpResult) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_kv_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *TxnOpResult) GetPairs() []*KvPair {
+	if x != nil {
+		return x.Pairs
+	}
+	return nil
+}
+
+func (x *TxnOpResult) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *TxnOpResult) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+// KvRecord is the value under a key of the state.
+type KvRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Revision that created the key, of its present life.
+	CreateRevision uint64 `protobuf:"varint,1,opt,name=create_revision,json=createRevision,proto3" json:"create_revision,omitempty"`
+	// Revision of the last change.
+	ModRevision uint64 `protobuf:"varint,2,opt,name=mod_revision,json=modRevision,proto3" json:"mod_revision,omitempty"`
+	// Number of writes since the creation, that one included.
+	Version       uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	Value         []byte `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KvRecord) Reset() {
+	*x = KvRecord{}
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KvRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KvRecord) ProtoMessage() {}
+
+func (x *KvRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KvRecord.ProtoReflect.Descriptor instead.
+func (*KvRecord) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_kv_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *KvRecord) GetCreateRevision() uint64 {
+	if x != nil {
+		return x.CreateRevision
+	}
+	return 0
+}
+
+func (x *KvRecord) GetModRevision() uint64 {
+	if x != nil {
+		return x.ModRevision
+	}
+	return 0
+}
+
+func (x *KvRecord) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *KvRecord) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+// KvPair is a key with its value. In commands only these two are set.
+type KvPair struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Key            []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value          []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	CreateRevision uint64                 `protobuf:"varint,3,opt,name=create_revision,json=createRevision,proto3" json:"create_revision,omitempty"`
+	ModRevision    uint64                 `protobuf:"varint,4,opt,name=mod_revision,json=modRevision,proto3" json:"mod_revision,omitempty"`
+	Version        uint64                 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
 func (x *KvPair) Reset() {
 	*x = KvPair{}
-	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[3]
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -228,7 +823,7 @@ func (x *KvPair) String() string {
 func (*KvPair) ProtoMessage() {}
 
 func (x *KvPair) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[3]
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -241,7 +836,7 @@ func (x *KvPair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KvPair.ProtoReflect.Descriptor instead.
 func (*KvPair) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_kv_proto_rawDescGZIP(), []int{3}
+	return file_metasrv_storage_v1_kv_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *KvPair) GetKey() []byte {
@@ -258,14 +853,35 @@ func (x *KvPair) GetValue() []byte {
 	return nil
 }
 
-// KvResult answers the commands of kv.
+func (x *KvPair) GetCreateRevision() uint64 {
+	if x != nil {
+		return x.CreateRevision
+	}
+	return 0
+}
+
+func (x *KvPair) GetModRevision() uint64 {
+	if x != nil {
+		return x.ModRevision
+	}
+	return 0
+}
+
+func (x *KvPair) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+// KvResult answers the commands of kv but Txn.
 type KvResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Of CompareAndPut.
 	Success bool `protobuf:"varint,1,opt,name=success,proto3" json:"success,omitempty"`
 	// Of DeleteRange.
 	Deleted int64 `protobuf:"varint,2,opt,name=deleted,proto3" json:"deleted,omitempty"`
-	// Previous keys and values.
+	// Previous keys and values; of MoveValue the pair that it answers with.
 	Prev          []*KvPair `protobuf:"bytes,3,rep,name=prev,proto3" json:"prev,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -273,7 +889,7 @@ type KvResult struct {
 
 func (x *KvResult) Reset() {
 	*x = KvResult{}
-	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[4]
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -285,7 +901,7 @@ func (x *KvResult) String() string {
 func (*KvResult) ProtoMessage() {}
 
 func (x *KvResult) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[4]
+	mi := &file_metasrv_storage_v1_kv_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -298,7 +914,7 @@ func (x *KvResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KvResult.ProtoReflect.Descriptor instead.
 func (*KvResult) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_kv_proto_rawDescGZIP(), []int{4}
+	return file_metasrv_storage_v1_kv_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *KvResult) GetSuccess() bool {
@@ -326,7 +942,7 @@ var File_metasrv_storage_v1_kv_proto protoreflect.FileDescriptor
 
 const file_metasrv_storage_v1_kv_proto_rawDesc = "" +
 	"\n" +
-	"\x1bmetasrv/storage/v1/kv.proto\x12\x12metasrv.storage.v1\"F\n" +
+	"\x1bmetasrv/storage/v1/kv.proto\x12\x12metasrv.storage.v1\x1a\x16metasrv/v1/store.proto\"F\n" +
 	"\x03Put\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x17\n" +
@@ -338,10 +954,50 @@ const file_metasrv_storage_v1_kv_proto_rawDesc = "" +
 	"\vDeleteRange\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x1b\n" +
 	"\trange_end\x18\x02 \x01(\fR\brangeEnd\x12\x17\n" +
-	"\aprev_kv\x18\x03 \x01(\bR\x06prevKv\"0\n" +
+	"\aprev_kv\x18\x03 \x01(\bR\x06prevKv\"U\n" +
+	"\bBatchPut\x120\n" +
+	"\x05pairs\x18\x01 \x03(\v2\x1a.metasrv.storage.v1.KvPairR\x05pairs\x12\x17\n" +
+	"\aprev_kv\x18\x02 \x01(\bR\x06prevKv\":\n" +
+	"\vBatchDelete\x12\x12\n" +
+	"\x04keys\x18\x01 \x03(\fR\x04keys\x12\x17\n" +
+	"\aprev_kv\x18\x02 \x01(\bR\x06prevKv\"=\n" +
+	"\tMoveValue\x12\x19\n" +
+	"\bfrom_key\x18\x01 \x01(\fR\afromKey\x12\x15\n" +
+	"\x06to_key\x18\x02 \x01(\fR\x05toKey\"\xa0\x01\n" +
+	"\x03Txn\x12/\n" +
+	"\bcompares\x18\x01 \x03(\v2\x13.metasrv.v1.CompareR\bcompares\x123\n" +
+	"\asuccess\x18\x02 \x03(\v2\x19.metasrv.storage.v1.TxnOpR\asuccess\x123\n" +
+	"\afailure\x18\x03 \x03(\v2\x19.metasrv.storage.v1.TxnOpR\afailure\"\xb6\x01\n" +
+	"\x05TxnOp\x124\n" +
+	"\x05range\x18\x01 \x01(\v2\x1c.metasrv.storage.v1.TxnRangeH\x00R\x05range\x12+\n" +
+	"\x03put\x18\x02 \x01(\v2\x17.metasrv.storage.v1.PutH\x00R\x03put\x12D\n" +
+	"\fdelete_range\x18\x03 \x01(\v2\x1f.metasrv.storage.v1.DeleteRangeH\x00R\vdeleteRangeB\x04\n" +
+	"\x02op\"\x8b\x01\n" +
+	"\bTxnRange\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x1b\n" +
+	"\trange_end\x18\x02 \x01(\fR\brangeEnd\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x03R\x05limit\x12\x1b\n" +
+	"\tkeys_only\x18\x04 \x01(\bR\bkeysOnly\x12\x1d\n" +
+	"\n" +
+	"count_only\x18\x05 \x01(\bR\tcountOnly\"d\n" +
+	"\tTxnResult\x12\x1c\n" +
+	"\tsucceeded\x18\x01 \x01(\bR\tsucceeded\x129\n" +
+	"\aresults\x18\x02 \x03(\v2\x1f.metasrv.storage.v1.TxnOpResultR\aresults\"i\n" +
+	"\vTxnOpResult\x120\n" +
+	"\x05pairs\x18\x01 \x03(\v2\x1a.metasrv.storage.v1.KvPairR\x05pairs\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"\x86\x01\n" +
+	"\bKvRecord\x12'\n" +
+	"\x0fcreate_revision\x18\x01 \x01(\x04R\x0ecreateRevision\x12!\n" +
+	"\fmod_revision\x18\x02 \x01(\x04R\vmodRevision\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x14\n" +
+	"\x05value\x18\x04 \x01(\fR\x05value\"\x96\x01\n" +
 	"\x06KvPair\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value\"n\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\x12'\n" +
+	"\x0fcreate_revision\x18\x03 \x01(\x04R\x0ecreateRevision\x12!\n" +
+	"\fmod_revision\x18\x04 \x01(\x04R\vmodRevision\x12\x18\n" +
+	"\aversion\x18\x05 \x01(\x04R\aversion\"n\n" +
 	"\bKvResult\x12\x18\n" +
 	"\asuccess\x18\x01 \x01(\bR\asuccess\x12\x18\n" +
 	"\adeleted\x18\x02 \x01(\x03R\adeleted\x12.\n" +
@@ -359,21 +1015,40 @@ func file_metasrv_storage_v1_kv_proto_rawDescGZIP() []byte {
 	return file_metasrv_storage_v1_kv_proto_rawDescData
 }
 
-var file_metasrv_storage_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_metasrv_storage_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_metasrv_storage_v1_kv_proto_goTypes = []any{
 	(*Put)(nil),           // 0: metasrv.storage.v1.Put
 	(*CompareAndPut)(nil), // 1: metasrv.storage.v1.CompareAndPut
 	(*DeleteRange)(nil),   // 2: metasrv.storage.v1.DeleteRange
-	(*KvPair)(nil),        // 3: metasrv.storage.v1.KvPair
-	(*KvResult)(nil),      // 4: metasrv.storage.v1.KvResult
+	(*BatchPut)(nil),      // 3: metasrv.storage.v1.BatchPut
+	(*BatchDelete)(nil),   // 4: metasrv.storage.v1.BatchDelete
+	(*MoveValue)(nil),     // 5: metasrv.storage.v1.MoveValue
+	(*Txn)(nil),           // 6: metasrv.storage.v1.Txn
+	(*TxnOp)(nil),         // 7: metasrv.storage.v1.TxnOp
+	(*TxnRange)(nil),      // 8: metasrv.storage.v1.TxnRange
+	(*TxnResult)(nil),     // 9: metasrv.storage.v1.TxnResult
+	(*TxnOpResult)(nil),   // 10: metasrv.storage.v1.TxnOpResult
+	(*KvRecord)(nil),      // 11: metasrv.storage.v1.KvRecord
+	(*KvPair)(nil),        // 12: metasrv.storage.v1.KvPair
+	(*KvResult)(nil),      // 13: metasrv.storage.v1.KvResult
+	(*v1.Compare)(nil),    // 14: metasrv.v1.Compare
 }
 var file_metasrv_storage_v1_kv_proto_depIdxs = []int32{
-	3, // 0: metasrv.storage.v1.KvResult.prev:type_name -> metasrv.storage.v1.KvPair
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	12, // 0: metasrv.storage.v1.BatchPut.pairs:type_name -> metasrv.storage.v1.KvPair
+	14, // 1: metasrv.storage.v1.Txn.compares:type_name -> metasrv.v1.Compare
+	7,  // 2: metasrv.storage.v1.Txn.success:type_name -> metasrv.storage.v1.TxnOp
+	7,  // 3: metasrv.storage.v1.Txn.failure:type_name -> metasrv.storage.v1.TxnOp
+	8,  // 4: metasrv.storage.v1.TxnOp.range:type_name -> metasrv.storage.v1.TxnRange
+	0,  // 5: metasrv.storage.v1.TxnOp.put:type_name -> metasrv.storage.v1.Put
+	2,  // 6: metasrv.storage.v1.TxnOp.delete_range:type_name -> metasrv.storage.v1.DeleteRange
+	10, // 7: metasrv.storage.v1.TxnResult.results:type_name -> metasrv.storage.v1.TxnOpResult
+	12, // 8: metasrv.storage.v1.TxnOpResult.pairs:type_name -> metasrv.storage.v1.KvPair
+	12, // 9: metasrv.storage.v1.KvResult.prev:type_name -> metasrv.storage.v1.KvPair
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_storage_v1_kv_proto_init() }
@@ -381,13 +1056,18 @@ func file_metasrv_storage_v1_kv_proto_init() {
 	if File_metasrv_storage_v1_kv_proto != nil {
 		return
 	}
+	file_metasrv_storage_v1_kv_proto_msgTypes[7].OneofWrappers = []any{
+		(*TxnOp_Range)(nil),
+		(*TxnOp_Put)(nil),
+		(*TxnOp_DeleteRange)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_storage_v1_kv_proto_rawDesc), len(file_metasrv_storage_v1_kv_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,316 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+// watchQueueBytes is how much waits for one watcher before it has to read the feed for itself.
+const watchQueueBytes = 4 << 20
+
+// hub hands the changes of the state to those who watch them. It reads each revision once, whoever watches, and a
+// watcher costs nothing where its keys don't change.
+//
+// A watcher is live, then the hub puts what concerns it into its queue; or it lags, then it reads the feed itself, and
+// filters, until it has come as far as the hub. It lags at first, and again when its queue is full. So what waits for it
+// is bounded, and no watcher holds up another one or the hub. One that lags beyond the feed is cut off.
+type hub struct {
+	node Node
+
+	mu       sync.Mutex
+	watchers map[*watcher]struct{}
+	// index has the ranges of all watchers; nil when they have changed.
+	index *rangeIndex
+	// next is the revision that is dispatched next.
+	next uint64
+	// done is the last revision that every live watcher has in its queue, if it concerns it.
+	done atomic.Uint64
+	// oldest is the oldest revision of the feed when those who lag were last looked at; the feed drops many at once.
+	oldest uint64
+	// drops counts how often the feed has dropped revisions.
+	drops atomic.Uint64
+}
+
+func newHub(node Node) *hub {
+	revision := node.View().Revision()
+	h := &hub{node: node, watchers: make(map[*watcher]struct{}), next: revision + 1}
+	h.oldest, _ = node.Remembered()
+	h.done.Store(revision)
+	return h
+}
+
+// watcher is one who watches.
+type watcher struct {
+	hub    *hub
+	ranges []keyRange
+	wake   chan struct{}
+	// cut is closed when the watcher is cut off; err then says why.
+	cut chan struct{}
+	// collected are the changes of the revision that is dispatched; the hub's.
+	collected []state.Change
+	// sending is 0 while nothing is sent, else 1 + the drops of the feed when that began.
+	sending atomic.Uint64
+
+	mu     sync.Mutex
+	queue  []state.Revision
+	queued int
+	lags   bool
+	// next is the first revision that was not taken.
+	next uint64
+	err  error
+}
+
+// watch adds a watcher of the changes from a revision on. Its owner removes it.
+func (h *hub) watch(ranges []keyRange, from uint64) *watcher {
+	w := &watcher{
+		hub: h, ranges: ranges, next: from, lags: true,
+		wake: make(chan struct{}, 1), cut: make(chan struct{}),
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.watchers[w] = struct{}{}
+	h.index = nil
+	return w
+}
+
+func (h *hub) remove(w *watcher) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.watchers, w)
+	h.index = nil
+}
+
+// run dispatches until ctx ends.
+func (h *hub) run(ctx context.Context) error {
+	for {
+		// Only this goroutine moves next.
+		revisions, err := h.node.Read(ctx, h.next)
+		e, compacted := errors.AsType[*metasrv.Error](err)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case compacted && errors.Is(err, metasrv.ErrCompacted):
+			h.skipTo(e.Revision, err)
+		case err != nil:
+			return err
+		default:
+			h.dispatch(revisions)
+		}
+	}
+}
+
+// dispatch puts revisions into the queues of those whom they concern.
+func (h *hub) dispatch(revisions []state.Revision) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.index == nil {
+		h.index = newRangeIndex(h.watchers)
+	}
+	if len(h.watchers) > 0 {
+		for i := range revisions {
+			h.dispatchOne(&revisions[i])
+		}
+	}
+	last := revisions[len(revisions)-1].Number
+	h.next = last + 1
+	h.done.Store(last)
+	h.cutThoseBehind()
+}
+
+// dispatchOne hands over one revision: to each watcher all at once, for it must not see a part of it.
+func (h *hub) dispatchOne(r *state.Revision) {
+	var concerned []*watcher
+	for i := range r.Changes {
+		h.index.find(r.Changes[i].Key, func(w *watcher) {
+			if w.collected == nil {
+				concerned = append(concerned, w)
+				// Most revisions have one change: it is shared with the feed.
+				w.collected = r.Changes[i : i+1 : i+1]
+				return
+			}
+			w.collected = append(w.collected, r.Changes[i])
+		})
+	}
+	for _, w := range concerned {
+		w.push(state.Revision{Number: r.Number, Changes: w.collected})
+		w.collected = nil
+	}
+}
+
+// skipTo goes on from a later revision: the state was replaced, or changes came faster than they were dispatched.
+func (h *hub) skipTo(revision uint64, why error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for w := range h.watchers {
+		w.mu.Lock()
+		if w.next < revision {
+			w.end(why)
+		}
+		w.mu.Unlock()
+	}
+	h.next = revision
+	h.done.Store(revision - 1)
+}
+
+// cutThoseBehind ends the watchers that can't keep up: those that the feed has overtaken, and those whose client took no
+// message from one drop of the feed to the next but one. The others of these would be overtaken soon; cut off now they
+// can still go on where they were. They wait for their clients, and would not notice by themselves.
+func (h *hub) cutThoseBehind() {
+	oldest, _ := h.node.Remembered()
+	if oldest == h.oldest {
+		return
+	}
+	h.oldest = oldest
+	drops := h.drops.Add(1)
+	for w := range h.watchers {
+		w.mu.Lock()
+		began := w.sending.Load()
+		if w.lags && (w.next < oldest || began != 0 && began < drops) {
+			w.end(errSlow(w.next, "it has the changes up to revision %d, and the member is at %d", w.next-1, h.next-1))
+		}
+		w.mu.Unlock()
+	}
+}
+
+// errSlow is the end of a watch that takes its changes too slowly; next is the revision to go on from.
+func errSlow(next uint64, why string, args ...any) error {
+	return metasrv.ErrSlowWatcher.With("the watch was cut off because its client reads too slowly: "+why, args...).At(next)
+}
+
+// push adds a revision, or makes the watcher lag where too much waits for it.
+func (w *watcher) push(r state.Revision) {
+	size := 0
+	for i := range r.Changes {
+		size += r.Changes[i].Size()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.lags || w.err != nil || r.Number < w.next:
+		return
+	case len(w.queue) > 0 && w.queued+size > watchQueueBytes:
+		w.lags, w.next = true, w.queue[0].Number
+		w.queue, w.queued = nil, 0
+	default:
+		w.queue = append(w.queue, r)
+		w.queued += size
+	}
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// end cuts the watcher off. The caller holds its mu.
+func (w *watcher) end(why error) {
+	if w.err == nil {
+		w.err = why
+		w.queue, w.queued = nil, 0
+		close(w.cut)
+	}
+}
+
+// taken is what a watcher has to tell.
+type taken struct {
+	// revisions are those that concern it, with their changes that do.
+	revisions []state.Revision
+	// upTo is the revision up to which nothing else does.
+	upTo uint64
+	// idle: there is no more before the watcher is woken.
+	idle bool
+}
+
+// take returns what there is.
+func (w *watcher) take(ctx context.Context) (taken, error) {
+	// Read before the queue: what the hub had dispatched by then is in it.
+	done := w.hub.done.Load()
+	w.mu.Lock()
+	if w.err == nil && w.lags {
+		next := w.next
+		w.mu.Unlock()
+		return w.takeFromFeed(ctx, next)
+	}
+	defer w.mu.Unlock()
+	revisions := w.queue
+	w.queue, w.queued = nil, 0
+	if len(revisions) > 0 {
+		done = revisions[len(revisions)-1].Number
+	}
+	w.next = max(w.next, done+1)
+	return taken{revisions: revisions, upTo: w.next - 1, idle: len(revisions) == 0}, w.err
+}
+
+// takeFromFeed reads the feed for a watcher that lags, which is live when it has reached the hub.
+func (w *watcher) takeFromFeed(ctx context.Context, next uint64) (taken, error) {
+	if w.joins(next) {
+		return taken{upTo: next - 1}, nil
+	}
+	read, err := w.hub.node.Read(ctx, next)
+	if err != nil {
+		return taken{}, err
+	}
+	var revisions []state.Revision
+	size := 0
+	for i := range read {
+		if r, ok := w.concerning(&read[i]); ok {
+			revisions = append(revisions, r)
+			for j := range r.Changes {
+				size += r.Changes[j].Size()
+			}
+		}
+		next = read[i].Number + 1
+		if size > watchBytes {
+			break
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.next = next
+	return taken{revisions: revisions, upTo: next - 1}, w.err
+}
+
+// joins makes the watcher live if it lacks nothing that was dispatched.
+func (w *watcher) joins(next uint64) bool {
+	w.hub.mu.Lock()
+	defer w.hub.mu.Unlock()
+	if next < w.hub.next {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lags = false
+	return true
+}
+
+// concerning returns those changes of a revision that the watcher watches, and whether there are any.
+func (w *watcher) concerning(r *state.Revision) (state.Revision, bool) {
+	var changes []state.Change
+	for i := range r.Changes {
+		for _, watched := range w.ranges {
+			if watched.contains(r.Changes[i].Key) {
+				changes = append(changes, r.Changes[i])
+				break
+			}
+		}
+	}
+	return state.Revision{Number: r.Number, Changes: changes}, len(changes) > 0
+}
+
+// why returns why the watcher was cut off.
+func (w *watcher) why() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+// stalled returns the end of a watch whose client took no message for too long.
+func (w *watcher) stalled() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return errSlow(w.next, "it has taken no message for %s", watchStall)
+}
