@@ -36,7 +36,7 @@ machine. A change of the metasrv leader is followed; what fails meanwhile is cou
 in use is only put under load with --yes.`
 
 func (a *app) benchCommand() *cobra.Command {
-	cmd := group("bench", "Measure how fast a cluster is", a.benchPutCommand(), a.benchRangeCommand())
+	cmd := group("bench", "Measure how fast a cluster is", a.benchPutCommand(), a.benchRangeCommand(), a.benchRouteCommand(), a.benchTableCommand())
 	cmd.Long = "Measures how fast a cluster is." + benchHelp
 	cmd.Example = `  metactl bench put --clients 64 --duration 30s
   metactl bench range --read-level stale -o json`
@@ -51,6 +51,13 @@ func (a *app) benchCommandOf(
 	cmd := &cobra.Command{
 		Use: use, Args: noArgs(), Short: short, Long: long + benchHelp,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// A count alone is the whole of it.
+			if o.count > 0 && !cmd.Flags().Changed("duration") {
+				o.duration = 0
+			}
+			if o.count > 0 && !cmd.Flags().Changed("warmup") {
+				o.warmup = 0
+			}
 			if err := o.check(); err != nil {
 				return err
 			}
@@ -66,7 +73,7 @@ func (a *app) benchCommandOf(
 	f.IntVar(&o.clients, "clients", 64, "`N` requests that are under way at once")
 	f.IntVar(&o.conns, "conns", 0, "`N` connections to a member; 0 means one for 32 clients, at most 8")
 	f.DurationVar(&o.duration, "duration", 10*time.Second, "`TIME` that is measured")
-	f.Uint64Var(&o.count, "count", 0, "`N` requests after which it ends, also before --duration is over")
+	f.Uint64Var(&o.count, "count", 0, "`N` requests after which it ends; without --duration and --warmup, they alone count")
 	f.DurationVar(&o.warmup, "warmup", time.Second, "`TIME` of load before the measurement")
 	f.Float64Var(&o.rate, "rate", 0, "`N` requests a second of all clients; 0 means as many as they can")
 	f.BoolVarP(&o.yes, "yes", "y", false, "also on a cluster that is in use, or over keys that are there")
@@ -94,7 +101,7 @@ func (o *benchOptions) check() error {
 		return usagef("--clients is %d; it must be at least 1", o.clients)
 	case o.conns < 0:
 		return usagef("--conns is %d; it can't be negative", o.conns)
-	case o.duration <= 0:
+	case o.duration < 0 || o.duration == 0 && o.count == 0:
 		return usagef("--duration is %v; it must be above zero", o.duration)
 	case o.warmup < 0 || o.rate < 0:
 		return usagef("--warmup and --rate can't be negative")
@@ -102,7 +109,7 @@ func (o *benchOptions) check() error {
 		return usagef("--read-level is %q; it can be linearizable or stale", o.level)
 	}
 	if o.conns == 0 {
-		o.conns = min(max(o.clients/32, 1), 8)
+		o.conns = loadgen.DefaultConns(o.clients)
 	}
 	if o.members == "" {
 		o.members = membersLeader
@@ -163,6 +170,9 @@ func (a *app) bench(ctx context.Context, o *benchOptions, name string, w workloa
 	var result *loadgen.Result
 	if w.prepare != nil {
 		err = w.prepare(ctx, c)
+	}
+	if err == nil {
+		err = l.catchUp(ctx, c)
 	}
 	if err == nil {
 		result, err = loadgen.Run(ctx, loadgen.Config{

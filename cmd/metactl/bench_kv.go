@@ -22,6 +22,8 @@ type kvOptions struct {
 	keys      uint64
 	valueSize int
 	fill      bool
+	// sequential: the keys are written in turn.
+	sequential bool
 }
 
 func (k *kvOptions) flags(f *pflag.FlagSet) {
@@ -63,6 +65,7 @@ func (a *app) benchPutCommand() *cobra.Command {
 		"Measures Store.Put: writes random ones of a number of keys.",
 		func(o *benchOptions, f *pflag.FlagSet) {
 			k.flags(f)
+			f.BoolVar(&k.sequential, "sequential", false, "write the keys in turn, so that --count as large as --keys writes each once")
 			keepFlag(o, f)
 		},
 		func(o *benchOptions) (workload, error) {
@@ -107,22 +110,13 @@ func (a *app) benchRangeCommand() *cobra.Command {
 }
 
 // putTemplate returns a request whose key is the first one.
-func (k *kvOptions) putTemplate(random *rand.Rand) (*loadgen.Template, error) {
+func (k *kvOptions) putTemplate() (*loadgen.Template, error) {
 	key := k.names().Append(nil, 0)
-	b, err := proto.Marshal(&metasrvpb.PutRequest{Key: key, Value: randomValue(random, k.valueSize)})
+	b, err := proto.Marshal(&metasrvpb.PutRequest{Key: key, Value: loadgen.RandomValue(k.valueSize)})
 	if err != nil {
 		return nil, err
 	}
 	return loadgen.NewTemplate(b, key)
-}
-
-// randomValue returns bytes that don't compress and contain no key.
-func randomValue(random *rand.Rand, size int) []byte {
-	value := make([]byte, size)
-	for i := range value {
-		value[i] = byte(random.Uint32()) | 0x80
-	}
-	return value
 }
 
 // randomOf returns the random numbers of a client.
@@ -132,14 +126,17 @@ func randomOf(client int) *rand.Rand {
 
 func (k *kvOptions) put(l *links, client int) loadgen.Op {
 	random, names := randomOf(client), k.names()
-	template, err := k.putTemplate(random)
+	template, err := k.putTemplate()
 	var key []byte
 	var answer loadgen.Answer
-	return func(context.Context, uint64) error {
+	return func(_ context.Context, n uint64) error {
 		if err != nil {
 			return err
 		}
-		key = names.Append(key[:0], random.Uint64N(k.keys))
+		if !k.sequential {
+			n = random.Uint64()
+		}
+		key = names.Append(key[:0], n%k.keys)
 		return l.call(client, metasrvpb.Store_Put_FullMethodName, template.With(key), &answer)
 	}
 }
@@ -198,7 +195,7 @@ func (k *kvOptions) writeAll(ctx context.Context, c *client.Client, o *benchOpti
 	names := k.names()
 	for w := range uint64(writers) {
 		g.Go(func() error {
-			value := randomValue(randomOf(int(w)), k.valueSize) //nolint:gosec // below writers
+			value := loadgen.RandomValue(k.valueSize)
 			for n := w; n < k.keys; n += writers {
 				if _, err := c.Store().Put(ctx, &metasrvpb.PutRequest{Key: names.Append(nil, n), Value: value}); err != nil {
 					return fmt.Errorf("write key %d of %d: %w", n, k.keys, err)

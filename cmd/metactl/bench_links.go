@@ -15,6 +15,7 @@ import (
 	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/client"
 	"github.com/metasrv/metasrv/internal/loadgen"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
 // Which members a measurement asks.
@@ -127,6 +128,23 @@ func (l *links) failed(k *link, err error) {
 	}
 	// It fails only when the measurement is over.
 	_ = l.search(l.ctx)
+}
+
+// catchUp waits until all members that are asked have what was written so far: stale reads must find it.
+func (l *links) catchUp(ctx context.Context, c *client.Client) error {
+	now, err := c.Store().Range(ctx, &metasrvpb.RangeRequest{Key: []byte{0}, KeysOnly: true})
+	if err != nil {
+		return err
+	}
+	h := &metasrvpb.RequestHeader{
+		ReadLevel: metasrvpb.ReadLevel_READ_LEVEL_STALE, MinRevision: now.GetHeader().GetRevision(),
+	}
+	for _, conn := range l.current.Load().conns {
+		if _, err := metasrvpb.NewStoreClient(conn).Range(ctx, &metasrvpb.RangeRequest{Header: h, Key: []byte{0}, KeysOnly: true}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func isConnectionError(err error) bool {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
@@ -101,3 +102,16 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	a.Bytes = b
 	return err
 }
+
+// RandomValue returns bytes that don't compress and contain no key of letters and digits.
+func RandomValue(size int) []byte {
+	value := make([]byte, size)
+	for i := range value {
+		value[i] = byte(rand.Uint32()) | 0x80 //nolint:gosec // a load, no secret
+	}
+	return value
+}
+
+// DefaultConns returns how many connections a number of clients share: few, since packets of many requests are cheaper
+// than many packets.
+func DefaultConns(clients int) int { return min(max(clients/32, 1), 8) }

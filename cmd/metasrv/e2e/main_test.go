@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// binary is the metasrv that all tests start.
-var binary string
+// binary is the metasrv that all tests start, metactl the tool beside it.
+var binary, metactl string
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
@@ -20,10 +20,10 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	binary = filepath.Join(dir, "metasrv")
-	build := exec.Command("go", "build", "-tags", "hashicorpmetrics", "-o", binary, "..")
+	binary, metactl = filepath.Join(dir, "metasrv"), filepath.Join(dir, "metactl")
+	build := exec.Command("go", "build", "-tags", "hashicorpmetrics", "-o", dir+"/", "..", "../../metactl")
 	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build metasrv: %v\n%s", err, out)
+		fmt.Fprintf(os.Stderr, "build metasrv and metactl: %v\n%s", err, out)
 		return 1
 	}
 	return m.Run()
