@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
 // Where the records lie. Names can't contain '/', see metasrv.ValidateName, and '0' follows '/'.
@@ -25,13 +26,13 @@ func catalogKey(name string) string { return catalogPrefix + name }
 
 func schemaKey(catalog, schema string) string { return schemaPrefix + catalog + "/" + schema }
 
-func tableKey(id metasrv.TableID) string { return fmt.Sprintf(TablePrefix+"%016x", uint64(id)) }
+func tableKey(id metasrv.TableID) string { return state.IDKey(TablePrefix, uint64(id)) }
 
 func nameKey(n metasrv.TableName) string {
 	return namePrefix + n.Catalog + "/" + n.Schema + "/" + n.Table
 }
 
-func pendingKey(id metasrv.TableID) string { return fmt.Sprintf(pendingPrefix+"%016x", uint64(id)) }
+func pendingKey(id metasrv.TableID) string { return state.IDKey(pendingPrefix, uint64(id)) }
 
 // end returns the first key behind all keys that begin with prefix, which ends with '/'.
 func end(prefix string) string { return prefix[:len(prefix)-1] + "0" }

@@ -145,6 +145,19 @@ func holder(v state.View, name metasrv.TableName) (*storagepb.TableRecord, error
 	return record, nil
 }
 
+// TableValue returns the stored record of a table, nil where there is none: whoever keeps something made from it sees by
+// it whether the table has changed.
+func TableValue(v state.View, id metasrv.TableID) []byte {
+	value, _ := v.Get(tableKey(id))
+	return value
+}
+
+// NameValue returns what is stored under a name, nil where no table holds it.
+func NameValue(v state.View, name metasrv.TableName) []byte {
+	value, _ := v.Get(nameKey(name))
+	return value
+}
+
 // Filter says which tables ListTables returns.
 type Filter struct {
 	// Catalog and Schema limit the tables; empty means all. A schema needs a catalog.

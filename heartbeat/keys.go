@@ -1,9 +1,8 @@
 package heartbeat
 
 import (
-	"fmt"
-
 	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
 const (
@@ -14,4 +13,4 @@ const (
 	incarnationKey = "seq/incarnation"
 )
 
-func nodeKey(id metasrv.NodeID) string { return fmt.Sprintf(NodePrefix+"%016x", uint64(id)) }
+func nodeKey(id metasrv.NodeID) string { return state.IDKey(NodePrefix, uint64(id)) }

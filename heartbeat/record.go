@@ -19,6 +19,22 @@ func Node(v state.View, id metasrv.NodeID) (*storagepb.NodeRecord, error) {
 	return record, err
 }
 
+// Value returns the stored record of a node, nil where it is not registered: whoever keeps something made from it sees by
+// it whether the node has changed.
+func Value(v state.View, id metasrv.NodeID) []byte {
+	value, _ := v.Get(nodeKey(id))
+	return value
+}
+
+// Address returns the address in a stored record, "" where it has none.
+func Address(value []byte) string {
+	record := &storagepb.NodeRecord{}
+	if state.Decode(value, record) != nil {
+		return ""
+	}
+	return record.GetPeer().GetAddr()
+}
+
 // Nodes returns the records of all registered nodes, sorted by id. It decodes each of them; for the metasrv
 // leader's own use Tracker.Nodes is cheaper.
 func Nodes(v state.View) ([]*storagepb.NodeRecord, error) {

@@ -21,7 +21,7 @@ const (
 // firstReplicaID leaves 0 for "none".
 const firstReplicaID = 1
 
-func routeKey(id metasrv.TableID) string { return fmt.Sprintf(RoutePrefix+"%016x", uint64(id)) }
+func routeKey(id metasrv.TableID) string { return state.IDKey(RoutePrefix, uint64(id)) }
 
 // NextReplicaID returns the id of the replica that is planned next: every id below was given out.
 func NextReplicaID(v state.View) metasrv.ReplicaID {
@@ -68,6 +68,12 @@ func Route(v state.View, id metasrv.TableID) (*storagepb.RouteRecord, error) {
 		return nil, metasrv.ErrTableNotFound.With("table %d has no route", id)
 	}
 	return decodeRoute(key, value)
+}
+
+// routeValue returns the stored route of a table, nil where there is none.
+func routeValue(v state.View, id metasrv.TableID) []byte {
+	value, _ := v.Get(routeKey(id))
+	return value
 }
 
 // Routes returns the routes of all tables in any state, in the order of their ids. After an error it ends.

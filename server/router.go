@@ -153,28 +153,26 @@ func (p placement) load(status heartbeat.NodeStatus) scheduler.NodeLoad {
 	return load
 }
 
+// routeCacheBytes bounds the encoded routes that a member keeps.
+const routeCacheBytes = 64 << 20
+
+func newEncoder() *router.Encoder {
+	return router.NewEncoder(router.NodeRecords{Value: heartbeat.Value, Address: heartbeat.Address}, routeCacheBytes)
+}
+
+// Route returns the routes of tables. They are encoded once a version, not for each answer.
 func (s routerService) Route(ctx context.Context, req *metasrvpb.RouteRequest) (*metasrvpb.RouteResponse, error) {
 	view, err := s.read(ctx, req.GetHeader())
 	if err != nil {
 		return nil, err
 	}
-	b := router.NewBuilder(addresses(view))
+	routes, err := s.routes.Encode(view.View, req.GetTableNames(), req.GetTableIds())
+	if err != nil {
+		return nil, err
+	}
 	resp := &metasrvpb.RouteResponse{Header: view.header()}
-	for _, name := range req.GetTableNames() {
-		record, err := router.Find(view, catalog.NameOf(name))
-		if err != nil {
-			return nil, err
-		}
-		resp.TableRoutes = append(resp.TableRoutes, b.Add(record))
-	}
-	for _, id := range req.GetTableIds() {
-		record, err := router.Get(view, metasrv.TableID(id))
-		if err != nil {
-			return nil, err
-		}
-		resp.TableRoutes = append(resp.TableRoutes, b.Add(record))
-	}
-	resp.Peers = b.Peers()
+	// What the message doesn't know goes to the wire as it is, and this is encoded already.
+	resp.ProtoReflect().SetUnknown(routes)
 	return resp, nil
 }
 

@@ -70,7 +70,7 @@ func start(cfg Config, open nodeOpener) (_ *Server, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, services: &services{memberID: cfg.NodeID, started: time.Now(), log: cfg.Logger}}
+	s := &Server{cfg: cfg, services: &services{memberID: cfg.NodeID, started: time.Now(), log: cfg.Logger, routes: newEncoder()}}
 	s.duties = &duties{services: s.services, cfg: cfg.heartbeats()}
 	if s.dir, err = openDataDir(cfg.DataDir, cfg.NodeID); err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/raftfsm/machine"
 	"github.com/metasrv/metasrv/raftfsm/state"
+	"github.com/metasrv/metasrv/router"
 )
 
 // services is what the gRPC services of a member share.
@@ -29,6 +30,8 @@ type services struct {
 	helpers sync.WaitGroup
 	// hub hands the changes of the state to watches.
 	hub *hub
+	// routes has the encoded routes of tables.
+	routes *router.Encoder
 	// cluster is the id of the cluster once it is known: it never changes.
 	cluster atomic.Uint64
 }

@@ -104,3 +104,15 @@ func Peek(v View, key string, first uint64) uint64 {
 	}
 	return first
 }
+
+// IDKey returns the key of the record that an id names under a prefix: the id has 16 hexadecimal digits, so that the
+// order of keys is that of ids.
+func IDKey(prefix string, id uint64) string {
+	const digits = "0123456789abcdef"
+	var room [48]byte
+	b := append(room[:0], prefix...)
+	for shift := 60; shift >= 0; shift -= 4 {
+		b = append(b, digits[id>>shift&0xf])
+	}
+	return string(b)
+}
