@@ -55,10 +55,10 @@ func (n *Node) Leader() (*storagepb.MemberRecord, bool) {
 }
 
 // ClusterID returns the id of the cluster, 0 while this member doesn't know it.
-func (n *Node) ClusterID() uint64 { return machine.ClusterID(n.View()) }
+func (n *Node) ClusterID() uint64 { return machine.ClusterID(&n.fsm.current) }
 
-func publishedMember(v state.View, id string) (*storagepb.MemberRecord, bool) {
-	return machine.Member(v, id)
+func (n *Node) publishedMember(id string) (*storagepb.MemberRecord, bool) {
+	return machine.Member(&n.fsm.current, id)
 }
 
 // checkHistory returns an error if a member without data has taken part in the cluster before. It may have voted in
@@ -128,7 +128,7 @@ func (n *Node) publishMember(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if record, ok := publishedMember(n.View(), n.cfg.MemberID); ok && proto.Equal(record, n.cfg.Member) {
+		if record, ok := n.publishedMember(n.cfg.MemberID); ok && proto.Equal(record, n.cfg.Member) {
 			continue
 		}
 		addr, leader := n.raft.LeaderWithID()
@@ -148,7 +148,7 @@ func (n *Node) servePeer(conn net.Conn) { servePeer(n.ctx, conn, n.answerPeer) }
 func (n *Node) answerPeer(ctx context.Context, request *peerpb.Request) *peerpb.Response {
 	if r := request.GetHistory(); r != nil {
 		// Also while raft doesn't run yet: members that start together ask each other.
-		_, known := publishedMember(n.View(), r.GetMemberId())
+		_, known := n.publishedMember(r.GetMemberId())
 		return &peerpb.Response{History: &peerpb.HistoryResponse{Known: known}}
 	}
 	select {
@@ -212,16 +212,16 @@ type Status struct {
 
 // Status returns the present status of this member.
 func (n *Node) Status() Status {
-	a := n.fsm.current.Load()
+	pos := n.fsm.current.position()
 	s := Status{
 		Term:           n.raft.CurrentTerm(),
-		AppliedIndex:   a.index(),
+		AppliedIndex:   pos.Index,
 		FlushedIndex:   n.flusher.flushed.Load(),
-		Revision:       a.view.Revision(),
+		Revision:       pos.Revision,
 		ImageBytes:     n.flusher.size.Load(),
 		State:          n.raft.State().String(),
 		ClusterID:      n.ClusterID(),
-		ClusterVersion: a.view.Position().Version, CommandVersion: n.cfg.CommandVersion,
+		ClusterVersion: pos.Version, CommandVersion: n.cfg.CommandVersion,
 		CaughtUp: n.caughtUp.Load(),
 	}
 	if s.State != raft.Leader.String() {

@@ -41,7 +41,7 @@ func TestPublishTakesOnlyWhatItKnows(t *testing.T) {
 			t.Error(n.Err())
 		}
 	}
-	if record, _ := publishedMember(leader.View(), other.ID); record.GetGrpcAddr() != "new:1" {
+	if record, _ := leader.publishedMember(other.ID); record.GetGrpcAddr() != "new:1" {
 		t.Errorf("the record is %v", record)
 	}
 }
@@ -54,7 +54,7 @@ func TestMemberWithoutItsDataIsRefused(t *testing.T) {
 	for _, n := range c.nodes {
 		eventually(t, "every member knows every other", func() bool {
 			for _, s := range c.servers {
-				if _, ok := publishedMember(n.View(), s.ID); !ok {
+				if _, ok := n.publishedMember(s.ID); !ok {
 					return false
 				}
 			}

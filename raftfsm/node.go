@@ -20,9 +20,7 @@ import (
 
 // Raft's own numbers that are not a matter of the cluster's speed.
 const (
-	// An entry has up to maxBatchBytes, so few of them are kept for members that lag a little.
-	logCacheEntries = 64
-	maxAppend       = 32
+	maxAppend = 32
 	// A message of maxAppend entries must be sent and stored within this time.
 	transportTimeout = 10 * time.Second
 )
@@ -248,10 +246,7 @@ func (n *Node) startRaft(c *raft.Config) error {
 // newRaft starts raft in a goroutine, which ends without a result where the log can't be read, see raftLog.
 func (n *Node) newRaft(c *raft.Config, snapshots raft.SnapshotStore) (r *raft.Raft, err error) {
 	log := raftLog{n.store}
-	cache, err := raft.NewLogCache(logCacheEntries, log)
-	if err != nil {
-		return nil, err
-	}
+	cache := newLogCache(log, logCacheBytes)
 	started := make(chan struct{})
 	go func() {
 		defer close(started)
@@ -422,7 +417,7 @@ func (n *Node) configuration() raft.Configuration { return n.raft.GetConfigurati
 
 // memberRecord returns what a member has published, or at least its raft address.
 func (n *Node) memberRecord(server raft.Server) *storagepb.MemberRecord {
-	if record, ok := publishedMember(n.View(), string(server.ID)); ok {
+	if record, ok := n.publishedMember(string(server.ID)); ok {
 		return record
 	}
 	return &storagepb.MemberRecord{Id: string(server.ID), RaftAddr: string(server.Address)}

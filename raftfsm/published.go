@@ -52,6 +52,13 @@ func (p *published) latest() *applied {
 	return a
 }
 
+// Get returns the present value of a key, without the price of a view.
+func (p *published) Get(key string) ([]byte, bool) {
+	p.fsm.mu.Lock()
+	defer p.fsm.mu.Unlock()
+	return p.fsm.machine.Get(key)
+}
+
 // position says which state Load returns, without the price of a view.
 func (p *published) position() *machine.Position { return p.pos.Load() }
 

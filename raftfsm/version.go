@@ -43,9 +43,9 @@ func (n *Node) raiseVersion(ctx context.Context, l Leadership) {
 // commonVersion returns the highest command version that every member of the raft configuration has published to know.
 // A member that has published nothing knows the first one only.
 func (n *Node) commonVersion() uint32 {
-	version, view := n.cfg.CommandVersion, n.View()
+	version := n.cfg.CommandVersion
 	for _, server := range n.configuration().Servers {
-		record, _ := publishedMember(view, string(server.ID))
+		record, _ := n.publishedMember(string(server.ID))
 		version = min(version, machine.CommandVersion(record))
 	}
 	return version
@@ -67,9 +67,8 @@ func (n *Node) checkKind(kind storagepb.CommandKind) error {
 // membersBelow names the members that don't know a version.
 func (n *Node) membersBelow(version uint32) string {
 	var names []string
-	view := n.View()
 	for _, server := range n.configuration().Servers {
-		if record, _ := publishedMember(view, string(server.ID)); machine.CommandVersion(record) < version {
+		if record, _ := n.publishedMember(string(server.ID)); machine.CommandVersion(record) < version {
 			names = append(names, fmt.Sprintf("member %s (version %q)", server.ID, record.GetVersion()))
 		}
 	}

@@ -148,7 +148,7 @@ func (i *interceptor) finish(ctx context.Context, method string, started time.Ti
 		s = statusOf(err, i.leaderElsewhere())
 	}
 	elapsed := time.Since(started)
-	i.metrics.duration.WithLabelValues(method, s.Code().String()).Observe(elapsed.Seconds())
+	i.metrics.observe(method, s.Code(), elapsed)
 	level := slog.LevelDebug
 	if failed(s.Code()) {
 		level = slog.LevelError

@@ -1,8 +1,12 @@
 package server
 
 import (
+	"sync"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"google.golang.org/grpc/codes"
 
 	"github.com/metasrv/metasrv/raftfsm"
 )
@@ -16,7 +20,9 @@ func newRegistry() *prometheus.Registry {
 
 // rpcMetrics measures the gRPC services.
 type rpcMetrics struct {
-	duration    *prometheus.HistogramVec
+	duration *prometheus.HistogramVec
+	// answered has the observers of the requests that are answered without an error, by method.
+	answered    sync.Map
 	openStreams *prometheus.GaugeVec
 }
 
@@ -34,6 +40,19 @@ func newRPCMetrics(r prometheus.Registerer) *rpcMetrics {
 	}
 	r.MustRegister(m.duration, m.openStreams)
 	return m
+}
+
+// observe notes that a request was answered.
+func (m *rpcMetrics) observe(method string, code codes.Code, elapsed time.Duration) {
+	if code != codes.OK {
+		m.duration.WithLabelValues(method, code.String()).Observe(elapsed.Seconds())
+		return
+	}
+	observer, known := m.answered.Load(method)
+	if !known {
+		observer, _ = m.answered.LoadOrStore(method, m.duration.WithLabelValues(method, code.String()))
+	}
+	observer.(prometheus.Observer).Observe(elapsed.Seconds())
 }
 
 // nodeCollector shows a node's status.

@@ -20,6 +20,8 @@ type Machine struct {
 	sum uint64
 	// known is the highest command version that the machine executes.
 	known uint32
+	// tx is that of the command under way.
+	tx tx
 }
 
 // Outcome is what an entry did.
@@ -57,6 +59,9 @@ func (m *Machine) Reset(v *View) {
 
 // View returns the present state.
 func (m *Machine) View() *View { return &View{tree: m.tree.Copy(), pos: m.pos, sum: m.sum} }
+
+// Get returns the value of a key, which must not be modified.
+func (m *Machine) Get(key string) ([]byte, bool) { return m.tree.Get(key) }
 
 // Position says which state the present one is.
 func (m *Machine) Position() Position { return m.pos }
@@ -117,7 +122,8 @@ func (m *Machine) execute(term uint64, c *storagepb.Command, out *Outcome) (*sto
 	if c.PlannedTerm != 0 && c.PlannedTerm != term {
 		return refusal(metasrv.ErrStaleTerm.With("%s was planned in term %d, it is now %d", c.Kind, c.PlannedTerm, term), m.pos.Revision)
 	}
-	t := &tx{tree: m.tree, revision: m.pos.Revision, now: m.pos.Now}
+	t := &m.tx
+	t.begin(m)
 	message, err := applier.Apply(t, c.Kind, c.Payload)
 	if err != nil {
 		t.rollback()

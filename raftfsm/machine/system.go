@@ -52,11 +52,16 @@ func putMember(tx state.Tx, member *storagepb.MemberRecord) (*emptypb.Empty, err
 	return &emptypb.Empty{}, nil
 }
 
+// Getter reads one key; a state.View does.
+type Getter interface {
+	Get(key string) (value []byte, ok bool)
+}
+
 // ClusterID returns the id of the cluster, 0 while it has none.
-func ClusterID(v state.View) uint64 { return Cluster(v).GetClusterId() }
+func ClusterID(v Getter) uint64 { return Cluster(v).GetClusterId() }
 
 // Cluster returns what identifies the cluster, nil while nothing does.
-func Cluster(v state.View) *storagepb.ClusterRecord {
+func Cluster(v Getter) *storagepb.ClusterRecord {
 	record := &storagepb.ClusterRecord{}
 	if !read(v, clusterKey, record) {
 		return nil
@@ -65,7 +70,7 @@ func Cluster(v state.View) *storagepb.ClusterRecord {
 }
 
 // Member returns what the member with an id published.
-func Member(v state.View, id string) (*storagepb.MemberRecord, bool) {
+func Member(v Getter, id string) (*storagepb.MemberRecord, bool) {
 	record := &storagepb.MemberRecord{}
 	if !read(v, memberPrefix+id, record) {
 		return nil, false
@@ -74,7 +79,7 @@ func Member(v state.View, id string) (*storagepb.MemberRecord, bool) {
 }
 
 // read fills record from a key. The machine wrote its own keys itself, so a damaged one is a broken state.
-func read(v state.View, key string, record proto.Message) bool {
+func read(v Getter, key string, record proto.Message) bool {
 	value, ok := v.Get(key)
 	if !ok {
 		return false

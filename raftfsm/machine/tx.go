@@ -24,6 +24,19 @@ type write struct {
 	existed, exists bool
 }
 
+// maxRoom is the number of writes for which room is kept.
+const maxRoom = 16
+
+// begin makes t the transaction of the next command. The room for its writes is used again.
+func (t *tx) begin(m *Machine) {
+	writes := t.writes[:0]
+	clear(writes[:cap(writes)])
+	if cap(writes) > maxRoom {
+		writes = nil
+	}
+	*t = tx{tree: m.tree, revision: m.pos.Revision, now: m.pos.Now, writes: writes}
+}
+
 func (t *tx) Get(key string) ([]byte, bool) { return t.tree.Get(key) }
 
 // Ascend iterates a copy, so that an applier may write while it iterates.

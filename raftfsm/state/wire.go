@@ -19,24 +19,49 @@ func decodeHot(b []byte, m proto.Message) bool {
 		return decodeEntry(b, m)
 	case *storagepb.Put:
 		return decodePut(b, m)
+	case *storagepb.KvResult:
+		return decodeKvResult(b, m)
 	}
 	return false
 }
 
 // sizeHot returns the size of the encoding of m, false if m is no such message.
 func sizeHot(m proto.Message) (int, bool) {
-	if m, ok := m.(*storagepb.Put); ok && m != nil && len(m.ProtoReflect().GetUnknown()) == 0 {
-		return sizeBytes(m.Key) + sizeBytes(m.Value) + sizeBool(m.PrevKv), true
+	switch m := m.(type) {
+	case *storagepb.Put:
+		if m != nil && len(m.ProtoReflect().GetUnknown()) == 0 {
+			return sizeBytes(m.Key) + sizeBytes(m.Value) + sizeBool(m.PrevKv), true
+		}
+	case *storagepb.KvResult:
+		switch {
+		case m == nil:
+			return 0, true
+		case len(m.Prev) == 0 && len(m.ProtoReflect().GetUnknown()) == 0:
+			return sizeBool(m.Success) + sizeVarint(uint64(m.Deleted)), true //nolint:gosec // as protobuf does
+		}
 	}
 	return 0, false
 }
 
 // appendHot encodes a message of which sizeHot knows the size.
 func appendHot(b []byte, m proto.Message) []byte {
-	put := m.(*storagepb.Put) //nolint:errorlint,errcheck // it is no error
-	b = appendBytes(b, 1, put.Key)
-	b = appendBytes(b, 2, put.Value)
-	return appendBool(b, 3, put.PrevKv)
+	switch m := m.(type) {
+	case *storagepb.Put:
+		b = appendBytes(b, 1, m.Key)
+		b = appendBytes(b, 2, m.Value)
+		b = appendBool(b, 3, m.PrevKv)
+	case *storagepb.KvResult:
+		b = appendBool(b, 1, m.GetSuccess())
+		b = appendVarint(b, 2, uint64(m.GetDeleted())) //nolint:gosec // as protobuf does
+	}
+	return b
+}
+
+func decodeKvResult(b []byte, m *storagepb.KvResult) bool {
+	r := reader{b: b}
+	m.Success = r.bool(1)
+	m.Deleted = int64(r.varint(2)) //nolint:gosec // as protobuf does
+	return r.done()
 }
 
 func decodePut(b []byte, m *storagepb.Put) bool {

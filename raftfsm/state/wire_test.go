@@ -26,11 +26,13 @@ func drawProposal(t *rapid.T) *Proposal {
 		Kind:        storagepb.CommandKind(rapid.Int32().Draw(t, "kind")),
 		PlannedTerm: number.Draw(t, "planned term"),
 	}
-	switch rapid.IntRange(0, 2).Draw(t, "payload") {
+	switch rapid.IntRange(0, 3).Draw(t, "payload") {
 	case 0:
 		p.Payload = drawPut(t)
 	case 1:
 		p.Payload = table()
+	case 2:
+		p.Payload = &storagepb.KvResult{Success: rapid.Bool().Draw(t, "success"), Deleted: rapid.Int64().Draw(t, "deleted")}
 	default:
 		p.Payload = &storagepb.OpenSession{}
 	}
@@ -106,7 +108,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(protowire.AppendVarint(protowire.AppendTag(nil, 3, protowire.VarintType), 2)) // a bool that is 2
 	f.Add(FinishEntry(AppendCommand(nil, &Proposal{Payload: &storagepb.Put{Key: put}, ID: &storagepb.CommandId{Session: 1}}), 1, 2, 3))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, m := range []proto.Message{&storagepb.Put{}, &storagepb.Entry{}} {
+		for _, m := range []proto.Message{&storagepb.Put{}, &storagepb.Entry{}, &storagepb.KvResult{}} {
 			got, want := m, proto.Clone(m)
 			wantErr := proto.Unmarshal(b, want)
 			if wantErr == nil {
