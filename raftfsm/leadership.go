@@ -118,7 +118,7 @@ func (n *Node) establish(ctx context.Context) (Leadership, error) {
 			}},
 		})
 		future := n.raft.Apply(entry, establishTimeout)
-		if err := awaitFuture(ctx, future); err != nil {
+		if err := n.awaitFuture(ctx, future); err != nil {
 			return Leadership{}, err
 		}
 		result, ok := future.Response().(entryResult)
@@ -138,14 +138,33 @@ func (n *Node) establish(ctx context.Context) (Leadership, error) {
 }
 
 // awaitFuture waits for a future of raft or for ctx, whichever is first.
-func awaitFuture(ctx context.Context, future raft.Future) error {
+func (n *Node) awaitFuture(ctx context.Context, future raft.Future) error {
 	done := make(chan error, 1)
-	go func() { done <- future.Error() }() // ends when raft answers, which it need not when it stops
+	n.futures.Go(func() { done <- future.Error() })
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// answerLimit bounds the wait for what raft has been asked when the node closes. A metasrv leader that reaches no
+// majority gives up within the lease.
+const answerLimit = 2 * time.Second
+
+// awaitAnswers returns when raft has answered all that it was asked, so that requests under way get their answers.
+// Once raft stops it may leave some for ever.
+func (n *Node) awaitAnswers() {
+	answered := make(chan struct{})
+	go func() {
+		n.asking.Wait()
+		n.futures.Wait()
+		close(answered)
+	}()
+	select {
+	case <-answered:
+	case <-time.After(answerLimit):
 	}
 }
 

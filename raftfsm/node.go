@@ -60,6 +60,8 @@ type Node struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	// asking has those who ask raft, futures what it has not answered yet.
+	asking, futures sync.WaitGroup
 
 	caughtUp  atomic.Bool
 	failOnce  sync.Once
@@ -122,8 +124,8 @@ func (n *Node) open() error {
 	}
 	close(n.started)
 	n.flusher.start()
-	n.wg.Go(func() { n.runLeadership(n.ctx, notify) })
-	n.wg.Go(func() { n.proposer.run(n.ctx, n.commit) })
+	n.asking.Go(func() { n.runLeadership(n.ctx, notify) })
+	n.asking.Go(func() { n.proposer.run(n.ctx, n.commit) })
 	n.wg.Go(func() { n.publishMember(n.ctx) })
 	n.wg.Go(func() { n.catchUp(n.ctx) })
 	n.wg.Go(func() { n.refresh(n.ctx) })
@@ -340,7 +342,7 @@ func (n *Node) transferLeadership(ctx context.Context) {
 	if ctx.Err() != nil || n.Err() != nil || n.raft.State() != raft.Leader || len(n.voters()) < 2 {
 		return
 	}
-	if err := awaitFuture(ctx, n.raft.LeadershipTransfer()); err != nil {
+	if err := n.awaitFuture(ctx, n.raft.LeadershipTransfer()); err != nil {
 		n.log.Info("the leadership was not handed over, the other members will elect", "error", err)
 	}
 }
@@ -378,9 +380,11 @@ func (n *Node) release() error {
 func (n *Node) releaseAll() error {
 	var errs []error
 	if n.raft != nil {
+		n.awaitAnswers()
 		errs = append(errs, n.raft.Shutdown().Error())
 	}
 	n.setDown()
+	n.asking.Wait()
 	n.wg.Wait()
 	if n.peers != nil {
 		n.peers.close()

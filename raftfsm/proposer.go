@@ -156,7 +156,7 @@ func (n *Node) commit(b *batch) {
 		return
 	}
 	future := n.raft.Apply(state.FinishEntry(b.entry, n.fsm.current.position().Version, l.Term, l.Now()), enqueueTimeout)
-	if err := awaitFuture(n.down, future); err != nil {
+	if err := n.awaitFuture(n.down, future); err != nil {
 		b.err = proposeError(err)
 		return
 	}
