@@ -58,8 +58,12 @@ type Config struct {
 	Logger  *slog.Logger
 	// Network connects the members, TCP by default.
 	Network raftfsm.Network
+	// Listen opens the ports for clients, TCP by default.
+	Listen func(addr string) (net.Listener, error)
 	// Timing holds the intervals of raft, raftfsm.DefaultTiming by default.
 	Timing raftfsm.Timing
+	// Log says how much of the log is kept, raftfsm.DefaultLogRetention by default.
+	Log raftfsm.LogRetention
 }
 
 // Default returns a configuration in which only NodeID and DataDir are missing.
@@ -77,7 +81,9 @@ func Default() Config {
 		Version:             "devel",
 		Logger:              slog.Default(),
 		Network:             raftfsm.TCP{},
+		Listen:              listenTCP,
 		Timing:              raftfsm.DefaultTiming(),
+		Log:                 raftfsm.DefaultLogRetention(),
 	}
 }
 

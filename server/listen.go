@@ -21,10 +21,10 @@ func listen(c *Config) (*listeners, error) {
 		listen     func(addr string) (net.Listener, error)
 		to         *net.Listener
 	}{
-		{"grpc-addr", c.GRPCAddr, listenTCP, &l.grpc},
+		{"grpc-addr", c.GRPCAddr, c.Listen, &l.grpc},
 		{"raft-addr", c.RaftAddr, c.Network.Listen, &l.raft},
-		{"http-addr", c.HTTPAddr, listenTCP, &l.http},
-		{"pprof-addr", c.PprofAddr, listenTCP, &l.pprof},
+		{"http-addr", c.HTTPAddr, c.Listen, &l.http},
+		{"pprof-addr", c.PprofAddr, c.Listen, &l.pprof},
 	} {
 		if p.addr == "" {
 			continue

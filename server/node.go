@@ -118,6 +118,7 @@ func openNode(s *Server) (Node, error) {
 		Network:             opened{Network: cfg.Network, listener: s.listeners.raft},
 		Logger:              cfg.Logger,
 		Timing:              cfg.Timing,
+		Log:                 cfg.Log,
 	})
 	if errors.Is(err, raftfsm.ErrClusterStateNeeded) {
 		return nil, wrong("initial-cluster-state", "is needed, because %s holds no data of a member yet: new founds the cluster that "+
