@@ -1,0 +1,197 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/metasrv/metasrv/raftfsm"
+)
+
+// schedule is what a seed decides. The order in which goroutines run is not among it, so a seed repeats the faults and
+// the load, and mostly the outcome.
+type schedule struct {
+	seed    uint64
+	members int
+	// timing has the speed of each member's clock: one that is slow to notice that it leads no more is as one that
+	// was stopped for a while.
+	timing    []raftfsm.Timing
+	retention raftfsm.LogRetention
+	// links is the delay between members.
+	delay time.Duration
+	// duration of the load, and the longest pause between two faults.
+	duration, calm time.Duration
+}
+
+func newSchedule(seed uint64) schedule {
+	r := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a seed that can be repeated
+	s := schedule{seed: seed, members: 3, duration: 3 * time.Second, calm: 500 * time.Millisecond, retention: raftfsm.DefaultLogRetention()}
+	flush := []time.Duration{50 * time.Millisecond, 400 * time.Millisecond, 10 * time.Second}[r.IntN(3)]
+	for range s.members {
+		timing := raftfsm.DefaultTiming()
+		timing.Flush = flush
+		timing.PeerTimeout = 500 * time.Millisecond
+		if r.IntN(3) == 0 { // slow
+			timing.Heartbeat, timing.Election, timing.LeaderLease = time.Second, time.Second, time.Second
+		}
+		s.timing = append(s.timing, timing)
+	}
+	if r.IntN(2) == 0 { // who lags gets a snapshot
+		s.retention = raftfsm.LogRetention{Trailing: 8, Threshold: 4, Interval: 100 * time.Millisecond}
+	}
+	s.delay = []time.Duration{0, time.Millisecond, 5 * time.Millisecond}[r.IntN(3)]
+	return s
+}
+
+func (c *cluster) setLinks() {
+	for i, from := range c.members {
+		for _, to := range c.members[i+1:] {
+			c.net.Delay(from.ip, to.ip, c.schedule.delay)
+			c.net.Delay(to.ip, from.ip, c.schedule.delay)
+		}
+	}
+}
+
+// disturb makes faults until ctx ends, and undoes them.
+func (c *cluster) disturb(ctx context.Context) {
+	r := rand.New(rand.NewPCG(c.schedule.seed, 1)) //nolint:gosec // a seed that can be repeated
+	var faults sync.WaitGroup
+	defer faults.Wait()
+	for {
+		pause := time.Duration(r.Int64N(int64(c.schedule.calm)))
+		i, kind, lasts := r.IntN(len(c.members)), r.IntN(len(kinds)), time.Duration(r.Int64N(int64(1200*time.Millisecond)))
+		if r.IntN(2) == 0 { // often it is the metasrv leader
+			i = c.leader(i)
+		}
+		other := r.IntN(len(c.members) - 1)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+		m := c.members[i]
+		if !m.busy.TryLock() {
+			continue
+		}
+		c.logf("%s of %s for %s", kinds[kind].name, m.lifeName(), lasts)
+		peer := c.members[(i+1+other)%len(c.members)]
+		faults.Go(func() {
+			defer m.busy.Unlock()
+			kinds[kind].make(c, i, peer, func() {
+				select {
+				case <-time.After(lasts):
+				case <-ctx.Done():
+				}
+			})
+		})
+	}
+}
+
+// leader returns a member that believes to be the metasrv leader, or the given one.
+func (c *cluster) leader(otherwise int) int {
+	for i, m := range c.members {
+		if !m.busy.TryLock() {
+			continue
+		}
+		leads := false
+		if m.server != nil {
+			_, leads = m.server.Node().Leadership()
+		}
+		m.busy.Unlock()
+		if leads {
+			return i
+		}
+	}
+	return otherwise
+}
+
+// kinds are the faults. Each is over when last has returned and it is undone.
+var kinds = []struct {
+	name string
+	make func(c *cluster, i int, peer *member, last func())
+}{
+	{"crash", func(c *cluster, i int, _ *member, last func()) {
+		c.crash(c.members[i])
+		last()
+		c.start(i)
+	}},
+	{"crash and restart at once", func(c *cluster, i int, _ *member, _ func()) {
+		c.crash(c.members[i])
+		c.start(i)
+	}},
+	{"restart in order", func(c *cluster, i int, _ *member, last func()) {
+		c.stop(c.members[i])
+		last()
+		c.start(i)
+	}},
+	{"cut from all", func(c *cluster, i int, _ *member, last func()) {
+		c.net.Cut(c.members[i].ip)
+		last()
+		c.net.Heal(c.members[i].ip)
+	}},
+	{"loss to and from the members", func(c *cluster, i int, _ *member, last func()) {
+		defer c.hold(i, true, true, false)()
+		last()
+	}},
+	{"loss to the members", func(c *cluster, i int, _ *member, last func()) {
+		defer c.hold(i, true, false, false)()
+		last()
+	}},
+	{"loss from the members", func(c *cluster, i int, _ *member, last func()) {
+		defer c.hold(i, false, true, false)()
+		last()
+	}},
+	{"stop", func(c *cluster, i int, _ *member, last func()) {
+		defer c.hold(i, true, true, true)()
+		last()
+	}},
+	{"loss to one member", func(c *cluster, i int, peer *member, last func()) {
+		c.net.Hold(c.members[i].ip, peer.ip)
+		last()
+		c.net.Release(c.members[i].ip, peer.ip)
+	}},
+	{"loss to the clients", func(c *cluster, i int, _ *member, last func()) {
+		c.net.Hold(c.members[i].ip, clients)
+		last()
+		c.net.Release(c.members[i].ip, clients)
+	}},
+	{"slow link", func(c *cluster, i int, peer *member, last func()) {
+		c.net.Delay(c.members[i].ip, peer.ip, 80*time.Millisecond)
+		last()
+		c.net.Delay(c.members[i].ip, peer.ip, c.schedule.delay)
+	}},
+}
+
+// hold keeps back what a member sends and gets; the returned function lets it go.
+func (c *cluster) hold(i int, sent, got, alsoClients bool) (release func()) {
+	self := c.members[i].ip
+	others := []string{}
+	for _, m := range c.members {
+		if m.ip != self {
+			others = append(others, m.ip)
+		}
+	}
+	if alsoClients {
+		others = append(others, clients)
+	}
+	each := func(change func(from, to string)) {
+		for _, other := range others {
+			if sent {
+				change(self, other)
+			}
+			if got {
+				change(other, self)
+			}
+		}
+	}
+	each(c.net.Hold)
+	return func() { each(c.net.Release) }
+}
+
+func (c *cluster) logf(format string, args ...any) {
+	if verbose {
+		c.t.Logf("%s %s", time.Since(c.began).Round(time.Millisecond), fmt.Sprintf(format, args...))
+	}
+}

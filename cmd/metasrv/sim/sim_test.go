@@ -1,0 +1,145 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/metasrv/metasrv/client/clienttest"
+	"github.com/metasrv/metasrv/cmd/metasrv/internal/linear"
+	"github.com/metasrv/metasrv/cmd/metasrv/internal/workload"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// verbose tells the faults as they come.
+var verbose = os.Getenv("SEED") != ""
+
+// Some schedules of each run of the tests; `make linear` runs thousands.
+const fewSchedules = 12
+
+// checkLimit bounds the time to judge one part of a history.
+const checkLimit = 10 * time.Second
+
+// What clients see of three members under faults is linearizable: the store, tables, ids, revisions.
+func TestSchedules(t *testing.T) {
+	first, count := number(t, "FIRST", uint64(time.Now().UnixNano()%1e9)), number(t, "SCHEDULES", fewSchedules)
+	if seed := os.Getenv("SEED"); seed != "" {
+		first, count = number(t, "SEED", 0), 1
+	}
+	until := time.Now().Add(time.Duration(number(t, "SECONDS", 3600)) * time.Second)
+	var total linear.Report
+	done := uint64(0)
+	for ; done < count && !t.Failed() && time.Now().Before(until); done++ {
+		r := runSchedule(t, newSchedule(first+done))
+		total.Ops, total.Unknown = total.Ops+r.Ops, total.Unknown+r.Unknown
+		total.Undecided = append(total.Undecided, r.Undecided...)
+	}
+	t.Logf("%d schedules from seed %d on: %s", done, first, &total)
+}
+
+// runSchedule runs one schedule and judges what its clients saw.
+func runSchedule(t *testing.T, s schedule) *linear.Report {
+	t.Helper()
+	dir, err := os.MkdirTemp(fastDir(), "metasrv-sim-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	var history linear.History
+	synctest.Test(t, func(t *testing.T) { simulate(t, s, dir, &history) })
+	r, err := linear.Check(history.Ops(), checkLimit, outDir(s.seed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Failed() {
+		t.Errorf("seed %d: %s", s.seed, r)
+	}
+	if t.Failed() {
+		t.Logf("repeat it: SEED=%d make linear (the order of goroutines is not in the seed: try it some times)", s.seed)
+	}
+	return r
+}
+
+// simulate is a whole life of a cluster.
+func simulate(t *testing.T, s schedule, dir string, history *linear.History) {
+	c := newCluster(t, s, dir)
+	defer c.end()
+	library := c.library()
+	defer func() { _ = library.Close() }()
+	node := clienttest.StartDatanode(t, library, 1)
+	defer node.Stop()
+
+	load := &workload.Config{
+		Seed: s.seed, History: history, Client: library, Workers: 4, Pause: 60 * time.Millisecond, Timeout: 2 * time.Second,
+		Groups: []string{"g", "h"}, Tables: []string{"t", "u"}, TableWorkers: 1,
+		Incarnation: func(uint64) uint64 { return node.Incarnation() },
+	}
+	for _, m := range c.members {
+		load.Members = append(load.Members, workload.Member{ID: m.id, Conn: m.conn, Life: m.lifeName})
+	}
+	ctx, stop := context.WithTimeout(t.Context(), s.duration)
+	defer stop()
+	go c.disturb(ctx)
+	workload.Run(ctx, load)
+	c.settle()
+	c.verify(load)
+}
+
+// settle waits until every fault is undone.
+func (c *cluster) settle() {
+	for _, m := range c.members {
+		m.busy.Lock()
+		defer m.busy.Unlock()
+	}
+}
+
+// verify reads everything at the end: by the metasrv leader, and from each member once it has caught up.
+func (c *cluster) verify(load *workload.Config) {
+	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
+	defer cancel()
+	if err := workload.Verify(ctx, load); err != nil {
+		c.t.Errorf("seed %d: after all faults were undone: %v", c.schedule.seed, err)
+	}
+	for _, m := range c.members {
+		if m.server == nil {
+			c.t.Errorf("seed %d: member %s did not come back", c.schedule.seed, m.id)
+		}
+	}
+}
+
+// fastDir is a folder in memory where there is one: the simulation has no power cuts.
+func fastDir() string {
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
+		return "/dev/shm"
+	}
+	return ""
+}
+
+// outDir is where histories are shown that are wrong.
+func outDir(seed uint64) string {
+	dir := os.Getenv("LINEAR_OUT")
+	if dir == "" {
+		dir = filepath.Join(os.TempDir(), "metasrv-linear")
+	}
+	return filepath.Join(dir, fmt.Sprintf("seed-%d", seed))
+}
+
+func number(t *testing.T, name string, otherwise uint64) uint64 {
+	value := os.Getenv(name)
+	if value == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(value, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
