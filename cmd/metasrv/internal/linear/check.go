@@ -48,7 +48,7 @@ func (r *Report) String() string {
 		b.WriteString("\n" + p)
 	}
 	for _, page := range r.Pages {
-		fmt.Fprintf(&b, "\nopen in a browser: %s", page)
+		fmt.Fprintf(&b, "\nsee %s", page)
 	}
 	return b.String()
 }
@@ -87,7 +87,29 @@ func Check(ops []Op, limit time.Duration, dir string) (*Report, error) {
 		}
 	}
 	r.Problems = append(checkIDs(ops), checkRevisions(ops)...)
+	if r.Failed() && dir != "" {
+		return r, r.list(ops, dir)
+	}
 	return r, nil
+}
+
+// list writes all operations as text.
+func (r *Report) list(ops []Op, dir string) error {
+	var b strings.Builder
+	for i := range ops {
+		op := &ops[i]
+		level := ""
+		if op.Stale {
+			level = fmt.Sprintf(" stale, from %d on", op.MinRevision)
+		}
+		fmt.Fprintf(&b, "[%d, %d] client %d, revision %d, member %s%s: %s\n", op.Call, op.Return, op.Client, op.Revision, op.Member, level, describe(op))
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	page := filepath.Join(dir, "operations.txt")
+	r.Pages = append(r.Pages, page)
+	return os.WriteFile(page, []byte(b.String()), 0o600)
 }
 
 func (r *Report) check(name string, model porcupine.Model, ops []Op, limit time.Duration, dir string) error {

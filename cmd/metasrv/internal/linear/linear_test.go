@@ -147,7 +147,7 @@ func TestIllegalHistoriesAreShown(t *testing.T) {
 	s.do(put("1"), found(""), at(1, "a"))
 	s.do(get(), found(""), at(1, "a"))
 	r, err := Check(s.Ops(), time.Minute, t.TempDir())
-	if err != nil || len(r.Pages) != 2 {
+	if err != nil || len(r.Pages) != 3 {
 		t.Fatalf("report %v, %v", r, err)
 	}
 	for _, page := range r.Pages {

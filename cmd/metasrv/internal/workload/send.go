@@ -27,7 +27,7 @@ func send(ctx context.Context, conn grpc.ClientConnInterface, call *linear.KVCal
 	case len(call.Compare) > 0:
 		return sendCompareAndPut(ctx, store, call, header)
 	case action.Put:
-		r, err := store.Put(ctx, &metasrvpb.PutRequest{Header: header, Key: key(call.Group, action.Slot), Value: []byte(action.Value), PrevKv: !action.Blind})
+		r, err := store.Put(ctx, &metasrvpb.PutRequest{Header: header, Key: key(call.Group, action.Slot), Value: []byte(action.Value), PrevKv: !action.Blind}, client.Once())
 		return found(call.Group, r.GetPrevKv()), r.GetHeader().GetRevision(), err
 	case action.Delete:
 		from, to := rangeOf(call.Group, action.Slot)
