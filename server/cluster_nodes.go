@@ -22,7 +22,7 @@ func (s clusterService) ListNodes(ctx context.Context, req *metasrvpb.ListNodesR
 	if err != nil {
 		return nil, err
 	}
-	placed, err := countReplicas(view)
+	placed, err := s.placed.at(ctx, view)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func (s clusterService) GetNode(ctx context.Context, req *metasrvpb.GetNodeReque
 	if err != nil {
 		return nil, err
 	}
-	placed, err := countReplicas(view)
+	placed, err := s.placed.at(ctx, view)
 	if err != nil {
 		return nil, err
 	}
@@ -79,38 +79,6 @@ func unheard(record *storagepb.NodeRecord) heartbeat.NodeStatus {
 	}
 }
 
-// placement counts the replicas that the routes place on each node.
-type placement map[uint64]*struct{ replicas, leaders uint32 }
-
-func countReplicas(view state.View) (placement, error) {
-	placed := placement{}
-	for route, err := range router.Routes(view) {
-		if err != nil {
-			return nil, err
-		}
-		for _, region := range route.GetRegions() {
-			for _, replica := range region.GetReplicas() {
-				if !replica.GetDropped() {
-					placed.add(replica, region.GetLeaderReplicaId())
-				}
-			}
-		}
-	}
-	return placed, nil
-}
-
-func (p placement) add(replica *storagepb.ReplicaRecord, leader uint64) {
-	n := p[replica.GetNodeId()]
-	if n == nil {
-		n = &struct{ replicas, leaders uint32 }{}
-		p[replica.GetNodeId()] = n
-	}
-	n.replicas++
-	if replica.GetReplicaId() == leader {
-		n.leaders++
-	}
-}
-
 // node returns a node as the API shows it.
 func (p placement) node(status heartbeat.NodeStatus) *metasrvpb.Node {
 	node := &metasrvpb.Node{
@@ -122,9 +90,8 @@ func (p placement) node(status heartbeat.NodeStatus) *metasrvpb.Node {
 		Stat:               status.Stat,
 		Legacy:             status.Record.GetLegacy(),
 	}
-	if n := p[uint64(status.ID)]; n != nil {
-		node.Replicas, node.RegionLeaders = n.replicas, n.leaders
-	}
+	n := p[uint64(status.ID)]
+	node.Replicas, node.RegionLeaders = uint32(n.replicas), uint32(n.leaders) //nolint:gosec // never negative
 	return node
 }
 

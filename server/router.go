@@ -47,7 +47,7 @@ func (s routerService) Create(ctx context.Context, req *metasrvpb.CreateRequest)
 	for plans := 1; ; plans++ {
 		view := s.node.View()
 		var result storagepb.TableResult
-		command, err := s.plan(view, t, req, regions)
+		command, done, err := s.plan(ctx, view, t, req, regions)
 		if err != nil {
 			h, err := s.firstResult(ctx, req.GetHeader(), err, &result)
 			if err != nil {
@@ -56,6 +56,7 @@ func (s routerService) Create(ctx context.Context, req *metasrvpb.CreateRequest)
 			return s.created(h, t, &result), nil
 		}
 		h, err := s.execute(ctx, req.GetHeader(), storagepb.CommandKind_COMMAND_KIND_CREATE_TABLE, command, &result)
+		done()
 		// That refusal is of the plan, not of the request: it is not remembered under the request's id.
 		if errors.Is(err, metasrv.ErrStaleIncarnation) && plans < maxPlans {
 			continue
@@ -74,20 +75,30 @@ func (s routerService) created(h *metasrvpb.ResponseHeader, t *term, result *sto
 	return &metasrvpb.RouteResponse{Header: h, Peers: b.Peers(), TableRoutes: []*metasrvpb.TableRoute{route}}
 }
 
-// plan returns the command that creates a table with its regions on nodes that are live now.
+// plan returns the command that creates a table with its regions on nodes that are live now. done must be called when
+// the command was executed or given up: until then the placement of others counts its replicas.
 func (s routerService) plan(
-	view state.View, t *term, req *metasrvpb.CreateRequest, regions []*storagepb.PlannedRegion,
-) (*storagepb.CreateTable, error) {
-	loads, err := nodeLoads(view, t)
+	ctx context.Context, view state.View, t *term, req *metasrvpb.CreateRequest, regions []*storagepb.PlannedRegion,
+) (command *storagepb.CreateTable, done func(), err error) {
+	statuses, err := t.tracker.Nodes(view, time.Now())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	placed, err := scheduler.Policy{}.Place(loads, scheduler.Request{
-		Regions: len(regions), Replicas: int(req.GetReplicas()), Rotation: uint64(catalog.NextTableID(view)), AllowLegacy: s.early,
+	placed, done, err := s.placed.place(ctx, view, func(count placement) ([][]scheduler.Assignment, error) {
+		return scheduler.Policy{}.Place(each(statuses, count.load), scheduler.Request{
+			Regions: len(regions), Replicas: int(req.GetReplicas()), Rotation: s.rotation.Add(1), AllowLegacy: s.early,
+		})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("place table %s: %w", catalog.NameOf(req.GetTableName()), err)
+		return nil, nil, fmt.Errorf("place table %s: %w", catalog.NameOf(req.GetTableName()), err)
 	}
+	return s.creation(req, regions, placed), done, nil
+}
+
+// creation returns the command that creates a table with its regions as they are placed.
+func (s routerService) creation(
+	req *metasrvpb.CreateRequest, regions []*storagepb.PlannedRegion, placed [][]scheduler.Assignment,
+) *storagepb.CreateTable {
 	command := &storagepb.CreateTable{
 		Name:              req.GetTableName(),
 		Schema:            req.GetSchema(),
@@ -109,20 +120,7 @@ func (s routerService) plan(
 			}),
 		})
 	}
-	return command, nil
-}
-
-// nodeLoads returns the registered nodes as placement sees them.
-func nodeLoads(view state.View, t *term) ([]scheduler.NodeLoad, error) {
-	statuses, err := t.tracker.Nodes(view, time.Now())
-	if err != nil {
-		return nil, err
-	}
-	placed, err := countReplicas(view)
-	if err != nil {
-		return nil, err
-	}
-	return each(statuses, func(status heartbeat.NodeStatus) scheduler.NodeLoad { return placed.load(status) }), nil
+	return command
 }
 
 // load returns a node as placement sees it.
@@ -147,9 +145,8 @@ func (p placement) load(status heartbeat.NodeStatus) scheduler.NodeLoad {
 		DiskUsed:      stat.GetDiskUsedBytes(),
 		DiskBytes:     info.GetCapacity().GetDiskBytes(),
 	}
-	if n := p[uint64(status.ID)]; n != nil {
-		load.Replicas, load.Leaders = int(n.replicas), int(n.leaders)
-	}
+	n := p[uint64(status.ID)]
+	load.Replicas, load.Leaders = n.replicas, n.leaders
 	return load
 }
 

@@ -30,6 +30,9 @@ type services struct {
 	helpers sync.WaitGroup
 	// hub hands the changes of the state to watches.
 	hub *hub
+	// placed counts the replicas on each node, rotation the placements.
+	placed   placements
+	rotation atomic.Uint64
 	// routes has the encoded routes of tables.
 	routes *router.Encoder
 	// cluster is the id of the cluster once it is known: it never changes.

@@ -1,0 +1,144 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"strings"
+	"sync"
+
+	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/raftfsm/state"
+	"github.com/metasrv/metasrv/router"
+	"github.com/metasrv/metasrv/scheduler"
+)
+
+// placement counts the replicas that the routes place on each node.
+type placement map[uint64]replicaCount
+
+type replicaCount struct{ replicas, leaders int }
+
+// add counts, times 1 or -1, what a stored route places; nil is no route.
+func (p placement) add(route []byte, times int) error {
+	return router.ReplicasIn(route, func(node uint64, leads bool) {
+		n := p[node]
+		n.replicas += times
+		if leads {
+			n.leaders += times
+		}
+		p[node] = n
+	})
+}
+
+// placements keeps the count by the changes of the state, for a count of all routes takes a second with a million
+// regions. To it come the replicas of creations under way, so that many at once don't all choose the same nodes.
+type placements struct {
+	feed state.Feed
+
+	mu sync.Mutex
+	// counted is what the routes place at a revision, nil before the first count.
+	counted  placement
+	revision uint64
+	reserved placement
+}
+
+// at returns the count at the revision of a view or a later one, without what is under way.
+func (p *placements) at(ctx context.Context, v state.View) (placement, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.advance(ctx, v); err != nil {
+		return nil, err
+	}
+	return maps.Clone(p.counted), nil
+}
+
+// place calls choose with the count, what is under way included, and reserves what it chose until done is called.
+func (p *placements) place(
+	ctx context.Context, v state.View, choose func(placement) ([][]scheduler.Assignment, error),
+) (chosen [][]scheduler.Assignment, done func(), err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.advance(ctx, v); err != nil {
+		return nil, nil, err
+	}
+	sum := maps.Clone(p.counted)
+	for node, r := range p.reserved {
+		n := sum[node]
+		sum[node] = replicaCount{n.replicas + r.replicas, n.leaders + r.leaders}
+	}
+	if chosen, err = choose(sum); err != nil {
+		return nil, nil, err
+	}
+	p.reserve(chosen, 1)
+	return chosen, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.reserve(chosen, -1)
+	}, nil
+}
+
+func (p *placements) reserve(chosen [][]scheduler.Assignment, times int) {
+	if p.reserved == nil {
+		p.reserved = placement{}
+	}
+	for _, replicas := range chosen {
+		for i, a := range replicas {
+			n := p.reserved[uint64(a.Node)]
+			n.replicas += times
+			if i == 0 {
+				n.leaders += times
+			}
+			if p.reserved[uint64(a.Node)] = n; n == (replicaCount{}) {
+				delete(p.reserved, uint64(a.Node))
+			}
+		}
+	}
+}
+
+// advance brings the count to the revision of a view, if it is not there yet. p.mu is held.
+func (p *placements) advance(ctx context.Context, v state.View) error {
+	if p.counted == nil {
+		return p.count(v)
+	}
+	for p.revision < v.Revision() {
+		revisions, err := p.feed.Read(ctx, p.revision+1)
+		if errors.Is(err, metasrv.ErrCompacted) {
+			return p.count(v)
+		}
+		if err != nil {
+			return err
+		}
+		for _, r := range revisions {
+			if err := p.change(r); err != nil {
+				p.counted = nil // half of a revision is in it
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (p *placements) change(r state.Revision) error {
+	for _, c := range r.Changes {
+		if !strings.HasPrefix(c.Key, router.RoutePrefix) {
+			continue
+		}
+		if err := errors.Join(p.counted.add(c.Prev, -1), p.counted.add(c.Value, 1)); err != nil {
+			return err
+		}
+	}
+	p.revision = r.Number
+	return nil
+}
+
+// count counts the routes of a view from the beginning.
+func (p *placements) count(v state.View) error {
+	counted := placement{}
+	for route := range router.Values(v) {
+		if err := counted.add(route, 1); err != nil {
+			return err
+		}
+	}
+	p.counted, p.revision = counted, v.Revision()
+	return nil
+}
