@@ -42,6 +42,7 @@ var methods = map[string]methodKind{
 	metasrvpb.Catalog_RenameTable_FullMethodName:   write,
 	metasrvpb.Catalog_CommitTable_FullMethodName:   write,
 	metasrvpb.Catalog_AbortTable_FullMethodName:    write,
+	metasrvpb.Catalog_Watch_FullMethodName:         stream,
 
 	metasrvpb.Router_Create_FullMethodName: write,
 	metasrvpb.Router_Route_FullMethodName:  read,
@@ -61,6 +62,7 @@ var methods = map[string]methodKind{
 
 	metasrvpb.Cluster_Status_FullMethodName:      read,
 	metasrvpb.Cluster_ListMembers_FullMethodName: read,
+	metasrvpb.Cluster_WatchNodes_FullMethodName:  stream,
 	metasrvpb.Cluster_ListNodes_FullMethodName:   read,
 	metasrvpb.Cluster_GetNode_FullMethodName:     read,
 	metasrvpb.Cluster_ListRegions_FullMethodName: read,

@@ -21,6 +21,8 @@ var everyMember = []string{
 	metasrvpb.Heartbeat_AskLeader_FullMethodName,
 	metasrvpb.Router_Watch_FullMethodName,
 	metasrvpb.Store_Watch_FullMethodName,
+	metasrvpb.Catalog_Watch_FullMethodName,
+	metasrvpb.Cluster_WatchNodes_FullMethodName,
 	metasrvpb.Cluster_Status_FullMethodName,
 	metasrvpb.Cluster_ListMembers_FullMethodName,
 }

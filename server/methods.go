@@ -49,6 +49,7 @@ var methods = map[string]access{
 	metasrvpb.Catalog_RenameTable_FullMethodName:   accessWrite,
 	metasrvpb.Catalog_CommitTable_FullMethodName:   accessWrite,
 	metasrvpb.Catalog_AbortTable_FullMethodName:    accessWrite,
+	metasrvpb.Catalog_Watch_FullMethodName:         accessAny,
 
 	metasrvpb.Store_Range_FullMethodName:         accessRead,
 	metasrvpb.Store_Put_FullMethodName:           accessWrite,
@@ -64,6 +65,7 @@ var methods = map[string]access{
 
 	metasrvpb.Cluster_Status_FullMethodName:       accessAny,
 	metasrvpb.Cluster_ListMembers_FullMethodName:  accessAny,
+	metasrvpb.Cluster_WatchNodes_FullMethodName:   accessAny,
 	metasrvpb.Cluster_ListNodes_FullMethodName:    accessRead,
 	metasrvpb.Cluster_GetNode_FullMethodName:      accessRead,
 	metasrvpb.Cluster_ListRegions_FullMethodName:  accessRead,

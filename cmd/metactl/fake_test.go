@@ -52,9 +52,14 @@ type fakeMember struct {
 
 // The RPCs of several services have the same name.
 type (
-	fakeRouter       struct{ *fakeMember }
-	fakeStoreService struct{ *fakeMember }
+	fakeCatalogService struct{ *fakeMember }
+	fakeRouter         struct{ *fakeMember }
+	fakeStoreService   struct{ *fakeMember }
 )
+
+func (f fakeCatalogService) Watch(r *metasrvpb.WatchCatalogRequest, s grpc.ServerStreamingServer[metasrvpb.WatchCatalogResponse]) error {
+	return f.UnimplementedCatalogServer.Watch(r, s)
+}
 
 func (f fakeRouter) Watch(r *metasrvpb.WatchRoutesRequest, s grpc.ServerStreamingServer[metasrvpb.WatchRoutesResponse]) error {
 	return f.UnimplementedRouterServer.Watch(r, s)
@@ -76,7 +81,7 @@ func startCluster(t testing.TB, state string) *fakeCluster {
 		m := &fakeMember{cluster: c, index: i, addr: l.Addr().String(), listen: l}
 		m.server = grpc.NewServer(grpc.UnaryInterceptor(c.delay))
 		metasrvpb.RegisterClusterServer(m.server, m)
-		metasrvpb.RegisterCatalogServer(m.server, m)
+		metasrvpb.RegisterCatalogServer(m.server, fakeCatalogService{m})
 		metasrvpb.RegisterRouterServer(m.server, fakeRouter{m})
 		metasrvpb.RegisterStoreServer(m.server, fakeStoreService{m})
 		c.members = append(c.members, m)

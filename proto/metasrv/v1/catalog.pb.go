@@ -1773,6 +1773,293 @@ func (x *AbortTableResponse) GetHeader() *ResponseHeader {
 	return nil
 }
 
+// WatchCatalogRequest asks for the changes of catalogs, schemas and tables.
+type WatchCatalogRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// First revision whose changes are wanted; the member waits until it has it. 0: what there is first, then changes. A
+	// revision that the member no longer remembers ends the watch with OUT_OF_RANGE (reason COMPACTED, with
+	// RevisionInfo): watch from 0 again.
+	StartRevision uint64 `protobuf:"varint,2,opt,name=start_revision,json=startRevision,proto3" json:"start_revision,omitempty"`
+	// Only with start_revision 0: leave out what there is. The first answer then tells the revision from which on changes
+	// are shown.
+	ChangesOnly   bool `protobuf:"varint,3,opt,name=changes_only,json=changesOnly,proto3" json:"changes_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchCatalogRequest) Reset() {
+	*x = WatchCatalogRequest{}
+	mi := &file_metasrv_v1_catalog_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchCatalogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchCatalogRequest) ProtoMessage() {}
+
+func (x *WatchCatalogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_catalog_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchCatalogRequest.ProtoReflect.Descriptor instead.
+func (*WatchCatalogRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_catalog_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *WatchCatalogRequest) GetHeader() *RequestHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *WatchCatalogRequest) GetStartRevision() uint64 {
+	if x != nil {
+		return x.StartRevision
+	}
+	return 0
+}
+
+func (x *WatchCatalogRequest) GetChangesOnly() bool {
+	if x != nil {
+		return x.ChangesOnly
+	}
+	return false
+}
+
+// WatchCatalogResponse holds events in the order of their revisions. An idle watch gets one without events now and then.
+type WatchCatalogResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Events []*CatalogEvent        `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
+	// All changes up to this revision were delivered: watch from the next one to resume. 0 where what there is, or the
+	// changes of one revision, go on in the next answer.
+	Revision      uint64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchCatalogResponse) Reset() {
+	*x = WatchCatalogResponse{}
+	mi := &file_metasrv_v1_catalog_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchCatalogResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchCatalogResponse) ProtoMessage() {}
+
+func (x *WatchCatalogResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_catalog_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchCatalogResponse.ProtoReflect.Descriptor instead.
+func (*WatchCatalogResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_catalog_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *WatchCatalogResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *WatchCatalogResponse) GetEvents() []*CatalogEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *WatchCatalogResponse) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// CatalogEvent is one change.
+type CatalogEvent struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Revision uint64                 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Types that are valid to be assigned to Change:
+	//
+	//	*CatalogEvent_Catalog
+	//	*CatalogEvent_Schema
+	//	*CatalogEvent_Table
+	//	*CatalogEvent_CatalogDropped
+	//	*CatalogEvent_SchemaDropped
+	//	*CatalogEvent_TableDropped
+	Change        isCatalogEvent_Change `protobuf_oneof:"change"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CatalogEvent) Reset() {
+	*x = CatalogEvent{}
+	mi := &file_metasrv_v1_catalog_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CatalogEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CatalogEvent) ProtoMessage() {}
+
+func (x *CatalogEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_catalog_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CatalogEvent.ProtoReflect.Descriptor instead.
+func (*CatalogEvent) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_catalog_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *CatalogEvent) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *CatalogEvent) GetChange() isCatalogEvent_Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *CatalogEvent) GetCatalog() *CatalogInfo {
+	if x != nil {
+		if x, ok := x.Change.(*CatalogEvent_Catalog); ok {
+			return x.Catalog
+		}
+	}
+	return nil
+}
+
+func (x *CatalogEvent) GetSchema() *SchemaInfo {
+	if x != nil {
+		if x, ok := x.Change.(*CatalogEvent_Schema); ok {
+			return x.Schema
+		}
+	}
+	return nil
+}
+
+func (x *CatalogEvent) GetTable() *Table {
+	if x != nil {
+		if x, ok := x.Change.(*CatalogEvent_Table); ok {
+			return x.Table
+		}
+	}
+	return nil
+}
+
+func (x *CatalogEvent) GetCatalogDropped() *CatalogInfo {
+	if x != nil {
+		if x, ok := x.Change.(*CatalogEvent_CatalogDropped); ok {
+			return x.CatalogDropped
+		}
+	}
+	return nil
+}
+
+func (x *CatalogEvent) GetSchemaDropped() *SchemaInfo {
+	if x != nil {
+		if x, ok := x.Change.(*CatalogEvent_SchemaDropped); ok {
+			return x.SchemaDropped
+		}
+	}
+	return nil
+}
+
+func (x *CatalogEvent) GetTableDropped() *Table {
+	if x != nil {
+		if x, ok := x.Change.(*CatalogEvent_TableDropped); ok {
+			return x.TableDropped
+		}
+	}
+	return nil
+}
+
+type isCatalogEvent_Change interface {
+	isCatalogEvent_Change()
+}
+
+type CatalogEvent_Catalog struct {
+	// It exists, and is like this from now on.
+	Catalog *CatalogInfo `protobuf:"bytes,2,opt,name=catalog,proto3,oneof"`
+}
+
+type CatalogEvent_Schema struct {
+	Schema *SchemaInfo `protobuf:"bytes,3,opt,name=schema,proto3,oneof"`
+}
+
+type CatalogEvent_Table struct {
+	// Tables of every state: only those in state PUBLIC can be used.
+	Table *Table `protobuf:"bytes,4,opt,name=table,proto3,oneof"`
+}
+
+type CatalogEvent_CatalogDropped struct {
+	// It no longer exists; this is what it was last.
+	CatalogDropped *CatalogInfo `protobuf:"bytes,5,opt,name=catalog_dropped,json=catalogDropped,proto3,oneof"`
+}
+
+type CatalogEvent_SchemaDropped struct {
+	SchemaDropped *SchemaInfo `protobuf:"bytes,6,opt,name=schema_dropped,json=schemaDropped,proto3,oneof"`
+}
+
+type CatalogEvent_TableDropped struct {
+	TableDropped *Table `protobuf:"bytes,7,opt,name=table_dropped,json=tableDropped,proto3,oneof"`
+}
+
+func (*CatalogEvent_Catalog) isCatalogEvent_Change() {}
+
+func (*CatalogEvent_Schema) isCatalogEvent_Change() {}
+
+func (*CatalogEvent_Table) isCatalogEvent_Change() {}
+
+func (*CatalogEvent_CatalogDropped) isCatalogEvent_Change() {}
+
+func (*CatalogEvent_SchemaDropped) isCatalogEvent_Change() {}
+
+func (*CatalogEvent_TableDropped) isCatalogEvent_Change() {}
+
 var File_metasrv_v1_catalog_proto protoreflect.FileDescriptor
 
 const file_metasrv_v1_catalog_proto_rawDesc = "" +
@@ -1896,7 +2183,24 @@ const file_metasrv_v1_catalog_proto_rawDesc = "" +
 	"\x0ecreation_token\x18\x03 \x01(\x04R\rcreationToken\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\"H\n" +
 	"\x12AbortTableResponse\x122\n" +
-	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header2\xd7\b\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\"\x92\x01\n" +
+	"\x13WatchCatalogRequest\x121\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12%\n" +
+	"\x0estart_revision\x18\x02 \x01(\x04R\rstartRevision\x12!\n" +
+	"\fchanges_only\x18\x03 \x01(\bR\vchangesOnly\"\x98\x01\n" +
+	"\x14WatchCatalogResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x120\n" +
+	"\x06events\x18\x02 \x03(\v2\x18.metasrv.v1.CatalogEventR\x06events\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x04R\brevision\"\x85\x03\n" +
+	"\fCatalogEvent\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x04R\brevision\x123\n" +
+	"\acatalog\x18\x02 \x01(\v2\x17.metasrv.v1.CatalogInfoH\x00R\acatalog\x120\n" +
+	"\x06schema\x18\x03 \x01(\v2\x16.metasrv.v1.SchemaInfoH\x00R\x06schema\x12)\n" +
+	"\x05table\x18\x04 \x01(\v2\x11.metasrv.v1.TableH\x00R\x05table\x12B\n" +
+	"\x0fcatalog_dropped\x18\x05 \x01(\v2\x17.metasrv.v1.CatalogInfoH\x00R\x0ecatalogDropped\x12?\n" +
+	"\x0eschema_dropped\x18\x06 \x01(\v2\x16.metasrv.v1.SchemaInfoH\x00R\rschemaDropped\x128\n" +
+	"\rtable_dropped\x18\a \x01(\v2\x11.metasrv.v1.TableH\x00R\ftableDroppedB\b\n" +
+	"\x06change2\xa5\t\n" +
 	"\aCatalog\x12T\n" +
 	"\rCreateCatalog\x12 .metasrv.v1.CreateCatalogRequest\x1a!.metasrv.v1.CreateCatalogResponse\x12K\n" +
 	"\n" +
@@ -1916,7 +2220,8 @@ const file_metasrv_v1_catalog_proto_rawDesc = "" +
 	"\vRenameTable\x12\x1e.metasrv.v1.RenameTableRequest\x1a\x1f.metasrv.v1.RenameTableResponse\x12N\n" +
 	"\vCommitTable\x12\x1e.metasrv.v1.CommitTableRequest\x1a\x1f.metasrv.v1.CommitTableResponse\x12K\n" +
 	"\n" +
-	"AbortTable\x12\x1d.metasrv.v1.AbortTableRequest\x1a\x1e.metasrv.v1.AbortTableResponseB7Z5github.com/metasrv/metasrv/proto/metasrv/v1;metasrvpbb\x06proto3"
+	"AbortTable\x12\x1d.metasrv.v1.AbortTableRequest\x1a\x1e.metasrv.v1.AbortTableResponse\x12L\n" +
+	"\x05Watch\x12\x1f.metasrv.v1.WatchCatalogRequest\x1a .metasrv.v1.WatchCatalogResponse0\x01B7Z5github.com/metasrv/metasrv/proto/metasrv/v1;metasrvpbb\x06proto3"
 
 var (
 	file_metasrv_v1_catalog_proto_rawDescOnce sync.Once
@@ -1930,7 +2235,7 @@ func file_metasrv_v1_catalog_proto_rawDescGZIP() []byte {
 	return file_metasrv_v1_catalog_proto_rawDescData
 }
 
-var file_metasrv_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_metasrv_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_metasrv_v1_catalog_proto_goTypes = []any{
 	(*CatalogInfo)(nil),           // 0: metasrv.v1.CatalogInfo
 	(*SchemaInfo)(nil),            // 1: metasrv.v1.SchemaInfo
@@ -1963,90 +2268,104 @@ var file_metasrv_v1_catalog_proto_goTypes = []any{
 	(*CommitTableResponse)(nil),   // 28: metasrv.v1.CommitTableResponse
 	(*AbortTableRequest)(nil),     // 29: metasrv.v1.AbortTableRequest
 	(*AbortTableResponse)(nil),    // 30: metasrv.v1.AbortTableResponse
-	(*RequestHeader)(nil),         // 31: metasrv.v1.RequestHeader
-	(*ResponseHeader)(nil),        // 32: metasrv.v1.ResponseHeader
-	(*TableName)(nil),             // 33: metasrv.v1.TableName
-	(*Table)(nil),                 // 34: metasrv.v1.Table
-	(*TableSchema)(nil),           // 35: metasrv.v1.TableSchema
+	(*WatchCatalogRequest)(nil),   // 31: metasrv.v1.WatchCatalogRequest
+	(*WatchCatalogResponse)(nil),  // 32: metasrv.v1.WatchCatalogResponse
+	(*CatalogEvent)(nil),          // 33: metasrv.v1.CatalogEvent
+	(*RequestHeader)(nil),         // 34: metasrv.v1.RequestHeader
+	(*ResponseHeader)(nil),        // 35: metasrv.v1.ResponseHeader
+	(*TableName)(nil),             // 36: metasrv.v1.TableName
+	(*Table)(nil),                 // 37: metasrv.v1.Table
+	(*TableSchema)(nil),           // 38: metasrv.v1.TableSchema
 }
 var file_metasrv_v1_catalog_proto_depIdxs = []int32{
-	31, // 0: metasrv.v1.CreateCatalogRequest.header:type_name -> metasrv.v1.RequestHeader
-	32, // 1: metasrv.v1.CreateCatalogResponse.header:type_name -> metasrv.v1.ResponseHeader
+	34, // 0: metasrv.v1.CreateCatalogRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 1: metasrv.v1.CreateCatalogResponse.header:type_name -> metasrv.v1.ResponseHeader
 	0,  // 2: metasrv.v1.CreateCatalogResponse.catalog:type_name -> metasrv.v1.CatalogInfo
-	31, // 3: metasrv.v1.GetCatalogRequest.header:type_name -> metasrv.v1.RequestHeader
-	32, // 4: metasrv.v1.GetCatalogResponse.header:type_name -> metasrv.v1.ResponseHeader
+	34, // 3: metasrv.v1.GetCatalogRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 4: metasrv.v1.GetCatalogResponse.header:type_name -> metasrv.v1.ResponseHeader
 	0,  // 5: metasrv.v1.GetCatalogResponse.catalog:type_name -> metasrv.v1.CatalogInfo
-	31, // 6: metasrv.v1.ListCatalogsRequest.header:type_name -> metasrv.v1.RequestHeader
-	32, // 7: metasrv.v1.ListCatalogsResponse.header:type_name -> metasrv.v1.ResponseHeader
+	34, // 6: metasrv.v1.ListCatalogsRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 7: metasrv.v1.ListCatalogsResponse.header:type_name -> metasrv.v1.ResponseHeader
 	0,  // 8: metasrv.v1.ListCatalogsResponse.catalogs:type_name -> metasrv.v1.CatalogInfo
-	31, // 9: metasrv.v1.DropCatalogRequest.header:type_name -> metasrv.v1.RequestHeader
-	32, // 10: metasrv.v1.DropCatalogResponse.header:type_name -> metasrv.v1.ResponseHeader
-	31, // 11: metasrv.v1.CreateSchemaRequest.header:type_name -> metasrv.v1.RequestHeader
-	32, // 12: metasrv.v1.CreateSchemaResponse.header:type_name -> metasrv.v1.ResponseHeader
+	34, // 9: metasrv.v1.DropCatalogRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 10: metasrv.v1.DropCatalogResponse.header:type_name -> metasrv.v1.ResponseHeader
+	34, // 11: metasrv.v1.CreateSchemaRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 12: metasrv.v1.CreateSchemaResponse.header:type_name -> metasrv.v1.ResponseHeader
 	1,  // 13: metasrv.v1.CreateSchemaResponse.schema:type_name -> metasrv.v1.SchemaInfo
-	31, // 14: metasrv.v1.GetSchemaRequest.header:type_name -> metasrv.v1.RequestHeader
-	32, // 15: metasrv.v1.GetSchemaResponse.header:type_name -> metasrv.v1.ResponseHeader
+	34, // 14: metasrv.v1.GetSchemaRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 15: metasrv.v1.GetSchemaResponse.header:type_name -> metasrv.v1.ResponseHeader
 	1,  // 16: metasrv.v1.GetSchemaResponse.schema:type_name -> metasrv.v1.SchemaInfo
-	31, // 17: metasrv.v1.ListSchemasRequest.header:type_name -> metasrv.v1.RequestHeader
-	32, // 18: metasrv.v1.ListSchemasResponse.header:type_name -> metasrv.v1.ResponseHeader
+	34, // 17: metasrv.v1.ListSchemasRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 18: metasrv.v1.ListSchemasResponse.header:type_name -> metasrv.v1.ResponseHeader
 	1,  // 19: metasrv.v1.ListSchemasResponse.schemas:type_name -> metasrv.v1.SchemaInfo
-	31, // 20: metasrv.v1.DropSchemaRequest.header:type_name -> metasrv.v1.RequestHeader
-	32, // 21: metasrv.v1.DropSchemaResponse.header:type_name -> metasrv.v1.ResponseHeader
-	31, // 22: metasrv.v1.GetTableRequest.header:type_name -> metasrv.v1.RequestHeader
-	33, // 23: metasrv.v1.GetTableRequest.table_name:type_name -> metasrv.v1.TableName
-	32, // 24: metasrv.v1.GetTableResponse.header:type_name -> metasrv.v1.ResponseHeader
-	34, // 25: metasrv.v1.GetTableResponse.table:type_name -> metasrv.v1.Table
-	31, // 26: metasrv.v1.ListTablesRequest.header:type_name -> metasrv.v1.RequestHeader
-	32, // 27: metasrv.v1.ListTablesResponse.header:type_name -> metasrv.v1.ResponseHeader
-	34, // 28: metasrv.v1.ListTablesResponse.tables:type_name -> metasrv.v1.Table
-	31, // 29: metasrv.v1.AlterTableRequest.header:type_name -> metasrv.v1.RequestHeader
-	35, // 30: metasrv.v1.AlterTableRequest.schema:type_name -> metasrv.v1.TableSchema
-	32, // 31: metasrv.v1.AlterTableResponse.header:type_name -> metasrv.v1.ResponseHeader
-	34, // 32: metasrv.v1.AlterTableResponse.table:type_name -> metasrv.v1.Table
-	31, // 33: metasrv.v1.RenameTableRequest.header:type_name -> metasrv.v1.RequestHeader
-	33, // 34: metasrv.v1.RenameTableRequest.table_name:type_name -> metasrv.v1.TableName
-	32, // 35: metasrv.v1.RenameTableResponse.header:type_name -> metasrv.v1.ResponseHeader
-	34, // 36: metasrv.v1.RenameTableResponse.table:type_name -> metasrv.v1.Table
-	31, // 37: metasrv.v1.CommitTableRequest.header:type_name -> metasrv.v1.RequestHeader
-	35, // 38: metasrv.v1.CommitTableRequest.schema:type_name -> metasrv.v1.TableSchema
+	34, // 20: metasrv.v1.DropSchemaRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 21: metasrv.v1.DropSchemaResponse.header:type_name -> metasrv.v1.ResponseHeader
+	34, // 22: metasrv.v1.GetTableRequest.header:type_name -> metasrv.v1.RequestHeader
+	36, // 23: metasrv.v1.GetTableRequest.table_name:type_name -> metasrv.v1.TableName
+	35, // 24: metasrv.v1.GetTableResponse.header:type_name -> metasrv.v1.ResponseHeader
+	37, // 25: metasrv.v1.GetTableResponse.table:type_name -> metasrv.v1.Table
+	34, // 26: metasrv.v1.ListTablesRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 27: metasrv.v1.ListTablesResponse.header:type_name -> metasrv.v1.ResponseHeader
+	37, // 28: metasrv.v1.ListTablesResponse.tables:type_name -> metasrv.v1.Table
+	34, // 29: metasrv.v1.AlterTableRequest.header:type_name -> metasrv.v1.RequestHeader
+	38, // 30: metasrv.v1.AlterTableRequest.schema:type_name -> metasrv.v1.TableSchema
+	35, // 31: metasrv.v1.AlterTableResponse.header:type_name -> metasrv.v1.ResponseHeader
+	37, // 32: metasrv.v1.AlterTableResponse.table:type_name -> metasrv.v1.Table
+	34, // 33: metasrv.v1.RenameTableRequest.header:type_name -> metasrv.v1.RequestHeader
+	36, // 34: metasrv.v1.RenameTableRequest.table_name:type_name -> metasrv.v1.TableName
+	35, // 35: metasrv.v1.RenameTableResponse.header:type_name -> metasrv.v1.ResponseHeader
+	37, // 36: metasrv.v1.RenameTableResponse.table:type_name -> metasrv.v1.Table
+	34, // 37: metasrv.v1.CommitTableRequest.header:type_name -> metasrv.v1.RequestHeader
+	38, // 38: metasrv.v1.CommitTableRequest.schema:type_name -> metasrv.v1.TableSchema
 	26, // 39: metasrv.v1.CommitTableRequest.replicas:type_name -> metasrv.v1.CreatedReplica
-	32, // 40: metasrv.v1.CommitTableResponse.header:type_name -> metasrv.v1.ResponseHeader
-	34, // 41: metasrv.v1.CommitTableResponse.table:type_name -> metasrv.v1.Table
-	31, // 42: metasrv.v1.AbortTableRequest.header:type_name -> metasrv.v1.RequestHeader
-	32, // 43: metasrv.v1.AbortTableResponse.header:type_name -> metasrv.v1.ResponseHeader
-	2,  // 44: metasrv.v1.Catalog.CreateCatalog:input_type -> metasrv.v1.CreateCatalogRequest
-	4,  // 45: metasrv.v1.Catalog.GetCatalog:input_type -> metasrv.v1.GetCatalogRequest
-	6,  // 46: metasrv.v1.Catalog.ListCatalogs:input_type -> metasrv.v1.ListCatalogsRequest
-	8,  // 47: metasrv.v1.Catalog.DropCatalog:input_type -> metasrv.v1.DropCatalogRequest
-	10, // 48: metasrv.v1.Catalog.CreateSchema:input_type -> metasrv.v1.CreateSchemaRequest
-	12, // 49: metasrv.v1.Catalog.GetSchema:input_type -> metasrv.v1.GetSchemaRequest
-	14, // 50: metasrv.v1.Catalog.ListSchemas:input_type -> metasrv.v1.ListSchemasRequest
-	16, // 51: metasrv.v1.Catalog.DropSchema:input_type -> metasrv.v1.DropSchemaRequest
-	18, // 52: metasrv.v1.Catalog.GetTable:input_type -> metasrv.v1.GetTableRequest
-	20, // 53: metasrv.v1.Catalog.ListTables:input_type -> metasrv.v1.ListTablesRequest
-	22, // 54: metasrv.v1.Catalog.AlterTable:input_type -> metasrv.v1.AlterTableRequest
-	24, // 55: metasrv.v1.Catalog.RenameTable:input_type -> metasrv.v1.RenameTableRequest
-	27, // 56: metasrv.v1.Catalog.CommitTable:input_type -> metasrv.v1.CommitTableRequest
-	29, // 57: metasrv.v1.Catalog.AbortTable:input_type -> metasrv.v1.AbortTableRequest
-	3,  // 58: metasrv.v1.Catalog.CreateCatalog:output_type -> metasrv.v1.CreateCatalogResponse
-	5,  // 59: metasrv.v1.Catalog.GetCatalog:output_type -> metasrv.v1.GetCatalogResponse
-	7,  // 60: metasrv.v1.Catalog.ListCatalogs:output_type -> metasrv.v1.ListCatalogsResponse
-	9,  // 61: metasrv.v1.Catalog.DropCatalog:output_type -> metasrv.v1.DropCatalogResponse
-	11, // 62: metasrv.v1.Catalog.CreateSchema:output_type -> metasrv.v1.CreateSchemaResponse
-	13, // 63: metasrv.v1.Catalog.GetSchema:output_type -> metasrv.v1.GetSchemaResponse
-	15, // 64: metasrv.v1.Catalog.ListSchemas:output_type -> metasrv.v1.ListSchemasResponse
-	17, // 65: metasrv.v1.Catalog.DropSchema:output_type -> metasrv.v1.DropSchemaResponse
-	19, // 66: metasrv.v1.Catalog.GetTable:output_type -> metasrv.v1.GetTableResponse
-	21, // 67: metasrv.v1.Catalog.ListTables:output_type -> metasrv.v1.ListTablesResponse
-	23, // 68: metasrv.v1.Catalog.AlterTable:output_type -> metasrv.v1.AlterTableResponse
-	25, // 69: metasrv.v1.Catalog.RenameTable:output_type -> metasrv.v1.RenameTableResponse
-	28, // 70: metasrv.v1.Catalog.CommitTable:output_type -> metasrv.v1.CommitTableResponse
-	30, // 71: metasrv.v1.Catalog.AbortTable:output_type -> metasrv.v1.AbortTableResponse
-	58, // [58:72] is the sub-list for method output_type
-	44, // [44:58] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	35, // 40: metasrv.v1.CommitTableResponse.header:type_name -> metasrv.v1.ResponseHeader
+	37, // 41: metasrv.v1.CommitTableResponse.table:type_name -> metasrv.v1.Table
+	34, // 42: metasrv.v1.AbortTableRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 43: metasrv.v1.AbortTableResponse.header:type_name -> metasrv.v1.ResponseHeader
+	34, // 44: metasrv.v1.WatchCatalogRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 45: metasrv.v1.WatchCatalogResponse.header:type_name -> metasrv.v1.ResponseHeader
+	33, // 46: metasrv.v1.WatchCatalogResponse.events:type_name -> metasrv.v1.CatalogEvent
+	0,  // 47: metasrv.v1.CatalogEvent.catalog:type_name -> metasrv.v1.CatalogInfo
+	1,  // 48: metasrv.v1.CatalogEvent.schema:type_name -> metasrv.v1.SchemaInfo
+	37, // 49: metasrv.v1.CatalogEvent.table:type_name -> metasrv.v1.Table
+	0,  // 50: metasrv.v1.CatalogEvent.catalog_dropped:type_name -> metasrv.v1.CatalogInfo
+	1,  // 51: metasrv.v1.CatalogEvent.schema_dropped:type_name -> metasrv.v1.SchemaInfo
+	37, // 52: metasrv.v1.CatalogEvent.table_dropped:type_name -> metasrv.v1.Table
+	2,  // 53: metasrv.v1.Catalog.CreateCatalog:input_type -> metasrv.v1.CreateCatalogRequest
+	4,  // 54: metasrv.v1.Catalog.GetCatalog:input_type -> metasrv.v1.GetCatalogRequest
+	6,  // 55: metasrv.v1.Catalog.ListCatalogs:input_type -> metasrv.v1.ListCatalogsRequest
+	8,  // 56: metasrv.v1.Catalog.DropCatalog:input_type -> metasrv.v1.DropCatalogRequest
+	10, // 57: metasrv.v1.Catalog.CreateSchema:input_type -> metasrv.v1.CreateSchemaRequest
+	12, // 58: metasrv.v1.Catalog.GetSchema:input_type -> metasrv.v1.GetSchemaRequest
+	14, // 59: metasrv.v1.Catalog.ListSchemas:input_type -> metasrv.v1.ListSchemasRequest
+	16, // 60: metasrv.v1.Catalog.DropSchema:input_type -> metasrv.v1.DropSchemaRequest
+	18, // 61: metasrv.v1.Catalog.GetTable:input_type -> metasrv.v1.GetTableRequest
+	20, // 62: metasrv.v1.Catalog.ListTables:input_type -> metasrv.v1.ListTablesRequest
+	22, // 63: metasrv.v1.Catalog.AlterTable:input_type -> metasrv.v1.AlterTableRequest
+	24, // 64: metasrv.v1.Catalog.RenameTable:input_type -> metasrv.v1.RenameTableRequest
+	27, // 65: metasrv.v1.Catalog.CommitTable:input_type -> metasrv.v1.CommitTableRequest
+	29, // 66: metasrv.v1.Catalog.AbortTable:input_type -> metasrv.v1.AbortTableRequest
+	31, // 67: metasrv.v1.Catalog.Watch:input_type -> metasrv.v1.WatchCatalogRequest
+	3,  // 68: metasrv.v1.Catalog.CreateCatalog:output_type -> metasrv.v1.CreateCatalogResponse
+	5,  // 69: metasrv.v1.Catalog.GetCatalog:output_type -> metasrv.v1.GetCatalogResponse
+	7,  // 70: metasrv.v1.Catalog.ListCatalogs:output_type -> metasrv.v1.ListCatalogsResponse
+	9,  // 71: metasrv.v1.Catalog.DropCatalog:output_type -> metasrv.v1.DropCatalogResponse
+	11, // 72: metasrv.v1.Catalog.CreateSchema:output_type -> metasrv.v1.CreateSchemaResponse
+	13, // 73: metasrv.v1.Catalog.GetSchema:output_type -> metasrv.v1.GetSchemaResponse
+	15, // 74: metasrv.v1.Catalog.ListSchemas:output_type -> metasrv.v1.ListSchemasResponse
+	17, // 75: metasrv.v1.Catalog.DropSchema:output_type -> metasrv.v1.DropSchemaResponse
+	19, // 76: metasrv.v1.Catalog.GetTable:output_type -> metasrv.v1.GetTableResponse
+	21, // 77: metasrv.v1.Catalog.ListTables:output_type -> metasrv.v1.ListTablesResponse
+	23, // 78: metasrv.v1.Catalog.AlterTable:output_type -> metasrv.v1.AlterTableResponse
+	25, // 79: metasrv.v1.Catalog.RenameTable:output_type -> metasrv.v1.RenameTableResponse
+	28, // 80: metasrv.v1.Catalog.CommitTable:output_type -> metasrv.v1.CommitTableResponse
+	30, // 81: metasrv.v1.Catalog.AbortTable:output_type -> metasrv.v1.AbortTableResponse
+	32, // 82: metasrv.v1.Catalog.Watch:output_type -> metasrv.v1.WatchCatalogResponse
+	68, // [68:83] is the sub-list for method output_type
+	53, // [53:68] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_v1_catalog_proto_init() }
@@ -2056,13 +2375,21 @@ func file_metasrv_v1_catalog_proto_init() {
 	}
 	file_metasrv_v1_header_proto_init()
 	file_metasrv_v1_table_proto_init()
+	file_metasrv_v1_catalog_proto_msgTypes[33].OneofWrappers = []any{
+		(*CatalogEvent_Catalog)(nil),
+		(*CatalogEvent_Schema)(nil),
+		(*CatalogEvent_Table)(nil),
+		(*CatalogEvent_CatalogDropped)(nil),
+		(*CatalogEvent_SchemaDropped)(nil),
+		(*CatalogEvent_TableDropped)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_v1_catalog_proto_rawDesc), len(file_metasrv_v1_catalog_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   31,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

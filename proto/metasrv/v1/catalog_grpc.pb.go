@@ -33,6 +33,7 @@ const (
 	Catalog_RenameTable_FullMethodName   = "/metasrv.v1.Catalog/RenameTable"
 	Catalog_CommitTable_FullMethodName   = "/metasrv.v1.Catalog/CommitTable"
 	Catalog_AbortTable_FullMethodName    = "/metasrv.v1.Catalog/AbortTable"
+	Catalog_Watch_FullMethodName         = "/metasrv.v1.Catalog/Watch"
 )
 
 // CatalogClient is the client API for Catalog service.
@@ -64,6 +65,8 @@ type CatalogClient interface {
 	CommitTable(ctx context.Context, in *CommitTableRequest, opts ...grpc.CallOption) (*CommitTableResponse, error)
 	// AbortTable gives up a table in state CREATING: its name is free at once, its replicas are dropped.
 	AbortTable(ctx context.Context, in *AbortTableRequest, opts ...grpc.CallOption) (*AbortTableResponse, error)
+	// Watch streams the changes of catalogs, schemas and tables, from any member.
+	Watch(ctx context.Context, in *WatchCatalogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchCatalogResponse], error)
 }
 
 type catalogClient struct {
@@ -214,6 +217,25 @@ func (c *catalogClient) AbortTable(ctx context.Context, in *AbortTableRequest, o
 	return out, nil
 }
 
+func (c *catalogClient) Watch(ctx context.Context, in *WatchCatalogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchCatalogResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Catalog_ServiceDesc.Streams[0], Catalog_Watch_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchCatalogRequest, WatchCatalogResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Catalog_WatchClient = grpc.ServerStreamingClient[WatchCatalogResponse]
+
 // CatalogServer is the server API for Catalog service.
 // All implementations must embed UnimplementedCatalogServer
 // for forward compatibility.
@@ -243,6 +265,8 @@ type CatalogServer interface {
 	CommitTable(context.Context, *CommitTableRequest) (*CommitTableResponse, error)
 	// AbortTable gives up a table in state CREATING: its name is free at once, its replicas are dropped.
 	AbortTable(context.Context, *AbortTableRequest) (*AbortTableResponse, error)
+	// Watch streams the changes of catalogs, schemas and tables, from any member.
+	Watch(*WatchCatalogRequest, grpc.ServerStreamingServer[WatchCatalogResponse]) error
 	mustEmbedUnimplementedCatalogServer()
 }
 
@@ -294,6 +318,9 @@ func (UnimplementedCatalogServer) CommitTable(context.Context, *CommitTableReque
 }
 func (UnimplementedCatalogServer) AbortTable(context.Context, *AbortTableRequest) (*AbortTableResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AbortTable not implemented")
+}
+func (UnimplementedCatalogServer) Watch(*WatchCatalogRequest, grpc.ServerStreamingServer[WatchCatalogResponse]) error {
+	return status.Error(codes.Unimplemented, "method Watch not implemented")
 }
 func (UnimplementedCatalogServer) mustEmbedUnimplementedCatalogServer() {}
 func (UnimplementedCatalogServer) testEmbeddedByValue()                 {}
@@ -568,6 +595,17 @@ func _Catalog_AbortTable_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Catalog_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchCatalogRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(CatalogServer).Watch(m, &grpc.GenericServerStream[WatchCatalogRequest, WatchCatalogResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Catalog_WatchServer = grpc.ServerStreamingServer[WatchCatalogResponse]
+
 // Catalog_ServiceDesc is the grpc.ServiceDesc for Catalog service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -632,6 +670,12 @@ var Catalog_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Catalog_AbortTable_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Watch",
+			Handler:       _Catalog_Watch_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "metasrv/v1/catalog.proto",
 }

@@ -1321,6 +1321,233 @@ func (x *CloseSessionResponse) GetHeader() *ResponseHeader {
 	return nil
 }
 
+// WatchNodesRequest asks for the registrations of nodes.
+type WatchNodesRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// As in WatchCatalogRequest.
+	StartRevision uint64 `protobuf:"varint,2,opt,name=start_revision,json=startRevision,proto3" json:"start_revision,omitempty"`
+	// As in WatchCatalogRequest.
+	ChangesOnly bool `protobuf:"varint,3,opt,name=changes_only,json=changesOnly,proto3" json:"changes_only,omitempty"`
+	// Unspecified means all.
+	Role          NodeRole `protobuf:"varint,4,opt,name=role,proto3,enum=metasrv.v1.NodeRole" json:"role,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchNodesRequest) Reset() {
+	*x = WatchNodesRequest{}
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchNodesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchNodesRequest) ProtoMessage() {}
+
+func (x *WatchNodesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchNodesRequest.ProtoReflect.Descriptor instead.
+func (*WatchNodesRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *WatchNodesRequest) GetHeader() *RequestHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *WatchNodesRequest) GetStartRevision() uint64 {
+	if x != nil {
+		return x.StartRevision
+	}
+	return 0
+}
+
+func (x *WatchNodesRequest) GetChangesOnly() bool {
+	if x != nil {
+		return x.ChangesOnly
+	}
+	return false
+}
+
+func (x *WatchNodesRequest) GetRole() NodeRole {
+	if x != nil {
+		return x.Role
+	}
+	return NodeRole_NODE_ROLE_UNSPECIFIED
+}
+
+// WatchNodesResponse holds events in the order of their revisions. An idle watch gets one without events now and then.
+type WatchNodesResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Events []*NodeEvent           `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
+	// As in WatchCatalogResponse.
+	Revision      uint64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchNodesResponse) Reset() {
+	*x = WatchNodesResponse{}
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchNodesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchNodesResponse) ProtoMessage() {}
+
+func (x *WatchNodesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchNodesResponse.ProtoReflect.Descriptor instead.
+func (*WatchNodesResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *WatchNodesResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *WatchNodesResponse) GetEvents() []*NodeEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *WatchNodesResponse) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// NodeEvent is one change of a registration. Of its node only peer, info, incarnation and legacy are set.
+type NodeEvent struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Revision uint64                 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Types that are valid to be assigned to Change:
+	//
+	//	*NodeEvent_Registered
+	//	*NodeEvent_Removed
+	Change        isNodeEvent_Change `protobuf_oneof:"change"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeEvent) Reset() {
+	*x = NodeEvent{}
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeEvent) ProtoMessage() {}
+
+func (x *NodeEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeEvent.ProtoReflect.Descriptor instead.
+func (*NodeEvent) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *NodeEvent) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *NodeEvent) GetChange() isNodeEvent_Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *NodeEvent) GetRegistered() *Node {
+	if x != nil {
+		if x, ok := x.Change.(*NodeEvent_Registered); ok {
+			return x.Registered
+		}
+	}
+	return nil
+}
+
+func (x *NodeEvent) GetRemoved() *Node {
+	if x != nil {
+		if x, ok := x.Change.(*NodeEvent_Removed); ok {
+			return x.Removed
+		}
+	}
+	return nil
+}
+
+type isNodeEvent_Change interface {
+	isNodeEvent_Change()
+}
+
+type NodeEvent_Registered struct {
+	// The node is registered like this from now on.
+	Registered *Node `protobuf:"bytes,2,opt,name=registered,proto3,oneof"`
+}
+
+type NodeEvent_Removed struct {
+	// The node is no longer registered.
+	Removed *Node `protobuf:"bytes,3,opt,name=removed,proto3,oneof"`
+}
+
+func (*NodeEvent_Registered) isNodeEvent_Change() {}
+
+func (*NodeEvent_Removed) isNodeEvent_Change() {}
+
 var File_metasrv_v1_cluster_proto protoreflect.FileDescriptor
 
 const file_metasrv_v1_cluster_proto_rawDesc = "" +
@@ -1420,13 +1647,29 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x04R\asession\"J\n" +
 	"\x14CloseSessionResponse\x122\n" +
-	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header*\x81\x01\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\"\xba\x01\n" +
+	"\x11WatchNodesRequest\x121\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12%\n" +
+	"\x0estart_revision\x18\x02 \x01(\x04R\rstartRevision\x12!\n" +
+	"\fchanges_only\x18\x03 \x01(\bR\vchangesOnly\x12(\n" +
+	"\x04role\x18\x04 \x01(\x0e2\x14.metasrv.v1.NodeRoleR\x04role\"\x93\x01\n" +
+	"\x12WatchNodesResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12-\n" +
+	"\x06events\x18\x02 \x03(\v2\x15.metasrv.v1.NodeEventR\x06events\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x04R\brevision\"\x93\x01\n" +
+	"\tNodeEvent\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x04R\brevision\x122\n" +
+	"\n" +
+	"registered\x18\x02 \x01(\v2\x10.metasrv.v1.NodeH\x00R\n" +
+	"registered\x12,\n" +
+	"\aremoved\x18\x03 \x01(\v2\x10.metasrv.v1.NodeH\x00R\aremovedB\b\n" +
+	"\x06change*\x81\x01\n" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fNODE_STATE_LIVE\x10\x01\x12\x16\n" +
 	"\x12NODE_STATE_SUSPECT\x10\x02\x12\x13\n" +
 	"\x0fNODE_STATE_DOWN\x10\x03\x12\x16\n" +
-	"\x12NODE_STATE_UNKNOWN\x10\x042\xd9\x04\n" +
+	"\x12NODE_STATE_UNKNOWN\x10\x042\xa8\x05\n" +
 	"\aCluster\x12?\n" +
 	"\x06Status\x12\x19.metasrv.v1.StatusRequest\x1a\x1a.metasrv.v1.StatusResponse\x12N\n" +
 	"\vListMembers\x12\x1e.metasrv.v1.ListMembersRequest\x1a\x1f.metasrv.v1.ListMembersResponse\x12H\n" +
@@ -1435,7 +1678,9 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\vListRegions\x12\x1e.metasrv.v1.ListRegionsRequest\x1a\x1f.metasrv.v1.ListRegionsResponse\x12<\n" +
 	"\x05Stats\x12\x18.metasrv.v1.StatsRequest\x1a\x19.metasrv.v1.StatsResponse\x12N\n" +
 	"\vOpenSession\x12\x1e.metasrv.v1.OpenSessionRequest\x1a\x1f.metasrv.v1.OpenSessionResponse\x12Q\n" +
-	"\fCloseSession\x12\x1f.metasrv.v1.CloseSessionRequest\x1a .metasrv.v1.CloseSessionResponseB7Z5github.com/metasrv/metasrv/proto/metasrv/v1;metasrvpbb\x06proto3"
+	"\fCloseSession\x12\x1f.metasrv.v1.CloseSessionRequest\x1a .metasrv.v1.CloseSessionResponse\x12M\n" +
+	"\n" +
+	"WatchNodes\x12\x1d.metasrv.v1.WatchNodesRequest\x1a\x1e.metasrv.v1.WatchNodesResponse0\x01B7Z5github.com/metasrv/metasrv/proto/metasrv/v1;metasrvpbb\x06proto3"
 
 var (
 	file_metasrv_v1_cluster_proto_rawDescOnce sync.Once
@@ -1450,7 +1695,7 @@ func file_metasrv_v1_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_metasrv_v1_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_metasrv_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_metasrv_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_metasrv_v1_cluster_proto_goTypes = []any{
 	(NodeState)(0),               // 0: metasrv.v1.NodeState
 	(*StatusRequest)(nil),        // 1: metasrv.v1.StatusRequest
@@ -1472,74 +1717,85 @@ var file_metasrv_v1_cluster_proto_goTypes = []any{
 	(*OpenSessionResponse)(nil),  // 17: metasrv.v1.OpenSessionResponse
 	(*CloseSessionRequest)(nil),  // 18: metasrv.v1.CloseSessionRequest
 	(*CloseSessionResponse)(nil), // 19: metasrv.v1.CloseSessionResponse
-	(*RequestHeader)(nil),        // 20: metasrv.v1.RequestHeader
-	(*ResponseHeader)(nil),       // 21: metasrv.v1.ResponseHeader
-	(*Member)(nil),               // 22: metasrv.v1.Member
-	(*Peer)(nil),                 // 23: metasrv.v1.Peer
-	(*NodeInfo)(nil),             // 24: metasrv.v1.NodeInfo
-	(*NodeStat)(nil),             // 25: metasrv.v1.NodeStat
-	(NodeRole)(0),                // 26: metasrv.v1.NodeRole
-	(ReplicaRole)(0),             // 27: metasrv.v1.ReplicaRole
-	(*RegionStat)(nil),           // 28: metasrv.v1.RegionStat
-	(*TableName)(nil),            // 29: metasrv.v1.TableName
-	(TableState)(0),              // 30: metasrv.v1.TableState
+	(*WatchNodesRequest)(nil),    // 20: metasrv.v1.WatchNodesRequest
+	(*WatchNodesResponse)(nil),   // 21: metasrv.v1.WatchNodesResponse
+	(*NodeEvent)(nil),            // 22: metasrv.v1.NodeEvent
+	(*RequestHeader)(nil),        // 23: metasrv.v1.RequestHeader
+	(*ResponseHeader)(nil),       // 24: metasrv.v1.ResponseHeader
+	(*Member)(nil),               // 25: metasrv.v1.Member
+	(*Peer)(nil),                 // 26: metasrv.v1.Peer
+	(*NodeInfo)(nil),             // 27: metasrv.v1.NodeInfo
+	(*NodeStat)(nil),             // 28: metasrv.v1.NodeStat
+	(NodeRole)(0),                // 29: metasrv.v1.NodeRole
+	(ReplicaRole)(0),             // 30: metasrv.v1.ReplicaRole
+	(*RegionStat)(nil),           // 31: metasrv.v1.RegionStat
+	(*TableName)(nil),            // 32: metasrv.v1.TableName
+	(TableState)(0),              // 33: metasrv.v1.TableState
 }
 var file_metasrv_v1_cluster_proto_depIdxs = []int32{
-	20, // 0: metasrv.v1.StatusRequest.header:type_name -> metasrv.v1.RequestHeader
-	21, // 1: metasrv.v1.StatusResponse.header:type_name -> metasrv.v1.ResponseHeader
-	22, // 2: metasrv.v1.StatusResponse.member:type_name -> metasrv.v1.Member
-	22, // 3: metasrv.v1.StatusResponse.leader:type_name -> metasrv.v1.Member
-	20, // 4: metasrv.v1.ListMembersRequest.header:type_name -> metasrv.v1.RequestHeader
-	21, // 5: metasrv.v1.ListMembersResponse.header:type_name -> metasrv.v1.ResponseHeader
-	22, // 6: metasrv.v1.ListMembersResponse.members:type_name -> metasrv.v1.Member
-	23, // 7: metasrv.v1.Node.peer:type_name -> metasrv.v1.Peer
-	24, // 8: metasrv.v1.Node.info:type_name -> metasrv.v1.NodeInfo
+	23, // 0: metasrv.v1.StatusRequest.header:type_name -> metasrv.v1.RequestHeader
+	24, // 1: metasrv.v1.StatusResponse.header:type_name -> metasrv.v1.ResponseHeader
+	25, // 2: metasrv.v1.StatusResponse.member:type_name -> metasrv.v1.Member
+	25, // 3: metasrv.v1.StatusResponse.leader:type_name -> metasrv.v1.Member
+	23, // 4: metasrv.v1.ListMembersRequest.header:type_name -> metasrv.v1.RequestHeader
+	24, // 5: metasrv.v1.ListMembersResponse.header:type_name -> metasrv.v1.ResponseHeader
+	25, // 6: metasrv.v1.ListMembersResponse.members:type_name -> metasrv.v1.Member
+	26, // 7: metasrv.v1.Node.peer:type_name -> metasrv.v1.Peer
+	27, // 8: metasrv.v1.Node.info:type_name -> metasrv.v1.NodeInfo
 	0,  // 9: metasrv.v1.Node.state:type_name -> metasrv.v1.NodeState
-	25, // 10: metasrv.v1.Node.stat:type_name -> metasrv.v1.NodeStat
-	20, // 11: metasrv.v1.ListNodesRequest.header:type_name -> metasrv.v1.RequestHeader
-	26, // 12: metasrv.v1.ListNodesRequest.role:type_name -> metasrv.v1.NodeRole
-	21, // 13: metasrv.v1.ListNodesResponse.header:type_name -> metasrv.v1.ResponseHeader
+	28, // 10: metasrv.v1.Node.stat:type_name -> metasrv.v1.NodeStat
+	23, // 11: metasrv.v1.ListNodesRequest.header:type_name -> metasrv.v1.RequestHeader
+	29, // 12: metasrv.v1.ListNodesRequest.role:type_name -> metasrv.v1.NodeRole
+	24, // 13: metasrv.v1.ListNodesResponse.header:type_name -> metasrv.v1.ResponseHeader
 	5,  // 14: metasrv.v1.ListNodesResponse.nodes:type_name -> metasrv.v1.Node
-	20, // 15: metasrv.v1.GetNodeRequest.header:type_name -> metasrv.v1.RequestHeader
-	21, // 16: metasrv.v1.GetNodeResponse.header:type_name -> metasrv.v1.ResponseHeader
+	23, // 15: metasrv.v1.GetNodeRequest.header:type_name -> metasrv.v1.RequestHeader
+	24, // 16: metasrv.v1.GetNodeResponse.header:type_name -> metasrv.v1.ResponseHeader
 	5,  // 17: metasrv.v1.GetNodeResponse.node:type_name -> metasrv.v1.Node
-	23, // 18: metasrv.v1.Replica.peer:type_name -> metasrv.v1.Peer
-	27, // 19: metasrv.v1.Replica.role:type_name -> metasrv.v1.ReplicaRole
-	28, // 20: metasrv.v1.Replica.stat:type_name -> metasrv.v1.RegionStat
-	29, // 21: metasrv.v1.RegionInfo.table_name:type_name -> metasrv.v1.TableName
-	30, // 22: metasrv.v1.RegionInfo.table_state:type_name -> metasrv.v1.TableState
+	26, // 18: metasrv.v1.Replica.peer:type_name -> metasrv.v1.Peer
+	30, // 19: metasrv.v1.Replica.role:type_name -> metasrv.v1.ReplicaRole
+	31, // 20: metasrv.v1.Replica.stat:type_name -> metasrv.v1.RegionStat
+	32, // 21: metasrv.v1.RegionInfo.table_name:type_name -> metasrv.v1.TableName
+	33, // 22: metasrv.v1.RegionInfo.table_state:type_name -> metasrv.v1.TableState
 	10, // 23: metasrv.v1.RegionInfo.replicas:type_name -> metasrv.v1.Replica
-	20, // 24: metasrv.v1.ListRegionsRequest.header:type_name -> metasrv.v1.RequestHeader
-	29, // 25: metasrv.v1.ListRegionsRequest.table_name:type_name -> metasrv.v1.TableName
-	21, // 26: metasrv.v1.ListRegionsResponse.header:type_name -> metasrv.v1.ResponseHeader
+	23, // 24: metasrv.v1.ListRegionsRequest.header:type_name -> metasrv.v1.RequestHeader
+	32, // 25: metasrv.v1.ListRegionsRequest.table_name:type_name -> metasrv.v1.TableName
+	24, // 26: metasrv.v1.ListRegionsResponse.header:type_name -> metasrv.v1.ResponseHeader
 	11, // 27: metasrv.v1.ListRegionsResponse.regions:type_name -> metasrv.v1.RegionInfo
-	20, // 28: metasrv.v1.StatsRequest.header:type_name -> metasrv.v1.RequestHeader
-	21, // 29: metasrv.v1.StatsResponse.header:type_name -> metasrv.v1.ResponseHeader
-	20, // 30: metasrv.v1.OpenSessionRequest.header:type_name -> metasrv.v1.RequestHeader
-	21, // 31: metasrv.v1.OpenSessionResponse.header:type_name -> metasrv.v1.ResponseHeader
-	20, // 32: metasrv.v1.CloseSessionRequest.header:type_name -> metasrv.v1.RequestHeader
-	21, // 33: metasrv.v1.CloseSessionResponse.header:type_name -> metasrv.v1.ResponseHeader
-	1,  // 34: metasrv.v1.Cluster.Status:input_type -> metasrv.v1.StatusRequest
-	3,  // 35: metasrv.v1.Cluster.ListMembers:input_type -> metasrv.v1.ListMembersRequest
-	6,  // 36: metasrv.v1.Cluster.ListNodes:input_type -> metasrv.v1.ListNodesRequest
-	8,  // 37: metasrv.v1.Cluster.GetNode:input_type -> metasrv.v1.GetNodeRequest
-	12, // 38: metasrv.v1.Cluster.ListRegions:input_type -> metasrv.v1.ListRegionsRequest
-	14, // 39: metasrv.v1.Cluster.Stats:input_type -> metasrv.v1.StatsRequest
-	16, // 40: metasrv.v1.Cluster.OpenSession:input_type -> metasrv.v1.OpenSessionRequest
-	18, // 41: metasrv.v1.Cluster.CloseSession:input_type -> metasrv.v1.CloseSessionRequest
-	2,  // 42: metasrv.v1.Cluster.Status:output_type -> metasrv.v1.StatusResponse
-	4,  // 43: metasrv.v1.Cluster.ListMembers:output_type -> metasrv.v1.ListMembersResponse
-	7,  // 44: metasrv.v1.Cluster.ListNodes:output_type -> metasrv.v1.ListNodesResponse
-	9,  // 45: metasrv.v1.Cluster.GetNode:output_type -> metasrv.v1.GetNodeResponse
-	13, // 46: metasrv.v1.Cluster.ListRegions:output_type -> metasrv.v1.ListRegionsResponse
-	15, // 47: metasrv.v1.Cluster.Stats:output_type -> metasrv.v1.StatsResponse
-	17, // 48: metasrv.v1.Cluster.OpenSession:output_type -> metasrv.v1.OpenSessionResponse
-	19, // 49: metasrv.v1.Cluster.CloseSession:output_type -> metasrv.v1.CloseSessionResponse
-	42, // [42:50] is the sub-list for method output_type
-	34, // [34:42] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	23, // 28: metasrv.v1.StatsRequest.header:type_name -> metasrv.v1.RequestHeader
+	24, // 29: metasrv.v1.StatsResponse.header:type_name -> metasrv.v1.ResponseHeader
+	23, // 30: metasrv.v1.OpenSessionRequest.header:type_name -> metasrv.v1.RequestHeader
+	24, // 31: metasrv.v1.OpenSessionResponse.header:type_name -> metasrv.v1.ResponseHeader
+	23, // 32: metasrv.v1.CloseSessionRequest.header:type_name -> metasrv.v1.RequestHeader
+	24, // 33: metasrv.v1.CloseSessionResponse.header:type_name -> metasrv.v1.ResponseHeader
+	23, // 34: metasrv.v1.WatchNodesRequest.header:type_name -> metasrv.v1.RequestHeader
+	29, // 35: metasrv.v1.WatchNodesRequest.role:type_name -> metasrv.v1.NodeRole
+	24, // 36: metasrv.v1.WatchNodesResponse.header:type_name -> metasrv.v1.ResponseHeader
+	22, // 37: metasrv.v1.WatchNodesResponse.events:type_name -> metasrv.v1.NodeEvent
+	5,  // 38: metasrv.v1.NodeEvent.registered:type_name -> metasrv.v1.Node
+	5,  // 39: metasrv.v1.NodeEvent.removed:type_name -> metasrv.v1.Node
+	1,  // 40: metasrv.v1.Cluster.Status:input_type -> metasrv.v1.StatusRequest
+	3,  // 41: metasrv.v1.Cluster.ListMembers:input_type -> metasrv.v1.ListMembersRequest
+	6,  // 42: metasrv.v1.Cluster.ListNodes:input_type -> metasrv.v1.ListNodesRequest
+	8,  // 43: metasrv.v1.Cluster.GetNode:input_type -> metasrv.v1.GetNodeRequest
+	12, // 44: metasrv.v1.Cluster.ListRegions:input_type -> metasrv.v1.ListRegionsRequest
+	14, // 45: metasrv.v1.Cluster.Stats:input_type -> metasrv.v1.StatsRequest
+	16, // 46: metasrv.v1.Cluster.OpenSession:input_type -> metasrv.v1.OpenSessionRequest
+	18, // 47: metasrv.v1.Cluster.CloseSession:input_type -> metasrv.v1.CloseSessionRequest
+	20, // 48: metasrv.v1.Cluster.WatchNodes:input_type -> metasrv.v1.WatchNodesRequest
+	2,  // 49: metasrv.v1.Cluster.Status:output_type -> metasrv.v1.StatusResponse
+	4,  // 50: metasrv.v1.Cluster.ListMembers:output_type -> metasrv.v1.ListMembersResponse
+	7,  // 51: metasrv.v1.Cluster.ListNodes:output_type -> metasrv.v1.ListNodesResponse
+	9,  // 52: metasrv.v1.Cluster.GetNode:output_type -> metasrv.v1.GetNodeResponse
+	13, // 53: metasrv.v1.Cluster.ListRegions:output_type -> metasrv.v1.ListRegionsResponse
+	15, // 54: metasrv.v1.Cluster.Stats:output_type -> metasrv.v1.StatsResponse
+	17, // 55: metasrv.v1.Cluster.OpenSession:output_type -> metasrv.v1.OpenSessionResponse
+	19, // 56: metasrv.v1.Cluster.CloseSession:output_type -> metasrv.v1.CloseSessionResponse
+	21, // 57: metasrv.v1.Cluster.WatchNodes:output_type -> metasrv.v1.WatchNodesResponse
+	49, // [49:58] is the sub-list for method output_type
+	40, // [40:49] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_v1_cluster_proto_init() }
@@ -1550,13 +1806,17 @@ func file_metasrv_v1_cluster_proto_init() {
 	file_metasrv_v1_header_proto_init()
 	file_metasrv_v1_heartbeat_proto_init()
 	file_metasrv_v1_table_proto_init()
+	file_metasrv_v1_cluster_proto_msgTypes[21].OneofWrappers = []any{
+		(*NodeEvent_Registered)(nil),
+		(*NodeEvent_Removed)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_v1_cluster_proto_rawDesc), len(file_metasrv_v1_cluster_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   19,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

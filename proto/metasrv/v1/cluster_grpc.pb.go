@@ -27,6 +27,7 @@ const (
 	Cluster_Stats_FullMethodName        = "/metasrv.v1.Cluster/Stats"
 	Cluster_OpenSession_FullMethodName  = "/metasrv.v1.Cluster/OpenSession"
 	Cluster_CloseSession_FullMethodName = "/metasrv.v1.Cluster/CloseSession"
+	Cluster_WatchNodes_FullMethodName   = "/metasrv.v1.Cluster/WatchNodes"
 )
 
 // ClusterClient is the client API for Cluster service.
@@ -50,6 +51,9 @@ type ClusterClient interface {
 	OpenSession(ctx context.Context, in *OpenSessionRequest, opts ...grpc.CallOption) (*OpenSessionResponse, error)
 	// CloseSession forgets a session; its requests are refused from then on.
 	CloseSession(ctx context.Context, in *CloseSessionRequest, opts ...grpc.CallOption) (*CloseSessionResponse, error)
+	// WatchNodes streams the registrations of nodes, from any member: who they are and where they are reached, not
+	// whether they are live.
+	WatchNodes(ctx context.Context, in *WatchNodesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchNodesResponse], error)
 }
 
 type clusterClient struct {
@@ -140,6 +144,25 @@ func (c *clusterClient) CloseSession(ctx context.Context, in *CloseSessionReques
 	return out, nil
 }
 
+func (c *clusterClient) WatchNodes(ctx context.Context, in *WatchNodesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchNodesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Cluster_ServiceDesc.Streams[0], Cluster_WatchNodes_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchNodesRequest, WatchNodesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Cluster_WatchNodesClient = grpc.ServerStreamingClient[WatchNodesResponse]
+
 // ClusterServer is the server API for Cluster service.
 // All implementations must embed UnimplementedClusterServer
 // for forward compatibility.
@@ -161,6 +184,9 @@ type ClusterServer interface {
 	OpenSession(context.Context, *OpenSessionRequest) (*OpenSessionResponse, error)
 	// CloseSession forgets a session; its requests are refused from then on.
 	CloseSession(context.Context, *CloseSessionRequest) (*CloseSessionResponse, error)
+	// WatchNodes streams the registrations of nodes, from any member: who they are and where they are reached, not
+	// whether they are live.
+	WatchNodes(*WatchNodesRequest, grpc.ServerStreamingServer[WatchNodesResponse]) error
 	mustEmbedUnimplementedClusterServer()
 }
 
@@ -194,6 +220,9 @@ func (UnimplementedClusterServer) OpenSession(context.Context, *OpenSessionReque
 }
 func (UnimplementedClusterServer) CloseSession(context.Context, *CloseSessionRequest) (*CloseSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CloseSession not implemented")
+}
+func (UnimplementedClusterServer) WatchNodes(*WatchNodesRequest, grpc.ServerStreamingServer[WatchNodesResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchNodes not implemented")
 }
 func (UnimplementedClusterServer) mustEmbedUnimplementedClusterServer() {}
 func (UnimplementedClusterServer) testEmbeddedByValue()                 {}
@@ -360,6 +389,17 @@ func _Cluster_CloseSession_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Cluster_WatchNodes_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchNodesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ClusterServer).WatchNodes(m, &grpc.GenericServerStream[WatchNodesRequest, WatchNodesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Cluster_WatchNodesServer = grpc.ServerStreamingServer[WatchNodesResponse]
+
 // Cluster_ServiceDesc is the grpc.ServiceDesc for Cluster service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -400,6 +440,12 @@ var Cluster_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Cluster_CloseSession_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchNodes",
+			Handler:       _Cluster_WatchNodes_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "metasrv/v1/cluster.proto",
 }
