@@ -63,7 +63,7 @@ func domainError(st *status.Status) error {
 	if d.field != "" && d.description != "" {
 		message = d.description
 	}
-	return metasrv.ErrorOf(d.reason, message, d.field)
+	return metasrv.ErrorOf(d.reason, message, d.field).At(d.revision)
 }
 
 // newError returns the Error for the last error of a call. more are further causes; they come first.

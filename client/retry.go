@@ -87,6 +87,7 @@ type details struct {
 	field        string
 	description  string
 	leader       string
+	revision     uint64
 	hasRetryInfo bool
 	retryDelay   time.Duration
 }
@@ -107,6 +108,8 @@ func detailsOf(st *status.Status) details {
 			}
 		case *errdetails.RetryInfo:
 			d.hasRetryInfo, d.retryDelay = true, max(0, m.GetRetryDelay().AsDuration())
+		case *metasrvpb.RevisionInfo:
+			d.revision = m.GetRevision()
 		case *metasrvpb.NotLeader:
 			d.leader = m.GetLeader().GetGrpcAddr()
 		}

@@ -119,6 +119,35 @@ func (r *TableRoute) Partitioner() (*partition.Partitioner, error) {
 // nextTurn returns how often it was called before.
 func (r *TableRoute) nextTurn() uint64 { return r.turn.Add(1) - 1 }
 
+// withAddress returns a copy in which a node has another address, nil where the route doesn't name the node.
+func (r *TableRoute) withAddress(node metasrv.NodeID, addr string) *TableRoute {
+	named := false
+	moved := func(e Endpoint) Endpoint {
+		if e.NodeID == node {
+			e.Addr, named = addr, true
+		}
+		return e
+	}
+	regions := slices.Clone(r.Regions)
+	for i := range regions {
+		region := &regions[i]
+		region.Leader = moved(region.Leader)
+		region.Followers = slices.Clone(region.Followers)
+		for j := range region.Followers {
+			region.Followers[j] = moved(region.Followers[j])
+		}
+	}
+	if !named {
+		return nil
+	}
+	c := &TableRoute{
+		ID: r.ID, Name: r.Name, Schema: r.Schema, SchemaVersion: r.SchemaVersion, Info: r.Info, Version: r.Version, Revision: r.Revision,
+		Regions: regions, partitioner: r.partitioner, opaque: r.opaque, read: r.read,
+	}
+	c.turn.Store(r.turn.Load())
+	return c
+}
+
 func newRegion(m *metasrvpb.RegionRoute, peers []*metasrvpb.Peer) (Region, error) {
 	r := Region{
 		ID:          metasrv.RegionID(m.GetRegion().GetId()),

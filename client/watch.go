@@ -118,6 +118,8 @@ func (c *RouteCache) apply(m *metasrvpb.WatchRoutesResponse) {
 		case *metasrvpb.RouteEvent_Removed:
 			table := change.Removed
 			c.remove(metasrv.TableID(table.GetId()), nameOf(table.GetTableName()), event.GetRevision())
+		case *metasrvpb.RouteEvent_Moved:
+			c.moved(change.Moved, event.GetRevision())
 		}
 	}
 }
@@ -150,5 +152,23 @@ func (c *RouteCache) remove(id metasrv.TableID, name metasrv.TableName, revision
 	}
 	if name, ok := c.names[id]; ok && c.entries[name].route.Revision <= revision {
 		c.drop(name)
+	}
+}
+
+// moved gives a node another address in all routes that were read before. A first fetch under way may have read the old
+// one: it answers only those who wait for it.
+func (c *RouteCache) moved(node *metasrvpb.Peer, revision uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name, e := range c.entries {
+		switch {
+		case e.route == nil:
+			c.drop(name)
+		case e.route.Revision < revision:
+			if r := e.route.withAddress(metasrv.NodeID(node.GetId()), node.GetAddr()); r != nil {
+				r.Revision = revision
+				e.route = r
+			}
+		}
 	}
 }

@@ -74,7 +74,7 @@ func statusOfError(e *metasrv.Error, message string, leader *metasrvpb.Member) *
 			{Field: e.Field, Description: e.Message, Reason: e.Reason},
 		}})
 	}
-	if e.Revision != 0 {
+	if e.Revision != 0 || e.Reason == metasrv.ErrSlowWatcher.Reason {
 		details = append(details, &metasrvpb.RevisionInfo{Revision: e.Revision})
 	}
 	delay, retry := retryDelays[e.Reason]

@@ -148,6 +148,16 @@ func refusalOf(err error) refusal {
 	return r
 }
 
+// revisionOf returns the revision that an error names, 0 where it names none.
+func revisionOf(err error) uint64 {
+	for _, detail := range status.Convert(err).Details() {
+		if d, ok := detail.(*metasrvpb.RevisionInfo); ok {
+			return d.GetRevision()
+		}
+	}
+	return 0
+}
+
 func wantRefusal(t *testing.T, err error, want refusal) {
 	t.Helper()
 	if got := refusalOf(err); got != want {

@@ -373,7 +373,7 @@ func TestWatch(t *testing.T) {
 func TestWatchOfForgottenRevision(t *testing.T) {
 	m := startLeader(t)
 	value := make([]byte, 1<<20)
-	for range 20 { // more than the feed keeps
+	for range 40 { // more than the feed keeps
 		if _, err := m.store().Put(timeout(t), &metasrvpb.PutRequest{Key: []byte("k"), Value: value}); err != nil {
 			t.Fatal(err)
 		}

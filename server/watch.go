@@ -55,6 +55,9 @@ func serveWatch[M, E any](
 	}
 	w := s.hub.watch(t.ranges, from)
 	defer s.hub.remove(w)
+	if !begins {
+		w.resume.Store(from)
+	}
 	out := newOutlet(s, stream, w)
 	defer out.close()
 	m := &messenger[M, E]{topic: t, node: s.node, outlet: out}
@@ -190,7 +193,13 @@ func (m *messenger[M, E]) send(ctx context.Context, view state.View, revision ui
 	m.reached = max(m.reached, revision)
 	message := m.message(view, &metasrvpb.ResponseHeader{Revision: m.reached}, m.events, revision)
 	m.events, m.bytes = m.events[:0:0], 0
-	return m.outlet.send(ctx, message)
+	if err := m.outlet.send(ctx, message); err != nil {
+		return err
+	}
+	if revision > 0 {
+		m.outlet.watcher.resume.Store(revision + 1)
+	}
+	return nil
 }
 
 // outlet sends the messages of a watch from a goroutine of its own: a client that reads nothing blocks that one, and
@@ -220,7 +229,7 @@ func (o *outlet[M]) close() {
 
 // send returns when the message was given to the connection. After an error there is no other message.
 func (o *outlet[M]) send(ctx context.Context, m *M) error {
-	o.watcher.sending.Store(1 + o.watcher.hub.drops.Load())
+	o.watcher.sending.Store(1 + o.watcher.hub.changed.Load())
 	defer o.watcher.sending.Store(0)
 	o.messages <- m
 	o.stall.Reset(watchStall)
@@ -230,7 +239,7 @@ func (o *outlet[M]) send(ctx context.Context, m *M) error {
 	case <-o.watcher.cut:
 		return o.watcher.why()
 	case <-o.stall.C:
-		return o.watcher.stalled()
+		return o.watcher.errSlow("it has taken no message for %s", watchStall)
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -10,8 +11,15 @@ import (
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
-// watchQueueBytes is how much waits for one watcher before it has to read the feed for itself.
-const watchQueueBytes = 4 << 20
+const (
+	// watchQueueBytes is how much waits for one watcher before it has to read the feed for itself.
+	watchQueueBytes = 4 << 20
+	// watchLagBytes is how much may change in the state while a client that lags takes no message: less than the feed
+	// holds, so that the client can go on where it was.
+	watchLagBytes = 16 << 20
+	// watchLookBytes is how much changes between two looks at who lags.
+	watchLookBytes = 1 << 20
+)
 
 // hub hands the changes of the state to those who watch them. It reads each revision once, whoever watches, and a
 // watcher costs nothing where its keys don't change.
@@ -30,16 +38,14 @@ type hub struct {
 	next uint64
 	// done is the last revision that every live watcher has in its queue, if it concerns it.
 	done atomic.Uint64
-	// oldest is the oldest revision of the feed when those who lag were last looked at; the feed drops many at once.
-	oldest uint64
-	// drops counts how often the feed has dropped revisions.
-	drops atomic.Uint64
+	// changed counts the bytes of all changes dispatched; looked is what it was when those who lag were last looked at.
+	changed atomic.Uint64
+	looked  uint64
 }
 
 func newHub(node Node) *hub {
 	revision := node.View().Revision()
 	h := &hub{node: node, watchers: make(map[*watcher]struct{}), next: revision + 1}
-	h.oldest, _ = node.Remembered()
 	h.done.Store(revision)
 	return h
 }
@@ -53,8 +59,10 @@ type watcher struct {
 	cut chan struct{}
 	// collected are the changes of the revision that is dispatched; the hub's.
 	collected []state.Change
-	// sending is 0 while nothing is sent, else 1 + the drops of the feed when that began.
+	// sending is 0 while nothing is sent, else 1 + what the hub's changed was when that began.
 	sending atomic.Uint64
+	// resume is the revision to go on from, as the client knows it: 0 means from the beginning.
+	resume atomic.Uint64
 
 	mu     sync.Mutex
 	queue  []state.Revision
@@ -115,17 +123,19 @@ func (h *hub) dispatch(revisions []state.Revision) {
 		for i := range revisions {
 			h.dispatchOne(&revisions[i])
 		}
+		h.cutThoseBehind()
 	}
 	last := revisions[len(revisions)-1].Number
 	h.next = last + 1
 	h.done.Store(last)
-	h.cutThoseBehind()
 }
 
 // dispatchOne hands over one revision: to each watcher all at once, for it must not see a part of it.
 func (h *hub) dispatchOne(r *state.Revision) {
 	var concerned []*watcher
+	size := 0
 	for i := range r.Changes {
+		size += r.Changes[i].Size()
 		h.index.find(r.Changes[i].Key, func(w *watcher) {
 			if w.collected == nil {
 				concerned = append(concerned, w)
@@ -136,6 +146,7 @@ func (h *hub) dispatchOne(r *state.Revision) {
 			w.collected = append(w.collected, r.Changes[i])
 		})
 	}
+	h.changed.Add(uint64(size)) //nolint:gosec // sizes are positive
 	for _, w := range concerned {
 		w.push(state.Revision{Number: r.Number, Changes: w.collected})
 		w.collected = nil
@@ -157,29 +168,35 @@ func (h *hub) skipTo(revision uint64, why error) {
 	h.done.Store(revision - 1)
 }
 
-// cutThoseBehind ends the watchers that can't keep up: those that the feed has overtaken, and those whose client took no
-// message from one drop of the feed to the next but one. The others of these would be overtaken soon; cut off now they
-// can still go on where they were. They wait for their clients, and would not notice by themselves.
+// cutThoseBehind ends the watchers that can't keep up: those that the feed has overtaken, and those whose clients took no
+// message while much changed, before the feed overtakes them: they can still go on where they were. Both wait for their
+// clients, and would not notice by themselves.
 func (h *hub) cutThoseBehind() {
-	oldest, _ := h.node.Remembered()
-	if oldest == h.oldest {
+	changed := h.changed.Load()
+	if changed-h.looked < watchLookBytes {
 		return
 	}
-	h.oldest = oldest
-	drops := h.drops.Add(1)
+	h.looked = changed
+	oldest, _ := h.node.Remembered()
 	for w := range h.watchers {
-		w.mu.Lock()
 		began := w.sending.Load()
-		if w.lags && (w.next < oldest || began != 0 && began < drops) {
-			w.end(errSlow(w.next, "it has the changes up to revision %d, and the member is at %d", w.next-1, h.next-1))
+		stalled := began != 0 && changed-(began-1) > watchLagBytes
+		w.mu.Lock()
+		if w.lags && (stalled || w.next < oldest) {
+			w.end(w.errSlow("the member is at revision %d", h.next-1))
 		}
 		w.mu.Unlock()
 	}
 }
 
-// errSlow is the end of a watch that takes its changes too slowly; next is the revision to go on from.
-func errSlow(next uint64, why string, args ...any) error {
-	return metasrv.ErrSlowWatcher.With("the watch was cut off because its client reads too slowly: "+why, args...).At(next)
+// errSlow is the end of a watch that takes its changes too slowly.
+func (w *watcher) errSlow(why string, args ...any) error {
+	resume := w.resume.Load()
+	how := fmt.Sprintf("go on from revision %d", resume)
+	if resume == 0 {
+		how = "begin again"
+	}
+	return metasrv.ErrSlowWatcher.With("the watch was cut off because its client reads too slowly ("+why+"); "+how, args...).At(resume)
 }
 
 // push adds a revision, or makes the watcher lag where too much waits for it.
@@ -306,11 +323,4 @@ func (w *watcher) why() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.err
-}
-
-// stalled returns the end of a watch whose client took no message for too long.
-func (w *watcher) stalled() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return errSlow(w.next, "it has taken no message for %s", watchStall)
 }

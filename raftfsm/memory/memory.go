@@ -13,7 +13,7 @@ import (
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
-const feedBytes = 16 << 20
+const feedBytes = 32 << 20
 
 // Node is a single node whose state lives as long as it does. It is its own metasrv leader, in term 1 unless
 // SetTerm says otherwise.

@@ -534,7 +534,8 @@ func (x *KeyValue) GetVersion() uint64 {
 // RevisionInfo is a detail of the statuses COMPACTED and SLOW_WATCHER.
 type RevisionInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// COMPACTED: the oldest revision from which the member can watch. SLOW_WATCHER: the revision to go on from.
+	// COMPACTED: the oldest revision from which the member can watch. SLOW_WATCHER: the revision to go on from, for a client
+	// that didn't keep it: the message that was under way may have arrived. 0 means to begin again.
 	Revision      uint64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
