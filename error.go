@@ -125,6 +125,9 @@ var (
 	ErrTooManySessions = define(KindResourceExhausted, "TOO_MANY_SESSIONS")
 	// ErrClusterVersion: the command is newer than a member of the cluster. It was not executed.
 	ErrClusterVersion = define(KindFailedPrecondition, "CLUSTER_VERSION")
+	// ErrStatesDiffer: members have different states and no majority agrees on one. Writes are refused until a person has
+	// decided.
+	ErrStatesDiffer = define(KindFailedPrecondition, "STATES_DIFFER")
 	// ErrCompacted: the changes asked for are no longer remembered. Its Revision is the oldest one from which a watch
 	// can begin.
 	ErrCompacted = define(KindOutOfRange, "COMPACTED")

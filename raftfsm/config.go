@@ -100,6 +100,8 @@ type Timing struct {
 	// Flush is how long a change may wait for its place in the image on disk. It is durable in the log
 	// before.
 	Flush time.Duration
+	// Compare is how often members compare the hashes of their states.
+	Compare time.Duration
 	// FlushBytes of changed keys and values are flushed at once.
 	FlushBytes int
 	// DiskTimeout is how long a call to the disk may take before the member ends, so that the others go on without it.
@@ -116,6 +118,7 @@ func DefaultTiming() Timing {
 		PeerTimeout: 2 * time.Second,
 		Fresh:       time.Second,
 		Flush:       10 * time.Second,
+		Compare:     10 * time.Second,
 		FlushBytes:  64 << 20,
 		DiskTimeout: 8 * time.Second,
 	}
@@ -130,6 +133,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Timing == (Timing{}) {
 		c.Timing = DefaultTiming()
+	}
+	if c.Timing.Compare == 0 {
+		c.Timing.Compare = DefaultTiming().Compare
 	}
 	if c.Log == (LogRetention{}) {
 		c.Log = DefaultLogRetention()

@@ -22,6 +22,7 @@ type fsm struct {
 	machine    *machine.Machine
 	dirty      map[string]struct{}
 	dirtyBytes int
+	hashes     hashRing
 	failed     bool
 
 	feed    *machine.Feed
@@ -67,6 +68,7 @@ func (f *fsm) Apply(log *raft.Log) any {
 	if log.Index <= f.current.index() {
 		return entryResult{err: fmt.Errorf("entry %d was applied before", log.Index)}
 	}
+	was := f.machine.Position().Index
 	out, err := f.machine.Apply(log.Index, log.Term, log.Data)
 	if err != nil {
 		f.halt(err)
@@ -76,6 +78,7 @@ func (f *fsm) Apply(log *raft.Log) any {
 		f.dirty[key] = struct{}{}
 	}
 	f.dirtyBytes += len(log.Data)
+	f.hashes.note(was, log.Index, f.machine.Hash)
 	f.current.advance(f.machine.Position())
 	f.feed.Publish(out.Revisions)
 	f.flusher.written(f.dirtyBytes)
@@ -94,7 +97,9 @@ func (f *fsm) StoreConfiguration(index uint64, configuration raft.Configuration)
 		f.halt(fmt.Errorf("read entry %d: %w", index, err))
 		return
 	}
+	was := f.machine.Position().Index
 	f.machine.SkipTo(index, log.Term)
+	f.hashes.note(was, index, f.machine.Hash)
 	f.current.store(&applied{view: f.machine.View(), configuration: configuration, configurationIndex: index})
 }
 
@@ -150,6 +155,7 @@ func (f *fsm) Restore(source io.ReadCloser) error {
 		clear(f.dirty)
 		f.dirtyBytes = 0
 		f.machine.Reset(a.view)
+		f.hashes.clear()
 		f.current.store(a)
 		f.feed.Reset(a.view.Revision())
 		f.installed()

@@ -161,6 +161,8 @@ func (n *Node) answerPeer(ctx context.Context, request *peerpb.Request) *peerpb.
 		return &peerpb.Response{Term: &peerpb.TermResponse{Term: n.raft.CurrentTerm(), AppliedIndex: n.fsm.current.index()}}
 	case *peerpb.Request_Barrier:
 		return n.answerBarrier(ctx)
+	case *peerpb.Request_Hashes:
+		return n.answerHashes()
 	case *peerpb.Request_Publish:
 		ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.PeerTimeout)
 		defer cancel()
@@ -204,6 +206,10 @@ type Status struct {
 	ClusterID uint64
 	// ClusterVersion is the command version that every member knows, CommandVersion the highest that this one does.
 	ClusterVersion, CommandVersion uint32
+	// ComparedIndex is the latest index at which the state was found to be the same as another member's, 0 for none.
+	ComparedIndex uint64
+	// Split says how the members' states differ where no majority agrees on one and writes are refused.
+	Split string
 	// CaughtUp: since its start the state has reached that of the metasrv leader once.
 	CaughtUp bool
 	// LastContact is the time of the last message of the metasrv leader, zero on the leader itself.
@@ -222,6 +228,7 @@ func (n *Node) Status() Status {
 		State:          n.raft.State().String(),
 		ClusterID:      n.ClusterID(),
 		ClusterVersion: pos.Version, CommandVersion: n.cfg.CommandVersion,
+		ComparedIndex: n.compared.Load(), Split: n.Split(),
 		CaughtUp: n.caughtUp.Load(),
 	}
 	if s.State != raft.Leader.String() {

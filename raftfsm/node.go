@@ -63,7 +63,11 @@ type Node struct {
 	// asking has those who ask raft, futures what it has not answered yet.
 	asking, futures sync.WaitGroup
 
-	caughtUp  atomic.Bool
+	caughtUp atomic.Bool
+	// split says how the states of members differ where no majority agrees, nil where all is well. compared is the latest
+	// index at which this member's state was the same as another's.
+	split     atomic.Pointer[string]
+	compared  atomic.Uint64
 	failOnce  sync.Once
 	failure   error
 	failed    chan struct{}
@@ -128,6 +132,7 @@ func (n *Node) open() error {
 	n.asking.Go(func() { n.proposer.run(n.ctx, n.commit) })
 	n.wg.Go(func() { n.publishMember(n.ctx) })
 	n.wg.Go(func() { n.catchUp(n.ctx) })
+	n.wg.Go(func() { n.compareHashes(n.ctx) })
 	n.wg.Go(func() { n.refresh(n.ctx) })
 	return nil
 }

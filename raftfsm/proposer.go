@@ -126,6 +126,9 @@ func (n *Node) Propose(ctx context.Context, proposal state.Proposal) (state.Resu
 	if err := n.requireSpace(proposal); err != nil {
 		return state.Result{}, err
 	}
+	if err := n.requireAgreement(); err != nil {
+		return state.Result{}, err
+	}
 	if err := n.checkKind(proposal.Kind); err != nil {
 		return state.Result{}, err
 	}

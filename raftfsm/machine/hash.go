@@ -35,6 +35,9 @@ func mix(h uint64) uint64 {
 // Hash returns the hash of the state: of every pair, and of the position.
 func (v *View) Hash() uint64 { return hashAt(v.sum, v.pos) }
 
+// Hash returns the hash of the present state.
+func (m *Machine) Hash() uint64 { return hashAt(m.sum, m.pos) }
+
 func hashAt(sum uint64, pos Position) uint64 {
 	h := sum
 	for _, n := range [...]uint64{pos.Index, pos.Term, pos.Revision, uint64(pos.Now)} {

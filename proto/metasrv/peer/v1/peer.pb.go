@@ -31,6 +31,7 @@ type Request struct {
 	//	*Request_Publish
 	//	*Request_History
 	//	*Request_Barrier
+	//	*Request_Hashes
 	Request       isRequest_Request `protobuf_oneof:"request"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -109,6 +110,15 @@ func (x *Request) GetBarrier() *BarrierRequest {
 	return nil
 }
 
+func (x *Request) GetHashes() *HashesRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Request_Hashes); ok {
+			return x.Hashes
+		}
+	}
+	return nil
+}
+
 type isRequest_Request interface {
 	isRequest_Request()
 }
@@ -129,6 +139,10 @@ type Request_Barrier struct {
 	Barrier *BarrierRequest `protobuf:"bytes,4,opt,name=barrier,proto3,oneof"`
 }
 
+type Request_Hashes struct {
+	Hashes *HashesRequest `protobuf:"bytes,5,opt,name=hashes,proto3,oneof"`
+}
+
 func (*Request_Term) isRequest_Request() {}
 
 func (*Request_Publish) isRequest_Request() {}
@@ -136,6 +150,8 @@ func (*Request_Publish) isRequest_Request() {}
 func (*Request_History) isRequest_Request() {}
 
 func (*Request_Barrier) isRequest_Request() {}
+
+func (*Request_Hashes) isRequest_Request() {}
 
 // Response answers a Request.
 type Response struct {
@@ -145,6 +161,7 @@ type Response struct {
 	Term          *TermResponse    `protobuf:"bytes,2,opt,name=term,proto3" json:"term,omitempty"`
 	History       *HistoryResponse `protobuf:"bytes,3,opt,name=history,proto3" json:"history,omitempty"`
 	Barrier       *BarrierResponse `protobuf:"bytes,4,opt,name=barrier,proto3" json:"barrier,omitempty"`
+	Hashes        *HashesResponse  `protobuf:"bytes,5,opt,name=hashes,proto3" json:"hashes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -203,6 +220,13 @@ func (x *Response) GetHistory() *HistoryResponse {
 func (x *Response) GetBarrier() *BarrierResponse {
 	if x != nil {
 		return x.Barrier
+	}
+	return nil
+}
+
+func (x *Response) GetHashes() *HashesResponse {
+	if x != nil {
+		return x.Hashes
 	}
 	return nil
 }
@@ -517,22 +541,169 @@ func (x *BarrierResponse) GetIndex() uint64 {
 	return 0
 }
 
+// HashesRequest asks for the hashes of the member's states.
+type HashesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HashesRequest) Reset() {
+	*x = HashesRequest{}
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HashesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HashesRequest) ProtoMessage() {}
+
+func (x *HashesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HashesRequest.ProtoReflect.Descriptor instead.
+func (*HashesRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{9}
+}
+
+// HashesResponse answers HashesRequest.
+type HashesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The latest ones, in no order.
+	Hashes []*StateHash `protobuf:"bytes,1,rep,name=hashes,proto3" json:"hashes,omitempty"`
+	// Names the program. Hashes of two programs can't be compared.
+	Build         string `protobuf:"bytes,2,opt,name=build,proto3" json:"build,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HashesResponse) Reset() {
+	*x = HashesResponse{}
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HashesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HashesResponse) ProtoMessage() {}
+
+func (x *HashesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HashesResponse.ProtoReflect.Descriptor instead.
+func (*HashesResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *HashesResponse) GetHashes() []*StateHash {
+	if x != nil {
+		return x.Hashes
+	}
+	return nil
+}
+
+func (x *HashesResponse) GetBuild() string {
+	if x != nil {
+		return x.Build
+	}
+	return ""
+}
+
+// StateHash is the hash of a member's state at a raft index.
+type StateHash struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Hash          uint64                 `protobuf:"fixed64,2,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateHash) Reset() {
+	*x = StateHash{}
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateHash) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateHash) ProtoMessage() {}
+
+func (x *StateHash) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateHash.ProtoReflect.Descriptor instead.
+func (*StateHash) Descriptor() ([]byte, []int) {
+	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *StateHash) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *StateHash) GetHash() uint64 {
+	if x != nil {
+		return x.Hash
+	}
+	return 0
+}
+
 var File_metasrv_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_metasrv_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x1ametasrv/peer/v1/peer.proto\x12\x0fmetasrv.peer.v1\x1a\x1fmetasrv/storage/v1/system.proto\"\xff\x01\n" +
+	"\x1ametasrv/peer/v1/peer.proto\x12\x0fmetasrv.peer.v1\x1a\x1fmetasrv/storage/v1/system.proto\"\xb9\x02\n" +
 	"\aRequest\x122\n" +
 	"\x04term\x18\x01 \x01(\v2\x1c.metasrv.peer.v1.TermRequestH\x00R\x04term\x12;\n" +
 	"\apublish\x18\x02 \x01(\v2\x1f.metasrv.peer.v1.PublishRequestH\x00R\apublish\x12;\n" +
 	"\ahistory\x18\x03 \x01(\v2\x1f.metasrv.peer.v1.HistoryRequestH\x00R\ahistory\x12;\n" +
-	"\abarrier\x18\x04 \x01(\v2\x1f.metasrv.peer.v1.BarrierRequestH\x00R\abarrierB\t\n" +
-	"\arequest\"\xcb\x01\n" +
+	"\abarrier\x18\x04 \x01(\v2\x1f.metasrv.peer.v1.BarrierRequestH\x00R\abarrier\x128\n" +
+	"\x06hashes\x18\x05 \x01(\v2\x1e.metasrv.peer.v1.HashesRequestH\x00R\x06hashesB\t\n" +
+	"\arequest\"\x84\x02\n" +
 	"\bResponse\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\tR\x05error\x121\n" +
 	"\x04term\x18\x02 \x01(\v2\x1d.metasrv.peer.v1.TermResponseR\x04term\x12:\n" +
 	"\ahistory\x18\x03 \x01(\v2 .metasrv.peer.v1.HistoryResponseR\ahistory\x12:\n" +
-	"\abarrier\x18\x04 \x01(\v2 .metasrv.peer.v1.BarrierResponseR\abarrier\"\r\n" +
+	"\abarrier\x18\x04 \x01(\v2 .metasrv.peer.v1.BarrierResponseR\abarrier\x127\n" +
+	"\x06hashes\x18\x05 \x01(\v2\x1f.metasrv.peer.v1.HashesResponseR\x06hashes\"\r\n" +
 	"\vTermRequest\"G\n" +
 	"\fTermResponse\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12#\n" +
@@ -545,7 +716,14 @@ const file_metasrv_peer_v1_peer_proto_rawDesc = "" +
 	"\x05known\x18\x01 \x01(\bR\x05known\"\x10\n" +
 	"\x0eBarrierRequest\"'\n" +
 	"\x0fBarrierResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05indexB9Z7github.com/metasrv/metasrv/proto/metasrv/peer/v1;peerpbb\x06proto3"
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\x0f\n" +
+	"\rHashesRequest\"Z\n" +
+	"\x0eHashesResponse\x122\n" +
+	"\x06hashes\x18\x01 \x03(\v2\x1a.metasrv.peer.v1.StateHashR\x06hashes\x12\x14\n" +
+	"\x05build\x18\x02 \x01(\tR\x05build\"5\n" +
+	"\tStateHash\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04hash\x18\x02 \x01(\x06R\x04hashB9Z7github.com/metasrv/metasrv/proto/metasrv/peer/v1;peerpbb\x06proto3"
 
 var (
 	file_metasrv_peer_v1_peer_proto_rawDescOnce sync.Once
@@ -559,7 +737,7 @@ func file_metasrv_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_metasrv_peer_v1_peer_proto_rawDescData
 }
 
-var file_metasrv_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_metasrv_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_metasrv_peer_v1_peer_proto_goTypes = []any{
 	(*Request)(nil),         // 0: metasrv.peer.v1.Request
 	(*Response)(nil),        // 1: metasrv.peer.v1.Response
@@ -570,22 +748,28 @@ var file_metasrv_peer_v1_peer_proto_goTypes = []any{
 	(*HistoryResponse)(nil), // 6: metasrv.peer.v1.HistoryResponse
 	(*BarrierRequest)(nil),  // 7: metasrv.peer.v1.BarrierRequest
 	(*BarrierResponse)(nil), // 8: metasrv.peer.v1.BarrierResponse
-	(*v1.MemberRecord)(nil), // 9: metasrv.storage.v1.MemberRecord
+	(*HashesRequest)(nil),   // 9: metasrv.peer.v1.HashesRequest
+	(*HashesResponse)(nil),  // 10: metasrv.peer.v1.HashesResponse
+	(*StateHash)(nil),       // 11: metasrv.peer.v1.StateHash
+	(*v1.MemberRecord)(nil), // 12: metasrv.storage.v1.MemberRecord
 }
 var file_metasrv_peer_v1_peer_proto_depIdxs = []int32{
-	2, // 0: metasrv.peer.v1.Request.term:type_name -> metasrv.peer.v1.TermRequest
-	4, // 1: metasrv.peer.v1.Request.publish:type_name -> metasrv.peer.v1.PublishRequest
-	5, // 2: metasrv.peer.v1.Request.history:type_name -> metasrv.peer.v1.HistoryRequest
-	7, // 3: metasrv.peer.v1.Request.barrier:type_name -> metasrv.peer.v1.BarrierRequest
-	3, // 4: metasrv.peer.v1.Response.term:type_name -> metasrv.peer.v1.TermResponse
-	6, // 5: metasrv.peer.v1.Response.history:type_name -> metasrv.peer.v1.HistoryResponse
-	8, // 6: metasrv.peer.v1.Response.barrier:type_name -> metasrv.peer.v1.BarrierResponse
-	9, // 7: metasrv.peer.v1.PublishRequest.member:type_name -> metasrv.storage.v1.MemberRecord
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	2,  // 0: metasrv.peer.v1.Request.term:type_name -> metasrv.peer.v1.TermRequest
+	4,  // 1: metasrv.peer.v1.Request.publish:type_name -> metasrv.peer.v1.PublishRequest
+	5,  // 2: metasrv.peer.v1.Request.history:type_name -> metasrv.peer.v1.HistoryRequest
+	7,  // 3: metasrv.peer.v1.Request.barrier:type_name -> metasrv.peer.v1.BarrierRequest
+	9,  // 4: metasrv.peer.v1.Request.hashes:type_name -> metasrv.peer.v1.HashesRequest
+	3,  // 5: metasrv.peer.v1.Response.term:type_name -> metasrv.peer.v1.TermResponse
+	6,  // 6: metasrv.peer.v1.Response.history:type_name -> metasrv.peer.v1.HistoryResponse
+	8,  // 7: metasrv.peer.v1.Response.barrier:type_name -> metasrv.peer.v1.BarrierResponse
+	10, // 8: metasrv.peer.v1.Response.hashes:type_name -> metasrv.peer.v1.HashesResponse
+	12, // 9: metasrv.peer.v1.PublishRequest.member:type_name -> metasrv.storage.v1.MemberRecord
+	11, // 10: metasrv.peer.v1.HashesResponse.hashes:type_name -> metasrv.peer.v1.StateHash
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_peer_v1_peer_proto_init() }
@@ -598,6 +782,7 @@ func file_metasrv_peer_v1_peer_proto_init() {
 		(*Request_Publish)(nil),
 		(*Request_History)(nil),
 		(*Request_Barrier)(nil),
+		(*Request_Hashes)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -605,7 +790,7 @@ func file_metasrv_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_peer_v1_peer_proto_rawDesc), len(file_metasrv_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
