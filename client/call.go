@@ -149,7 +149,7 @@ func (c *Client) succeeded(k *call, w *walk) {
 	if k.first == firstLeader && (k.kind == write || c.members.known() == "") {
 		c.members.lead(w.target)
 	}
-	if w.failures > 0 {
+	if w.failures > 0 || w.moves > 0 {
 		c.refreshMembers()
 	}
 }

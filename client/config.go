@@ -54,8 +54,8 @@ type Config struct {
 	// AttemptTimeout is how long the first attempt of a call waits for one member before another is asked. It
 	// doubles with each attempt of the call that it ends, so that slow calls succeed too. Default 3 s.
 	AttemptTimeout time.Duration
-	// MinBackoff is the longest pause before the first retry of a call; it doubles with each further one.
-	// Pauses are random, from half of that to the whole. Default 25 ms.
+	// MinBackoff is the longest first pause of a call, which is made when every member was asked in vain; each further one
+	// is a quarter longer. Pauses are random, from half of that to the whole. Default 25 ms.
 	MinBackoff time.Duration
 	// MaxBackoff is the longest pause between two attempts that no member asked for. Default 1 s.
 	MaxBackoff time.Duration

@@ -2,6 +2,7 @@ package client
 
 import (
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -50,6 +51,13 @@ func (m *members) rotate(not string) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.rotateLocked(not)
+}
+
+// count returns how many members are known.
+func (m *members) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.endpoints) + len(m.learned)
 }
 
 func (m *members) rotateLocked(not string) string {
@@ -154,6 +162,9 @@ func (m *members) isKnown(addr string) bool {
 // one leads.
 const maxHops = 4
 
+// backoffGrowth is how much longer each pause of a call is than the one before.
+const backoffGrowth = 1.25
+
 // walk is the way of one call from member to member.
 type walk struct {
 	members *members
@@ -162,6 +173,8 @@ type walk struct {
 	// failures counts the pauses so far.
 	failures int
 	hops     int
+	// moves counts the members that were asked instead of others since the last pause.
+	moves int
 	// silent has the members that gave no answer; being sent back to one of them is worth a pause.
 	silent map[string]bool
 }
@@ -204,19 +217,22 @@ func (w *walk) next(v verdict) time.Duration {
 			}
 			w.silent[failed] = true
 		}
+		// Every member is asked once before a pause: one that is gone must not delay the way to those that are there.
+		if w.moves++; w.moves < w.members.count() {
+			return v.delay
+		}
 	}
-	w.hops = 0
+	w.hops, w.moves = 0, 0
 	return max(v.delay, w.backoff())
 }
 
-// backoff returns the pause before the next attempt: it doubles from the least to the greatest, and the upper
-// half of it is random, so that clients that failed together do not return together.
+// backoff returns the pause before the next attempt. It grows by a quarter from the least to the greatest, so that the
+// next attempt is made soon after a cluster that was away for a time T is back: by T/4 later. The upper half of it is
+// random, so that clients that failed together do not return together.
 func (w *walk) backoff() time.Duration {
 	pause := w.members.maxBackoff
-	if w.failures < 32 {
-		if p := w.members.minBackoff << w.failures; p > 0 {
-			pause = min(pause, p)
-		}
+	if p := float64(w.members.minBackoff) * math.Pow(backoffGrowth, float64(w.failures)); p < float64(pause) {
+		pause = time.Duration(p)
 	}
 	w.failures++
 	return pause/2 + rand.N(pause/2+1) //nolint:gosec // spreads load, guards nothing
@@ -224,5 +240,5 @@ func (w *walk) backoff() time.Duration {
 
 // restart forgets the trouble on the way, after the target has answered.
 func (w *walk) restart() {
-	w.failures, w.hops, w.silent = 0, 0, nil
+	w.failures, w.hops, w.moves, w.silent = 0, 0, 0, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -263,7 +264,17 @@ func TestWalk(t *testing.T) {
 
 	w = start()
 	for i := range 100 {
-		longest := min(8*time.Second, time.Second<<min(i, 10))
+		asked := map[string]bool{w.target: true}
+		for range 2 {
+			if wait := w.next(verdict{action: another}); wait != 0 {
+				t.Errorf("pause of %s before every member was asked", wait)
+			}
+			asked[w.target] = true
+		}
+		if len(asked) != 3 {
+			t.Errorf("asked %v before a pause", asked)
+		}
+		longest := min(8*time.Second, time.Duration(float64(time.Second)*math.Pow(1.25, float64(i))))
 		if wait := w.next(verdict{action: another}); wait < longest/2 || wait > longest {
 			t.Errorf("pause %d is %s, want %s to %s", i, wait, longest/2, longest)
 		}

@@ -33,6 +33,8 @@ type mux struct {
 	wg        sync.WaitGroup
 	mu        sync.Mutex
 	open      map[net.Conn]struct{}
+	// lost is told when a connection of raft that another member opened has ended.
+	lost chan struct{}
 }
 
 // newMux accepts connections on listener. Those of the peer protocol are served by peer, those of raft are
@@ -41,6 +43,7 @@ func newMux(network Network, listener net.Listener, advertise string, peer func(
 	m := &mux{
 		network: network, listener: listener, advertise: raft.ServerAddress(advertise), peer: peer,
 		raft: make(chan net.Conn), closed: make(chan struct{}), open: make(map[net.Conn]struct{}),
+		lost: make(chan struct{}, 1),
 	}
 	m.wg.Go(m.accept)
 	return m
@@ -116,6 +119,10 @@ type trackedConn struct {
 // Close ends the connection.
 func (c *trackedConn) Close() error {
 	c.mux.untrack(c.Conn)
+	select {
+	case c.mux.lost <- struct{}{}:
+	default:
+	}
 	return nil
 }
 

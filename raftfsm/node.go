@@ -134,6 +134,7 @@ func (n *Node) open() error {
 	n.wg.Go(func() { n.catchUp(n.ctx) })
 	n.wg.Go(func() { n.compareHashes(n.ctx) })
 	n.wg.Go(func() { n.refresh(n.ctx) })
+	n.wg.Go(func() { n.succeed(n.ctx) })
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -168,7 +169,7 @@ var errUnreachable = errors.New("host is unreachable")
 
 // Dial connects to another host. While a link between the two is held it waits.
 func (h *Host) Dial(ctx context.Context, addr string) (net.Conn, error) {
-	refused := &net.OpError{Op: "dial", Net: "mem", Addr: address(addr), Err: errUnreachable}
+	unreachable := &net.OpError{Op: "dial", Net: "mem", Addr: address(addr), Err: errUnreachable}
 	n, to := h.net, hostOf(addr)
 	n.mu.Lock()
 	for n.link(h.name, to).held || n.link(to, h.name).held {
@@ -177,14 +178,18 @@ func (h *Host) Dial(ctx context.Context, addr string) (net.Conn, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, refused
+			return nil, unreachable
 		}
 		n.mu.Lock()
 	}
 	l := n.listeners[addr]
-	if l == nil || h.dead || n.cut[to] || n.cut[h.name] {
+	if h.dead || n.cut[to] || n.cut[h.name] {
 		n.mu.Unlock()
-		return nil, refused
+		return nil, unreachable
+	}
+	if l == nil {
+		n.mu.Unlock()
+		return nil, &net.OpError{Op: "dial", Net: "mem", Addr: address(addr), Err: syscall.ECONNREFUSED}
 	}
 	near, far := n.connect(h.name, to)
 	n.mu.Unlock()
@@ -195,7 +200,7 @@ func (h *Host) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	case <-ctx.Done():
 	}
 	_, _ = near.Close(), far.Close()
-	return nil, refused
+	return nil, unreachable
 }
 
 // connect returns the two ends of a connection; n.mu is held.
