@@ -26,13 +26,18 @@ func Value(v state.View, id metasrv.NodeID) []byte {
 	return value
 }
 
-// Address returns the address in a stored record, "" where it has none.
+// Numbers of the fields of a stored record that are read alone.
+const (
+	recordPeerField        = 1 // of NodeRecord
+	recordIncarnationField = 3 // of NodeRecord
+	peerAddrField          = 2 // of Peer
+)
+
+// Address returns the address in a stored record, "" where it has none. It reads nothing else.
 func Address(value []byte) string {
-	record := &storagepb.NodeRecord{}
-	if state.Decode(value, record) != nil {
-		return ""
-	}
-	return record.GetPeer().GetAddr()
+	_, peer := state.Field(value, recordPeerField)
+	_, addr := state.Field(peer, peerAddrField)
+	return string(addr)
 }
 
 // Nodes returns the records of all registered nodes, sorted by id. It decodes each of them; for the metasrv
@@ -66,13 +71,15 @@ func Changed(c *state.Change) (before, after *storagepb.NodeRecord, ok bool, err
 	return before, after, true, err
 }
 
-// Incarnation returns the incarnation of the last registration of a node, and whether there is one.
+// Incarnation returns the incarnation of the last registration of a node, and whether there is one. It reads nothing
+// else of the record, for creating a table asks for each replica.
 func Incarnation(v state.View, id metasrv.NodeID) (metasrv.Incarnation, bool) {
-	record, err := read(v, id)
-	if err != nil || record == nil {
+	value, ok := v.Get(nodeKey(id))
+	if !ok {
 		return 0, false
 	}
-	return metasrv.Incarnation(record.Incarnation), true
+	incarnation, _ := state.Field(value, recordIncarnationField)
+	return metasrv.Incarnation(incarnation), true
 }
 
 // RoleOf returns what a registered node is; a node that never said is a datanode.

@@ -107,7 +107,7 @@ func (t *Tracker) Nodes(v state.View, now time.Time) ([]NodeStatus, error) {
 
 // Node returns one registered node with its state at now, or ErrNodeNotFound.
 func (t *Tracker) Node(v state.View, id metasrv.NodeID, now time.Time) (NodeStatus, error) {
-	record, err := Node(v, id)
+	record, err := t.records.one(v, id)
 	if err != nil {
 		return NodeStatus{}, err
 	}
@@ -339,19 +339,39 @@ func (c *recordCache) all(v state.View) ([]*storagepb.NodeRecord, error) {
 	defer c.mu.Unlock()
 	records := make([]*storagepb.NodeRecord, 0, len(c.entries))
 	for key, value := range v.Ascend(NodePrefix, nodeEnd) {
-		cached, ok := c.entries[key]
-		if !ok || !bytes.Equal(cached.value, value) {
-			record, err := decode(key, value)
-			if err != nil {
-				return nil, err
-			}
-			if c.entries == nil {
-				c.entries = map[string]cachedRecord{}
-			}
-			cached = cachedRecord{value: value, record: record}
-			c.entries[key] = cached
+		record, err := c.of(key, value)
+		if err != nil {
+			return nil, err
 		}
-		records = append(records, cached.record)
+		records = append(records, record)
 	}
 	return records, nil
+}
+
+// one returns the record of one node, or ErrNodeNotFound.
+func (c *recordCache) one(v state.View, id metasrv.NodeID) (*storagepb.NodeRecord, error) {
+	key := nodeKey(id)
+	value, ok := v.Get(key)
+	if !ok {
+		return nil, metasrv.ErrNodeNotFound.With("node %d is not registered", id)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.of(key, value)
+}
+
+// of returns the record that is stored under a key. c.mu is held.
+func (c *recordCache) of(key string, value []byte) (*storagepb.NodeRecord, error) {
+	if cached, ok := c.entries[key]; ok && bytes.Equal(cached.value, value) {
+		return cached.record, nil
+	}
+	record, err := decode(key, value)
+	if err != nil {
+		return nil, err
+	}
+	if c.entries == nil {
+		c.entries = map[string]cachedRecord{}
+	}
+	c.entries[key] = cachedRecord{value: value, record: record}
+	return record, nil
 }

@@ -92,7 +92,12 @@ func (a *applier) checkPlannedNodes(v state.View, cmd *storagepb.CreateTable) er
 // plannedRoute returns the first route of a table, with new replica ids. The first replica of each region
 // leads it.
 func plannedRoute(tx state.Tx, table metasrv.TableID, planned []*storagepb.PlannedRegion) *storagepb.RouteRecord {
-	route := &storagepb.RouteRecord{TableId: uint64(table), RouteVersion: 1}
+	route := &storagepb.RouteRecord{TableId: uint64(table), RouteVersion: 1, Regions: make([]*storagepb.RegionRecord, 0, len(planned))}
+	count := 0
+	for _, p := range planned {
+		count += len(p.Replicas)
+	}
+	next := state.Take(tx, sequenceKey, firstReplicaID, uint64(count)) //nolint:gosec // never negative
 	for i, p := range planned {
 		number := uint32(i) //nolint:gosec // checkPlan bounds it
 		region := &storagepb.RegionRecord{
@@ -104,10 +109,11 @@ func plannedRoute(tx state.Tx, table metasrv.TableID, planned []*storagepb.Plann
 		}
 		for _, replica := range p.Replicas {
 			region.Replicas = append(region.Replicas, &storagepb.ReplicaRecord{
-				ReplicaId:          state.Next(tx, sequenceKey, firstReplicaID),
+				ReplicaId:          next,
 				NodeId:             replica.NodeId,
 				PlannedIncarnation: replica.Incarnation,
 			})
+			next++
 		}
 		region.LeaderReplicaId = region.Replicas[0].ReplicaId
 		route.Regions = append(route.Regions, region)

@@ -40,6 +40,8 @@ type placements struct {
 	counted  placement
 	revision uint64
 	reserved placement
+	// executed is the revision of the last creation whose reservation was given up: the count must have it.
+	executed uint64
 }
 
 // at returns the count at the revision of a view or a later one, without what is under way.
@@ -52,10 +54,11 @@ func (p *placements) at(ctx context.Context, v state.View) (placement, error) {
 	return maps.Clone(p.counted), nil
 }
 
-// place calls choose with the count, what is under way included, and reserves what it chose until done is called.
+// place calls choose with the count, what is under way included, and reserves what it chose until done is called with
+// the revision of the creation, 0 if it failed.
 func (p *placements) place(
 	ctx context.Context, v state.View, choose func(placement) ([][]scheduler.Assignment, error),
-) (chosen [][]scheduler.Assignment, done func(), err error) {
+) (chosen [][]scheduler.Assignment, done func(revision uint64), err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.advance(ctx, v); err != nil {
@@ -70,9 +73,10 @@ func (p *placements) place(
 		return nil, nil, err
 	}
 	p.reserve(chosen, 1)
-	return chosen, func() {
+	return chosen, func(revision uint64) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		p.executed = max(p.executed, revision)
 		p.reserve(chosen, -1)
 	}, nil
 }
@@ -95,12 +99,12 @@ func (p *placements) reserve(chosen [][]scheduler.Assignment, times int) {
 	}
 }
 
-// advance brings the count to the revision of a view, if it is not there yet. p.mu is held.
+// advance brings the count to the revision of a view, or further. p.mu is held.
 func (p *placements) advance(ctx context.Context, v state.View) error {
 	if p.counted == nil {
 		return p.count(v)
 	}
-	for p.revision < v.Revision() {
+	for p.revision < max(v.Revision(), p.executed) {
 		revisions, err := p.feed.Read(ctx, p.revision+1)
 		if errors.Is(err, metasrv.ErrCompacted) {
 			return p.count(v)

@@ -56,7 +56,7 @@ func (s routerService) Create(ctx context.Context, req *metasrvpb.CreateRequest)
 			return s.created(h, t, &result), nil
 		}
 		h, err := s.execute(ctx, req.GetHeader(), storagepb.CommandKind_COMMAND_KIND_CREATE_TABLE, command, &result)
-		done()
+		done(h.GetRevision())
 		// That refusal is of the plan, not of the request: it is not remembered under the request's id.
 		if errors.Is(err, metasrv.ErrStaleIncarnation) && plans < maxPlans {
 			continue
@@ -79,7 +79,7 @@ func (s routerService) created(h *metasrvpb.ResponseHeader, t *term, result *sto
 // the command was executed or given up: until then the placement of others counts its replicas.
 func (s routerService) plan(
 	ctx context.Context, view state.View, t *term, req *metasrvpb.CreateRequest, regions []*storagepb.PlannedRegion,
-) (command *storagepb.CreateTable, done func(), err error) {
+) (command *storagepb.CreateTable, done func(revision uint64), err error) {
 	statuses, err := t.tracker.Nodes(view, time.Now())
 	if err != nil {
 		return nil, nil, err
@@ -190,13 +190,7 @@ func (s routerService) Delete(ctx context.Context, req *metasrvpb.DeleteRequest)
 
 // addresses returns the function from a node's id to its address, "" where it is not registered.
 func addresses(view state.View) func(metasrv.NodeID) string {
-	return func(id metasrv.NodeID) string {
-		record, err := heartbeat.Node(view, id)
-		if err != nil {
-			return ""
-		}
-		return record.GetPeer().GetAddr()
-	}
+	return func(id metasrv.NodeID) string { return heartbeat.Address(heartbeat.Value(view, id)) }
 }
 
 // inField puts the field of a message before the field of an error in it.

@@ -91,9 +91,12 @@ type Viewer interface {
 }
 
 // Next returns the next number of the sequence under key and advances it. The first one is first.
-func Next(tx Tx, key string, first uint64) uint64 {
+func Next(tx Tx, key string, first uint64) uint64 { return Take(tx, key, first, 1) }
+
+// Take returns the first of the next numbers of the sequence under key, and advances it by their count.
+func Take(tx Tx, key string, first, count uint64) uint64 {
 	n := Peek(tx, key, first)
-	tx.Put(key, binary.BigEndian.AppendUint64(nil, n+1))
+	tx.Put(key, binary.BigEndian.AppendUint64(nil, n+count))
 	return n
 }
 
