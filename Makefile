@@ -13,7 +13,7 @@ TAGS := hashicorpmetrics
 TEST_TIMEOUT ?= 8m
 TESTFLAGS ?=
 
-MODULES := . examples/tsdb
+MODULES := . examples/tsdb bench
 BIN := $(CURDIR)/bin
 BINARIES := -metasrv $(BIN)/metasrv -metactl $(BIN)/metactl -tsdb $(BIN)/tsdb
 PROTO_DIRS := proto examples/tsdb/proto
@@ -29,7 +29,7 @@ each-module = for module in $(MODULES); do (cd $$module && $(1)); done
 
 .PHONY: help
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
 build: ## Build bin/metasrv, bin/metactl and bin/tsdb
@@ -51,6 +51,29 @@ demo: build ## Show a whole cluster surviving the loss of its leader, then end i
 .PHONY: run
 run: build ## Start the cluster of the demo and leave it running until Ctrl-C
 	$(BIN)/demo $(BINARIES) -stay
+
+# What `make bench-etcd` measures: see docs/performance.md.
+DURATION ?= 60s
+ROUNDS ?= 2
+CLIENTS ?= 1,64,256
+KILLS ?= 20
+TABLES ?= 100000
+ONLY ?=
+
+.PHONY: bench-tools
+bench-tools:
+	$(GO) build -tags $(TAGS) -o $(BIN)/ ./cmd/...
+	cd bench && $(GO) build -o $(BIN)/ . && $(GO) build -modfile=etcd.mod -o $(BIN)/etcd go.etcd.io/etcd/server/v3
+
+BENCH = $(BIN)/bench -metasrv $(BIN)/metasrv -metactl $(BIN)/metactl -etcd $(BIN)/etcd
+
+.PHONY: bench-etcd
+bench-etcd: bench-tools ## Compare with etcd (DURATION=60s ROUNDS=2 CLIENTS=1,64,256 KILLS=20 TABLES=100000 ONLY=put,range)
+	$(BENCH) -duration $(DURATION) -rounds $(ROUNDS) -clients $(CLIENTS) -kills $(KILLS) -tables $(TABLES) -only '$(ONLY)'
+
+.PHONY: bench-quick
+bench-quick: bench-tools ## Show in a minute or two that the comparison works; its figures mean nothing
+	$(BENCH) -quick -only '$(ONLY)'
 
 .PHONY: proto
 proto: ## Generate the Go code of the protocol
