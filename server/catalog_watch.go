@@ -16,8 +16,9 @@ func (s catalogService) Watch(req *metasrvpb.WatchCatalogRequest, stream grpc.Se
 	}
 	t := topic[metasrvpb.WatchCatalogResponse, *metasrvpb.CatalogEvent]{
 		ranges: each(catalog.Prefixes(), prefixRange),
-		changed: func(_ state.View, r state.Revision) ([]*metasrvpb.CatalogEvent, error) {
-			return catalog.Events(r)
+		lists:  &s.catalogWatches.listings,
+		changed: func(view state.View, r state.Revision) ([]*metasrvpb.CatalogEvent, error) {
+			return s.catalogWatches.memo.events(view, r, catalogEvents)
 		},
 		size: func(e *metasrvpb.CatalogEvent) int { return proto.Size(e) },
 		message: func(_ state.View, h *metasrvpb.ResponseHeader, events []*metasrvpb.CatalogEvent, resume uint64) *metasrvpb.WatchCatalogResponse {
@@ -28,4 +29,8 @@ func (s catalogService) Watch(req *metasrvpb.WatchCatalogRequest, stream grpc.Se
 		t.present = catalog.Present
 	}
 	return serveWatch(s.services, stream, req.GetHeader(), req.GetStartRevision(), t)
+}
+
+func catalogEvents(_ state.View, r state.Revision) ([]*metasrvpb.CatalogEvent, error) {
+	return catalog.Events(r)
 }

@@ -47,7 +47,7 @@ func (s heartbeatService) Heartbeat(stream grpc.BidiStreamingServer[metasrvpb.He
 	defer context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) })()
 
 	session := heartbeat.NewSession(heartbeat.SessionConfig{
-		Tracker: t.tracker, Proposer: s.node, Viewer: s.node, Barrier: s.node, PlanDrops: s.planDrops, Logger: s.log,
+		Tracker: t.tracker, Proposer: s.node, Viewer: s.node, Barrier: s.node, PlanDrops: s.planDrops, PlanVersion: s.hub.planVersion, Logger: s.log,
 	})
 	defer session.Close()
 	requests := s.receive(ctx, stream)

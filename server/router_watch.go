@@ -21,9 +21,12 @@ func (s routerService) Watch(req *metasrvpb.WatchRoutesRequest, stream grpc.Serv
 	t := topic[metasrvpb.WatchRoutesResponse, routeChange]{
 		wantsView: true,
 		ranges:    []keyRange{prefixRange(catalog.TablePrefix), prefixRange(router.RoutePrefix), prefixRange(heartbeat.NodePrefix)},
-		changed:   routeChanges,
-		size:      routeChange.size,
-		message:   routesMessage,
+		lists:     &s.routeWatches.listings,
+		changed: func(view state.View, r state.Revision) ([]routeChange, error) {
+			return s.routeWatches.memo.events(view, r, routeChanges)
+		},
+		size:    routeChange.size,
+		message: routesMessage,
 	}
 	if !req.GetChangesOnly() {
 		t.present = presentRoutes

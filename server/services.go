@@ -30,6 +30,9 @@ type services struct {
 	helpers sync.WaitGroup
 	// hub hands the changes of the state to watches.
 	hub *hub
+	// routeWatches and catalogWatches are what watches of them have in common.
+	routeWatches   shared[routeChange]
+	catalogWatches shared[*metasrvpb.CatalogEvent]
 	// placed counts the replicas on each node, rotation the placements.
 	placed   placements
 	rotation atomic.Uint64

@@ -3,9 +3,11 @@ package server
 import (
 	"context"
 	"iter"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/metasrv/metasrv"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
@@ -31,6 +33,8 @@ type topic[M, E any] struct {
 	// changed returns the events of a revision, with the changes of the ranges in it; the view is at or after it, and
 	// nil where changes say all.
 	changed func(state.View, state.Revision) ([]E, error)
+	// lists is what watches of the topic share while they begin, nil where each begins by itself.
+	lists *listings
 	// wantsView: changes don't say all. To take a view has its price.
 	wantsView bool
 	// size returns about how much of a message an event takes.
@@ -49,24 +53,35 @@ func serveWatch[M, E any](
 	if err != nil {
 		return err
 	}
-	begins := from == 0
-	if begins {
-		from = view.Revision() + 1
+	m := &messenger[M, E]{topic: t, node: s.node}
+	if from > 0 {
+		return m.serve(ctx, s, stream, from, func() error {
+			m.outlet.watcher.resume.Store(from)
+			return nil
+		})
 	}
-	w := s.hub.watch(t.ranges, from)
+	if t.lists == nil || t.present == nil {
+		return m.serve(ctx, s, stream, view.Revision()+1, func() error { return m.begin(ctx, view) })
+	}
+	list, leave := t.lists.join(h.GetMinRevision(), func() *listing { return newListing(t, view) })
+	leave = sync.OnceFunc(leave)
+	defer leave()
+	return m.serve(ctx, s, stream, list.revision+1, func() error {
+		defer leave()
+		return m.beginShared(ctx, list)
+	})
+}
+
+// serve sends what the watch begins with, and then the changes from a revision on.
+func (m *messenger[M, E]) serve(
+	ctx context.Context, s *services, stream grpc.ServerStreamingServer[M], from uint64, begin func() error,
+) error {
+	w := s.hub.watch(m.ranges, from)
 	defer s.hub.remove(w)
-	if !begins {
-		w.resume.Store(from)
-	}
-	out := newOutlet(s, stream, w)
-	defer out.close()
-	m := &messenger[M, E]{topic: t, node: s.node, outlet: out}
-	if begins {
-		// The view is not kept: it would hold values that were replaced.
-		if err := m.begin(ctx, view); err != nil {
-			return err
-		}
-		view = nil //nolint:ineffassign,wastedassign // see above
+	m.outlet = newOutlet(s, stream, w)
+	defer m.outlet.close()
+	if err := begin(); err != nil {
+		return err
 	}
 	return m.follow(ctx, w)
 }
@@ -75,7 +90,7 @@ func serveWatch[M, E any](
 type messenger[M, E any] struct {
 	topic[M, E]
 	node   Node
-	outlet *outlet[M]
+	outlet *outlet
 
 	events []E
 	bytes  int
@@ -98,6 +113,26 @@ func (m *messenger[M, E]) begin(ctx context.Context, view state.View) error {
 		}
 	}
 	return m.send(ctx, view, view.Revision())
+}
+
+// beginShared sends a list that others read too.
+func (m *messenger[M, E]) beginShared(ctx context.Context, list *listing) error {
+	m.reached = list.revision
+	for i := 0; ; i++ {
+		page, last, err := list.page(i)
+		if err != nil {
+			return err
+		}
+		if err := m.outlet.send(ctx, &encoded{
+			header: &metasrvpb.ResponseHeader{Revision: list.revision}, Message: any(new(M)).(proto.Message), shared: page,
+		}); err != nil {
+			return err
+		}
+		if last {
+			m.outlet.watcher.resume.Store(list.revision + 1)
+			return nil
+		}
+	}
 }
 
 // follow sends changes until the watch ends.
@@ -204,31 +239,31 @@ func (m *messenger[M, E]) send(ctx context.Context, view state.View, revision ui
 
 // outlet sends the messages of a watch from a goroutine of its own: a client that reads nothing blocks that one, and
 // the watch can end nevertheless, which ends the stream and with it the goroutine.
-type outlet[M any] struct {
+type outlet struct {
 	watcher  *watcher
-	messages chan *M
+	messages chan any
 	sent     chan error
 	stall    *time.Timer
 }
 
-func newOutlet[M any](s *services, stream grpc.ServerStreamingServer[M], w *watcher) *outlet[M] {
-	o := &outlet[M]{watcher: w, messages: make(chan *M), sent: make(chan error, 1), stall: time.NewTimer(watchStall)}
+func newOutlet(s *services, stream grpc.ServerStream, w *watcher) *outlet {
+	o := &outlet{watcher: w, messages: make(chan any), sent: make(chan error, 1), stall: time.NewTimer(watchStall)}
 	s.helpers.Go(func() {
 		for m := range o.messages {
-			o.sent <- stream.Send(m)
+			o.sent <- stream.SendMsg(m)
 		}
 	})
 	return o
 }
 
 // close ends the goroutine when the message under way is sent, or the stream has ended.
-func (o *outlet[M]) close() {
+func (o *outlet) close() {
 	o.stall.Stop()
 	close(o.messages)
 }
 
 // send returns when the message was given to the connection. After an error there is no other message.
-func (o *outlet[M]) send(ctx context.Context, m *M) error {
+func (o *outlet) send(ctx context.Context, m any) error {
 	o.watcher.sending.Store(1 + o.watcher.hub.changed.Load())
 	defer o.watcher.sending.Store(0)
 	o.messages <- m

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/catalog"
 	"github.com/metasrv/metasrv/raftfsm/state"
+	"github.com/metasrv/metasrv/router"
 )
 
 const (
@@ -38,6 +41,8 @@ type hub struct {
 	next uint64
 	// done is the last revision that every live watcher has in its queue, if it concerns it.
 	done atomic.Uint64
+	// planned is the last revision that changed what ReplicasToDrop reads.
+	planned atomic.Uint64
 	// changed counts the bytes of all changes dispatched; looked is what it was when those who lag were last looked at.
 	changed atomic.Uint64
 	looked  uint64
@@ -47,6 +52,7 @@ func newHub(node Node) *hub {
 	revision := node.View().Revision()
 	h := &hub{node: node, watchers: make(map[*watcher]struct{}), next: revision + 1}
 	h.done.Store(revision)
+	h.planned.Store(revision)
 	return h
 }
 
@@ -119,12 +125,10 @@ func (h *hub) dispatch(revisions []state.Revision) {
 	if h.index == nil {
 		h.index = newRangeIndex(h.watchers)
 	}
-	if len(h.watchers) > 0 {
-		for i := range revisions {
-			h.dispatchOne(&revisions[i])
-		}
-		h.cutThoseBehind()
+	for i := range revisions {
+		h.dispatchOne(&revisions[i])
 	}
+	h.cutThoseBehind()
 	last := revisions[len(revisions)-1].Number
 	h.next = last + 1
 	h.done.Store(last)
@@ -136,6 +140,9 @@ func (h *hub) dispatchOne(r *state.Revision) {
 	size := 0
 	for i := range r.Changes {
 		size += r.Changes[i].Size()
+		if strings.HasPrefix(r.Changes[i].Key, router.RoutePrefix) || strings.HasPrefix(r.Changes[i].Key, catalog.TablePrefix) {
+			h.planned.Store(r.Number)
+		}
 		h.index.find(r.Changes[i].Key, func(w *watcher) {
 			if w.collected == nil {
 				concerned = append(concerned, w)
@@ -166,7 +173,11 @@ func (h *hub) skipTo(revision uint64, why error) {
 	}
 	h.next = revision
 	h.done.Store(revision - 1)
+	h.planned.Store(revision - 1)
 }
+
+// planVersion returns a number that changes when tables or routes do, soon after the state shows it.
+func (h *hub) planVersion() uint64 { return h.planned.Load() }
 
 // cutThoseBehind ends the watchers that can't keep up: those that the feed has overtaken, and those whose clients took no
 // message while much changed, before the feed overtakes them: they can still go on where they were. Both wait for their
