@@ -200,6 +200,39 @@ func ListTables(v state.View, f Filter) ([]*storagepb.TableRecord, error) {
 	return records, nil
 }
 
+// PageTables returns the tables with ids behind one, sorted by id: up to limit of those that the filter asks for, of
+// up to MaxScanned that it looks at. next is where to go on, 0 where no table is left. Errors are those of ListTables.
+func PageTables(v state.View, f Filter, after metasrv.TableID, limit int) (records []*storagepb.TableRecord, next metasrv.TableID, err error) {
+	if _, err := f.prefix(v); err != nil {
+		return nil, 0, err
+	}
+	scanned := 0
+	for key, value := range v.Ascend(tableKey(after+1), end(TablePrefix)) {
+		if len(records) == limit || scanned == MaxScanned {
+			return records, after, nil
+		}
+		record := &storagepb.TableRecord{}
+		if err := decode(key, value, record); err != nil {
+			return nil, 0, err
+		}
+		scanned++
+		after = metasrv.TableID(record.Id)
+		if f.takes(record) {
+			records = append(records, record)
+		}
+	}
+	return records, 0, nil
+}
+
+// MaxScanned bounds how many tables are looked at for one page.
+const MaxScanned = 10_000
+
+func (f Filter) takes(table *storagepb.TableRecord) bool {
+	name := Name(table)
+	return (f.AllStates || table.State == metasrvpb.TableState_TABLE_STATE_PUBLIC) &&
+		(f.Catalog == "" || name.Catalog == f.Catalog) && (f.Schema == "" || name.Schema == f.Schema)
+}
+
 // prefix returns that of the names of the tables that the filter asks for.
 func (f Filter) prefix(v state.View) (string, error) {
 	switch {

@@ -43,7 +43,7 @@ func newConns(cfg Config, isKnown func(addr string) bool) *conns {
 			},
 			MinConnectTimeout: cfg.AttemptTimeout,
 		}),
-		// As large as a member sends them: lists have no pages.
+		// As large as a member sends them: lists may be asked for without pages.
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
 		// A member whose machine is gone closes nothing: streams would wait for ever.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: cfg.AttemptTimeout}),

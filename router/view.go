@@ -77,9 +77,11 @@ func routeValue(v state.View, id metasrv.TableID) []byte {
 }
 
 // Routes returns the routes of all tables in any state, in the order of their ids. After an error it ends.
-func Routes(v state.View) iter.Seq2[*storagepb.RouteRecord, error] {
+func Routes(v state.View) iter.Seq2[*storagepb.RouteRecord, error] { return routesFrom(v, RoutePrefix) }
+
+func routesFrom(v state.View, from string) iter.Seq2[*storagepb.RouteRecord, error] {
 	return func(yield func(*storagepb.RouteRecord, error) bool) {
-		for key, value := range v.Ascend(RoutePrefix, routeStop) {
+		for key, value := range v.Ascend(from, routeStop) {
 			route, err := decodeRoute(key, value)
 			if !yield(route, err) || err != nil {
 				return
@@ -89,9 +91,12 @@ func Routes(v state.View) iter.Seq2[*storagepb.RouteRecord, error] {
 }
 
 // Tables returns all tables in any state with their routes, in the order of their ids. After an error it ends.
-func Tables(v state.View) iter.Seq2[Record, error] {
+func Tables(v state.View) iter.Seq2[Record, error] { return TablesBehind(v, 0) }
+
+// TablesBehind returns what Tables does, from the first table behind an id on.
+func TablesBehind(v state.View, id metasrv.TableID) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		for route, err := range Routes(v) {
+		for route, err := range routesFrom(v, routeKey(id+1)) {
 			record := Record{Route: route}
 			if err == nil {
 				record.Table, err = catalog.GetTable(v, metasrv.TableID(route.TableId))

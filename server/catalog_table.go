@@ -28,17 +28,26 @@ func (s catalogService) GetTable(ctx context.Context, req *metasrvpb.GetTableReq
 }
 
 func (s catalogService) ListTables(ctx context.Context, req *metasrvpb.ListTablesRequest) (*metasrvpb.ListTablesResponse, error) {
+	after, err := tableBehind(req)
+	if err != nil {
+		return nil, err
+	}
 	view, err := s.read(ctx, req.GetHeader())
 	if err != nil {
 		return nil, err
 	}
-	tables, err := catalog.ListTables(view, catalog.Filter{
-		Catalog: req.GetCatalogName(), Schema: req.GetSchemaName(), AllStates: req.GetAllStates(),
-	})
+	filter := catalog.Filter{Catalog: req.GetCatalogName(), Schema: req.GetSchemaName(), AllStates: req.GetAllStates()}
+	var tables []*storagepb.TableRecord
+	var next metasrv.TableID
+	if limit := req.GetLimit(); limit > 0 || after > 0 {
+		tables, next, err = catalog.PageTables(view, filter, after, pageLimit(limit))
+	} else {
+		tables, err = catalog.ListTables(view, filter)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &metasrvpb.ListTablesResponse{Header: view.header(), Tables: each(tables, catalog.ToTable)}, nil
+	return &metasrvpb.ListTablesResponse{Header: view.header(), Tables: each(tables, catalog.ToTable), NextPageToken: nextPage(next)}, nil
 }
 
 func (s catalogService) AlterTable(ctx context.Context, req *metasrvpb.AlterTableRequest) (*metasrvpb.AlterTableResponse, error) {

@@ -96,6 +96,10 @@ func (p placement) node(status heartbeat.NodeStatus) *metasrvpb.Node {
 }
 
 func (s clusterService) ListRegions(ctx context.Context, req *metasrvpb.ListRegionsRequest) (*metasrvpb.ListRegionsResponse, error) {
+	after, err := tableBehind(req)
+	if err != nil {
+		return nil, err
+	}
 	view, err := s.readHeard(ctx, req.GetHeader())
 	if err != nil {
 		return nil, err
@@ -110,10 +114,17 @@ func (s clusterService) ListRegions(ctx context.Context, req *metasrvpb.ListRegi
 		resp.Regions = regions.append(nil, record)
 		return resp, nil
 	}
-	for record, err := range router.Tables(view) {
+	limit, scanned := pageLimit(req.GetLimit()), 0
+	for record, err := range router.TablesBehind(view, after) {
 		if err != nil {
 			return nil, err
 		}
+		if len(resp.Regions) >= limit || req.GetLimit() > 0 && scanned == catalog.MaxScanned {
+			resp.NextPageToken = nextPage(after)
+			break
+		}
+		scanned++
+		after = metasrv.TableID(record.Table.GetId())
 		resp.Regions = regions.append(resp.Regions, record)
 	}
 	return resp, nil

@@ -53,7 +53,7 @@ func (a *app) regionCommand() *cobra.Command {
 }
 
 func (a *app) listRegions(ctx context.Context, c *client.Client, req *metasrvpb.ListRegionsRequest) error {
-	resp, err := c.Cluster().ListRegions(ctx, req)
+	resp, err := c.ListRegions(ctx, req)
 	if err != nil {
 		return err
 	}

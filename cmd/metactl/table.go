@@ -2,10 +2,12 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -73,10 +75,11 @@ func (a *app) tableRouteCommand() *cobra.Command {
 }
 
 func (a *app) listTables(ctx context.Context, c *client.Client, req *metasrvpb.ListTablesRequest) error {
-	resp, err := c.Catalog().ListTables(ctx, req)
+	resp, err := c.ListTables(ctx, req)
 	if err != nil {
 		return err
 	}
+	slices.SortStableFunc(resp.Tables, func(x, y *metasrvpb.Table) int { return compareNames(x.GetTableName(), y.GetTableName()) })
 	return a.show(resp, func(w io.Writer) {
 		g := newGrid(w, "TABLE", "ID", "STATE", "REGIONS", "PARTITIONED BY", "CREATED")
 		for _, t := range resp.Tables {
@@ -85,6 +88,14 @@ func (a *app) listTables(ctx context.Context, c *client.Client, req *metasrvpb.L
 		}
 		g.end()
 	})
+}
+
+func compareNames(x, y *metasrvpb.TableName) int {
+	return cmp.Or(
+		strings.Compare(x.GetCatalogName(), y.GetCatalogName()),
+		strings.Compare(x.GetSchemaName(), y.GetSchemaName()),
+		strings.Compare(x.GetTableName(), y.GetTableName()),
+	)
 }
 
 func tableState(t *metasrvpb.Table) string { return label(t.GetState(), "TABLE_STATE_") }

@@ -1111,7 +1111,12 @@ type ListTablesRequest struct {
 	// Empty means the tables of all schemas of the catalog.
 	SchemaName string `protobuf:"bytes,3,opt,name=schema_name,json=schemaName,proto3" json:"schema_name,omitempty"`
 	// Also tables that are not public, for operators.
-	AllStates     bool `protobuf:"varint,4,opt,name=all_states,json=allStates,proto3" json:"all_states,omitempty"`
+	AllStates bool `protobuf:"varint,4,opt,name=all_states,json=allStates,proto3" json:"all_states,omitempty"`
+	// At most so many tables, in the order of their ids; 0 means all in one answer, sorted by name.
+	Limit uint32 `protobuf:"varint,20,opt,name=limit,proto3" json:"limit,omitempty"`
+	// The next_page_token of the page before, empty for the first one. Each page is of a state of its own: a table that
+	// is created or dropped meanwhile may be missing or not, any other one is on exactly one page.
+	PageToken     string `protobuf:"bytes,21,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1174,10 +1179,26 @@ func (x *ListTablesRequest) GetAllStates() bool {
 	return false
 }
 
+func (x *ListTablesRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListTablesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 type ListTablesResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Header        *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
-	Tables        []*Table               `protobuf:"bytes,2,rep,name=tables,proto3" json:"tables,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Tables []*Table               `protobuf:"bytes,2,rep,name=tables,proto3" json:"tables,omitempty"`
+	// Asks for the next page; empty on the last one. A page with a token may have fewer tables than the limit, or none.
+	NextPageToken string `protobuf:"bytes,20,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1224,6 +1245,13 @@ func (x *ListTablesResponse) GetTables() []*Table {
 		return x.Tables
 	}
 	return nil
+}
+
+func (x *ListTablesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 type AlterTableRequest struct {
@@ -2135,17 +2163,21 @@ const file_metasrv_v1_catalog_proto_rawDesc = "" +
 	"\btable_id\x18\x03 \x01(\x04R\atableId\"o\n" +
 	"\x10GetTableResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12'\n" +
-	"\x05table\x18\x02 \x01(\v2\x11.metasrv.v1.TableR\x05table\"\xa9\x01\n" +
+	"\x05table\x18\x02 \x01(\v2\x11.metasrv.v1.TableR\x05table\"\xde\x01\n" +
 	"\x11ListTablesRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12!\n" +
 	"\fcatalog_name\x18\x02 \x01(\tR\vcatalogName\x12\x1f\n" +
 	"\vschema_name\x18\x03 \x01(\tR\n" +
 	"schemaName\x12\x1d\n" +
 	"\n" +
-	"all_states\x18\x04 \x01(\bR\tallStates\"s\n" +
+	"all_states\x18\x04 \x01(\bR\tallStates\x12\x14\n" +
+	"\x05limit\x18\x14 \x01(\rR\x05limit\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x15 \x01(\tR\tpageToken\"\x9b\x01\n" +
 	"\x12ListTablesResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12)\n" +
-	"\x06tables\x18\x02 \x03(\v2\x11.metasrv.v1.TableR\x06tables\"\xca\x01\n" +
+	"\x06tables\x18\x02 \x03(\v2\x11.metasrv.v1.TableR\x06tables\x12&\n" +
+	"\x0fnext_page_token\x18\x14 \x01(\tR\rnextPageToken\"\xca\x01\n" +
 	"\x11AlterTableRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12\x19\n" +
 	"\btable_id\x18\x02 \x01(\x04R\atableId\x126\n" +

@@ -857,7 +857,12 @@ type ListRegionsRequest struct {
 	// Absent means all tables.
 	TableName *TableName `protobuf:"bytes,2,opt,name=table_name,json=tableName,proto3" json:"table_name,omitempty"`
 	// Only regions with a replica on this node. 0 means all.
-	NodeId        uint64 `protobuf:"varint,3,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	NodeId uint64 `protobuf:"varint,3,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Ends the page with the table that brings it to so many regions; 0 means all in one answer.
+	Limit uint32 `protobuf:"varint,20,opt,name=limit,proto3" json:"limit,omitempty"`
+	// The next_page_token of the page before, empty for the first one. Each page is of a state of its own, see
+	// ListTablesRequest.
+	PageToken     string `protobuf:"bytes,21,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -913,11 +918,27 @@ func (x *ListRegionsRequest) GetNodeId() uint64 {
 	return 0
 }
 
+func (x *ListRegionsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListRegionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 type ListRegionsResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
 	// Sorted by id.
-	Regions       []*RegionInfo `protobuf:"bytes,2,rep,name=regions,proto3" json:"regions,omitempty"`
+	Regions []*RegionInfo `protobuf:"bytes,2,rep,name=regions,proto3" json:"regions,omitempty"`
+	// Asks for the next page; empty on the last one. A page with a token may have fewer regions than the limit, or none.
+	NextPageToken string `protobuf:"bytes,20,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -964,6 +985,13 @@ func (x *ListRegionsResponse) GetRegions() []*RegionInfo {
 		return x.Regions
 	}
 	return nil
+}
+
+func (x *ListRegionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 type StatsRequest struct {
@@ -1613,15 +1641,19 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\x10partition_number\x18\x04 \x01(\rR\x0fpartitionNumber\x12!\n" +
 	"\fleader_epoch\x18\x05 \x01(\x04R\vleaderEpoch\x12!\n" +
 	"\fconf_version\x18\x06 \x01(\x04R\vconfVersion\x12/\n" +
-	"\breplicas\x18\a \x03(\v2\x13.metasrv.v1.ReplicaR\breplicas\"\x96\x01\n" +
+	"\breplicas\x18\a \x03(\v2\x13.metasrv.v1.ReplicaR\breplicas\"\xcb\x01\n" +
 	"\x12ListRegionsRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x124\n" +
 	"\n" +
 	"table_name\x18\x02 \x01(\v2\x15.metasrv.v1.TableNameR\ttableName\x12\x17\n" +
-	"\anode_id\x18\x03 \x01(\x04R\x06nodeId\"{\n" +
+	"\anode_id\x18\x03 \x01(\x04R\x06nodeId\x12\x14\n" +
+	"\x05limit\x18\x14 \x01(\rR\x05limit\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x15 \x01(\tR\tpageToken\"\xa3\x01\n" +
 	"\x13ListRegionsResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x120\n" +
-	"\aregions\x18\x02 \x03(\v2\x16.metasrv.v1.RegionInfoR\aregions\"A\n" +
+	"\aregions\x18\x02 \x03(\v2\x16.metasrv.v1.RegionInfoR\aregions\x12&\n" +
+	"\x0fnext_page_token\x18\x14 \x01(\tR\rnextPageToken\"A\n" +
 	"\fStatsRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\"\xde\x02\n" +
 	"\rStatsResponse\x122\n" +
