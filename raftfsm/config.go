@@ -58,6 +58,9 @@ type Config struct {
 	Logger  *slog.Logger
 	Timing  Timing
 	Log     LogRetention
+	// LogStore says how the log is kept, by raft-boltdb by default. Open returns a LogStoreError where the data folder
+	// has one of another kind.
+	LogStore LogStore
 	// SessionTTL is how long after its last use a session is forgotten. It counts for a cluster in which nothing is
 	// configured yet, which is a new one; from then on the replicated configuration does. Default DefaultSessionTTL.
 	SessionTTL time.Duration
@@ -137,6 +140,9 @@ func (c *Config) setDefaults() {
 	if c.Timing.Compare == 0 {
 		c.Timing.Compare = DefaultTiming().Compare
 	}
+	if c.LogStore == "" {
+		c.LogStore = LogStoreBolt
+	}
 	if c.Log == (LogRetention{}) {
 		c.Log = DefaultLogRetention()
 	}
@@ -167,6 +173,8 @@ func (c *Config) Validate() error {
 		return errors.New("Member.RaftAddr is empty")
 	case c.SessionTTL < time.Millisecond:
 		return fmt.Errorf("SessionTTL is %s, it must be a millisecond at least", c.SessionTTL)
+	case c.LogStore != "" && c.LogStore != LogStoreBolt && c.LogStore != LogStoreWAL:
+		return fmt.Errorf("LogStore is %q, want %q or %q", c.LogStore, LogStoreBolt, LogStoreWAL)
 	case !slices.Contains([]ClusterState{ClusterNew, ClusterExisting, ""}, c.InitialClusterState):
 		return fmt.Errorf("InitialClusterState is %q, want %q or %q", c.InitialClusterState, ClusterNew, ClusterExisting)
 	}

@@ -141,11 +141,7 @@ func (n *Node) open() error {
 // openStores opens log and image and checks that they belong together.
 func (n *Node) openStores() error {
 	snapshots := &snapshotStore{dir: n.cfg.DataDir}
-	logPath := filepath.Join(n.cfg.DataDir, "raft.db")
-	if err := checkLost(logPath, snapshots.imagePath()); err != nil {
-		return err
-	}
-	store, err := openLog(logPath, n.fail)
+	store, err := n.openLog(snapshots.imagePath())
 	if err != nil {
 		return err
 	}
@@ -175,6 +171,20 @@ func (n *Node) openStores() error {
 	n.flusher.watch, n.flusher.disk = n.watch, n.disk
 	n.fsm.install = n.snapshots().install
 	return nil
+}
+
+func (n *Node) openLog(imagePath string) (*logStore, error) {
+	if err := checkLogStore(n.cfg.DataDir, n.cfg.LogStore); err != nil {
+		return nil, err
+	}
+	if n.cfg.LogStore == LogStoreWAL {
+		return openWAL(walPath(n.cfg.DataDir), walSegment, newRaftLogger(n.log), n.fail)
+	}
+	path := boltLogPath(n.cfg.DataDir)
+	if err := checkLost(path, imagePath); err != nil {
+		return nil, err
+	}
+	return openLog(path, n.fail)
 }
 
 // checkLost returns an error if the log is there but empty while there is an image: bbolt makes the log first, so it was

@@ -40,6 +40,9 @@ type Config struct {
 	// InitialClusterState is needed for a member without data: it founds a cluster, or waits to be added to one.
 	InitialClusterState raftfsm.ClusterState
 
+	// LogStore says how the log is kept; the data folder of a member keeps what it began with.
+	LogStore raftfsm.LogStore
+
 	// Insecure allows to listen beyond this machine without encryption.
 	Insecure bool
 
@@ -74,6 +77,7 @@ func Default() Config {
 		RaftAddr:            DefaultRaftAddr,
 		HTTPAddr:            DefaultHTTPAddr,
 		InitialClusterState: raftfsm.ClusterNew,
+		LogStore:            raftfsm.LogStoreBolt,
 		HeartbeatInterval:   beats.Interval,
 		SuspectAfter:        beats.SuspectAfter,
 		DownAfter:           beats.DownAfter,
@@ -129,6 +133,9 @@ func (c *Config) validateIdentity() error {
 	}
 	if c.DataDir == "" {
 		errs = append(errs, wrong("data-dir", "is required; name a folder on a local disk that only this member uses"))
+	}
+	if s := c.LogStore; s != "" && s != raftfsm.LogStoreBolt && s != raftfsm.LogStoreWAL {
+		errs = append(errs, wrong("log-store", "%q is neither %s nor %s", s, raftfsm.LogStoreBolt, raftfsm.LogStoreWAL))
 	}
 	return errors.Join(errs...)
 }

@@ -30,6 +30,7 @@ func TestConfigValidate(t *testing.T) {
 		{"profiler", func(c *Config) { c.PprofAddr = "127.0.0.1:3005" }, "", ""},
 		{"profiler without port", func(c *Config) { c.PprofAddr = "localhost" }, "pprof-addr", "host:port"},
 		{"profiler off loopback", func(c *Config) { c.Insecure, c.PprofAddr = true, ":3005" }, "pprof-addr", "can be reached from other machines"},
+		{"log store", func(c *Config) { c.LogStore = "files" }, "log-store", `"files" is neither boltdb nor wal`},
 		{"insecure off loopback", func(c *Config) { c.Insecure, c.GRPCAddr = true, "10.1.2.3:3002" }, "", ""},
 		{"IPv6 loopback", func(c *Config) { c.GRPCAddr = "[::1]:3002" }, "", ""},
 		{"localhost", func(c *Config) { c.GRPCAddr = "localhost:3002" }, "", ""},

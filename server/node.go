@@ -119,10 +119,14 @@ func openNode(s *Server) (Node, error) {
 		Logger:              cfg.Logger,
 		Timing:              cfg.Timing,
 		Log:                 cfg.Log,
+		LogStore:            cfg.LogStore,
 	})
 	if errors.Is(err, raftfsm.ErrClusterStateNeeded) {
 		return nil, wrong("initial-cluster-state", "is needed, because %s holds no data of a member yet: new founds the cluster that "+
 			"--initial-cluster names, existing waits until a cluster takes this member in", cfg.DataDir)
+	}
+	if other, ok := errors.AsType[*raftfsm.LogStoreError](err); ok {
+		return nil, wrong("log-store", "%v", other)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open member %s in %s: %w", cfg.NodeID, cfg.DataDir, err)

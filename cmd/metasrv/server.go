@@ -14,7 +14,7 @@ import (
 func newServerCommand() *cobra.Command {
 	cfg := server.Default()
 	var logs logFlags
-	var initialCluster, initialState string
+	var initialCluster, initialState, logStore string
 	cmd := &cobra.Command{
 		Use:   "server",
 		Short: "Run a member of a cluster",
@@ -36,6 +36,7 @@ func newServerCommand() *cobra.Command {
 				return err
 			}
 			cfg.InitialClusterState = raftfsm.ClusterState(initialState)
+			cfg.LogStore = raftfsm.LogStore(logStore)
 			cfg.Version, cfg.Logger = cli.Version(), logger
 			s, err := server.Start(cfg)
 			if err != nil {
@@ -61,6 +62,8 @@ func newServerCommand() *cobra.Command {
 	flags.StringVar(&initialState, "initial-cluster-state", "",
 		"`STATE` what a member without data does: new founds the cluster, existing waits to be added to one "+
 			"(required then; a member with data goes on in any case)")
+	flags.StringVar(&logStore, "log-store", string(cfg.LogStore),
+		"`STORE` how the log is kept: boltdb, or wal, which is faster and younger; a data folder keeps what it began with")
 	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow to listen beyond this machine, without encryption")
 	registerIntervals(flags, &cfg)
 	logs.register(flags, "info")

@@ -1,0 +1,91 @@
+package raftfsm
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/hashicorp/go-hclog"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
+)
+
+// LogStore says how a member keeps its log. Its data folder knows: it can't be changed.
+type LogStore string
+
+const (
+	// LogStoreBolt is raft-boltdb: a B-tree in one file, two syncs an append.
+	LogStoreBolt LogStore = "boltdb"
+	// LogStoreWAL is raft-wal: segment files, one sync an append.
+	LogStoreWAL LogStore = "wal"
+)
+
+// LogStoreError says that a data folder has another kind of log than was asked for.
+type LogStoreError struct {
+	Dir         string
+	Have, Asked LogStore
+}
+
+func (e *LogStoreError) Error() string {
+	return fmt.Sprintf("the log in %s is kept by %s, not by %s: ask for %s. A member can't change how it keeps its log; to have the other one, %s",
+		e.Dir, e.Have, e.Asked, e.Have, replaceMember)
+}
+
+func boltLogPath(dir string) string { return filepath.Join(dir, "raft.db") }
+func walPath(dir string) string     { return filepath.Join(dir, "wal") }
+
+// checkLogStore returns a LogStoreError if a data folder has a log of another kind.
+func checkLogStore(dir string, asked LogStore) error {
+	for have, path := range map[LogStore]string{LogStoreBolt: boltLogPath(dir), LogStoreWAL: filepath.Join(walPath(dir), metadb.FileName)} {
+		_, err := os.Stat(path)
+		switch {
+		case err == nil && have != asked:
+			return &LogStoreError{Dir: dir, Have: have, Asked: asked}
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+	}
+	return nil
+}
+
+// walSegment is the size in bytes at which a segment file ends and the next one begins.
+const walSegment = 64 << 20
+
+// openWAL opens the log of a member in a folder of segment files. fail is called where the member can't go on.
+func openWAL(dir string, segment int, logger hclog.Logger, fail func(error)) (*logStore, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := checkWAL(dir); err != nil {
+		return nil, err
+	}
+	var db *wal.WAL
+	err := guarded(dir, func() (err error) {
+		db, err = wal.Open(dir, wal.WithLogger(logger), wal.WithSegmentSize(segment))
+		return err
+	})
+	switch {
+	case errors.Is(err, wal.ErrCorrupt):
+		return nil, damaged(dir, "%v", err)
+	case err != nil:
+		return nil, openError(dir, err)
+	}
+	return guardLog(walDB{db}, dir, fail)
+}
+
+// walDB gives raft-wal the answers of raft-boltdb.
+type walDB struct{ *wal.WAL }
+
+// Get returns a value; raftboltdb.ErrKeyNotFound where there is none.
+func (w walDB) Get(key []byte) ([]byte, error) {
+	value, err := w.WAL.Get(key)
+	if err == nil && value == nil {
+		err = raftboltdb.ErrKeyNotFound
+	}
+	return value, err
+}
+
+var _ logDB = walDB{}
