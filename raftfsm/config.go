@@ -140,9 +140,6 @@ func (c *Config) setDefaults() {
 	if c.Timing.Compare == 0 {
 		c.Timing.Compare = DefaultTiming().Compare
 	}
-	if c.LogStore == "" {
-		c.LogStore = LogStoreBolt
-	}
 	if c.Log == (LogRetention{}) {
 		c.Log = DefaultLogRetention()
 	}

@@ -158,7 +158,7 @@ func TestDamagedWALIsRefused(t *testing.T) {
 	random := seedOf(t)
 	refused := 0
 	whole, tail := walOf(t)
-	for range 100 {
+	for range 300 {
 		dir := copyFolder(t, whole)
 		tail := filepath.Join(dir, filepath.Base(tail))
 		data, err := os.ReadFile(tail)
@@ -181,8 +181,8 @@ func TestDamagedWALIsRefused(t *testing.T) {
 			t.Fatalf("byte %d of %d flipped: the log silently ends at %d of %d", at, end, got, walEntries)
 		}
 	}
-	if refused < 50 {
-		t.Errorf("only %d of 100 damaged logs were refused", refused)
+	if refused < 200 {
+		t.Errorf("only %d of 300 damaged logs were refused", refused)
 	}
 }
 

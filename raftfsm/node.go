@@ -1,6 +1,7 @@
 package raftfsm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -174,10 +175,11 @@ func (n *Node) openStores() error {
 }
 
 func (n *Node) openLog(imagePath string) (*logStore, error) {
-	if err := checkLogStore(n.cfg.DataDir, n.cfg.LogStore); err != nil {
+	asked := cmp.Or(n.cfg.LogStore, LogStoreBolt)
+	if err := checkLogStore(n.cfg.DataDir, asked); err != nil {
 		return nil, err
 	}
-	if n.cfg.LogStore == LogStoreWAL {
+	if asked == LogStoreWAL {
 		return openWAL(walPath(n.cfg.DataDir), walSegment, newRaftLogger(n.log), n.fail)
 	}
 	path := boltLogPath(n.cfg.DataDir)

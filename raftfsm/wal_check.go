@@ -117,23 +117,60 @@ func walFrame(b []byte) (kind uint8, n uint32) {
 	return b[0], binary.LittleEndian.Uint32(b[4:])
 }
 
-// hasBatch reports whether a whole batch stands between two ends of batches. What looks like an end may be a part of a
-// value, so a few before each are tried.
+// hasBatch reports whether a whole batch stands anywhere in data: bytes that begin with a frame of an entry and end with
+// their own checksum.
 func hasBatch(data []byte) bool {
-	var before [4]int // where batches may begin
-	found := 0
-	for p := 0; p+walFrameHead <= len(data); p += walFrameHead {
-		kind, sum := walFrame(data[p:])
+	for len(data) >= walFrameHead && binary.LittleEndian.Uint64(data[len(data)/8*8-walFrameHead:]) == 0 {
+		data = data[:len(data)/8*8-walFrameHead]
+	}
+	// state[i] is that of the checksum, begun with 0, before byte 8*i.
+	state := make([]uint32, len(data)/8+1)
+	for i := range state[1:] {
+		state[i+1] = crcForward(state[i], data[8*i:8*i+8])
+	}
+	budget := maxWALSearch
+	for p := len(data)/8 - 1; p > 0; p-- {
+		kind, sum := walFrame(data[8*p:])
 		if kind != segment.FrameCommit {
 			continue
 		}
-		for _, begin := range before[:min(found, len(before))] {
-			if begin < p && crc32.Checksum(data[begin:p], castagnoli) == sum {
-				return true
+		// The checksum of the bytes from s to p is sum if the state before s, as it follows from sum, is the one there.
+		want := ^sum ^ state[p]
+		for s := p - 1; s >= 0 && budget > 0; s, budget = s-1, budget-1 {
+			want = crcBack(want)
+			if state[s] == ^want {
+				if kind, _ := walFrame(data[8*s:]); kind == segment.FrameEntry {
+					return true
+				}
 			}
 		}
-		before[found%len(before)] = p + walFrameHead
-		found++
 	}
 	return false
 }
+
+// maxWALSearch bounds the search in a log whose values look like ends of batches.
+const maxWALSearch = 1 << 28
+
+func crcForward(state uint32, b []byte) uint32 {
+	for _, c := range b {
+		state = castagnoli[byte(state)^c] ^ state>>8
+	}
+	return state
+}
+
+// crcBack returns the state from which eight zeros lead to the given one.
+func crcBack(state uint32) uint32 {
+	for range 8 {
+		i := crcLast[state>>24]
+		state = (state^castagnoli[i])<<8 | uint32(i)
+	}
+	return state
+}
+
+// crcLast has the entry of the table with a given highest byte: each has another one.
+var crcLast = func() (last [256]uint8) {
+	for i, entry := range castagnoli {
+		last[entry>>24] = uint8(i) //nolint:gosec // below 256
+	}
+	return last
+}()
