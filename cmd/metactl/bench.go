@@ -36,7 +36,9 @@ machine. A change of the metasrv leader is followed; what fails meanwhile is cou
 in use is only put under load with --yes.`
 
 func (a *app) benchCommand() *cobra.Command {
-	cmd := group("bench", "Measure how fast a cluster is", a.benchPutCommand(), a.benchRangeCommand(), a.benchRouteCommand(), a.benchTableCommand())
+	cmd := group("bench", "Measure how fast a cluster is",
+		a.benchPutCommand(), a.benchTxnCommand(), a.benchRangeCommand(), a.benchWatchCommand(),
+		a.benchRouteCommand(), a.benchTableCommand())
 	cmd.Long = "Measures how fast a cluster is." + benchHelp
 	cmd.Example = `  metactl bench put --clients 64 --duration 30s
   metactl bench range --read-level stale -o json`

@@ -60,9 +60,33 @@ func (k *kvOptions) writes(o *benchOptions) string {
 }
 
 func (a *app) benchPutCommand() *cobra.Command {
-	k := &kvOptions{}
-	return a.benchCommandOf("put", "Measure Store.Put: write random keys",
+	return a.benchWriteCommand("put", "Measure Store.Put: write random keys",
 		"Measures Store.Put: writes random ones of a number of keys.",
+		metasrvpb.Store_Put_FullMethodName, func(key, value []byte) proto.Message {
+			return &metasrvpb.PutRequest{Key: key, Value: value}
+		})
+}
+
+func (a *app) benchTxnCommand() *cobra.Command {
+	return a.benchWriteCommand("txn", "Measure Store.Txn: compare, read and write random keys",
+		"Measures Store.Txn: where a key is there, a transaction reads and writes it, else it writes it.",
+		metasrvpb.Store_Txn_FullMethodName, func(key, value []byte) proto.Message {
+			put := &metasrvpb.TxnOp{Op: &metasrvpb.TxnOp_Put{Put: &metasrvpb.PutRequest{Key: key, Value: value}}}
+			read := &metasrvpb.TxnOp{Op: &metasrvpb.TxnOp_Range{Range: &metasrvpb.RangeRequest{Key: key, KeysOnly: true}}}
+			return &metasrvpb.TxnRequest{
+				Compare: []*metasrvpb.Compare{{Key: key, Target: &metasrvpb.Compare_Exists{Exists: true}}},
+				Success: []*metasrvpb.TxnOp{read, put},
+				Failure: []*metasrvpb.TxnOp{put},
+			}
+		})
+}
+
+// benchWriteCommand returns the command that measures requests which write one key. request makes one.
+func (a *app) benchWriteCommand(
+	use, short, long, method string, request func(key, value []byte) proto.Message,
+) *cobra.Command {
+	k := &kvOptions{}
+	return a.benchCommandOf(use, short, long,
 		func(o *benchOptions, f *pflag.FlagSet) {
 			k.flags(f)
 			f.BoolVar(&k.sequential, "sequential", false, "write the keys in turn, so that --count as large as --keys writes each once")
@@ -75,7 +99,7 @@ func (a *app) benchPutCommand() *cobra.Command {
 			return workload{
 				writes:    k.writes(o),
 				prepare:   func(ctx context.Context, c *client.Client) error { return k.mayOverwrite(ctx, c, o) },
-				operation: k.put,
+				operation: func(l *links, client int) loadgen.Op { return k.write(l, client, method, request) },
 				clean:     func(ctx context.Context, c *client.Client) ([]string, error) { return k.clean(ctx, c, o) },
 				settings:  k.settings(),
 			}, nil
@@ -109,10 +133,9 @@ func (a *app) benchRangeCommand() *cobra.Command {
 		})
 }
 
-// putTemplate returns a request whose key is the first one.
-func (k *kvOptions) putTemplate() (*loadgen.Template, error) {
-	key := k.names().Append(nil, 0)
-	b, err := proto.Marshal(&metasrvpb.PutRequest{Key: key, Value: loadgen.RandomValue(k.valueSize)})
+// templateOf returns the template of a request that names a key.
+func templateOf(request proto.Message, key []byte) (*loadgen.Template, error) {
+	b, err := proto.Marshal(request)
 	if err != nil {
 		return nil, err
 	}
@@ -124,10 +147,12 @@ func randomOf(client int) *rand.Rand {
 	return rand.New(rand.NewPCG(rand.Uint64(), uint64(client))) //nolint:gosec // a load, no secret
 }
 
-func (k *kvOptions) put(l *links, client int) loadgen.Op {
+func (k *kvOptions) write(
+	l *links, client int, method string, request func(key, value []byte) proto.Message,
+) loadgen.Op {
 	random, names := randomOf(client), k.names()
-	template, err := k.putTemplate()
-	var key []byte
+	key := names.Append(nil, 0)
+	template, err := templateOf(request(key, loadgen.RandomValue(k.valueSize)), key)
 	var answer loadgen.Answer
 	return func(_ context.Context, n uint64) error {
 		if err != nil {
@@ -137,18 +162,14 @@ func (k *kvOptions) put(l *links, client int) loadgen.Op {
 			n = random.Uint64()
 		}
 		key = names.Append(key[:0], n%k.keys)
-		return l.call(client, metasrvpb.Store_Put_FullMethodName, template.With(key), &answer)
+		return l.call(client, method, template.With(key), &answer)
 	}
 }
 
 func (k *kvOptions) get(o *benchOptions, l *links, client int) loadgen.Op {
 	random, names := randomOf(client), k.names()
 	key := names.Append(nil, 0)
-	var template *loadgen.Template
-	b, err := proto.Marshal(&metasrvpb.RangeRequest{Header: o.readHeader(), Key: key})
-	if err == nil {
-		template, err = loadgen.NewTemplate(b, key)
-	}
+	template, err := templateOf(&metasrvpb.RangeRequest{Header: o.readHeader(), Key: key}, key)
 	var answer loadgen.Answer
 	return func(context.Context, uint64) error {
 		if err != nil {

@@ -11,18 +11,29 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// Template is an encoded request in which one part of fixed length, such as the key, differs from call to call.
+// Template is an encoded request in which a part of fixed length, such as the key, differs from call to call.
 type Template struct {
 	encoded []byte
-	at, len int
+	len     int
+	// at is where the part stands.
+	at []int
 }
 
-// NewTemplate returns the template of an encoded request that contains part exactly once.
+// NewTemplate returns the template of an encoded request that contains part.
 func NewTemplate(encoded, part []byte) (*Template, error) {
-	if n := bytes.Count(encoded, part); n != 1 {
-		return nil, fmt.Errorf("the request contains %q %d times", part, n)
+	t := &Template{encoded: encoded, len: len(part)}
+	for at := 0; ; {
+		i := bytes.Index(encoded[at:], part)
+		if i < 0 {
+			break
+		}
+		t.at = append(t.at, at+i)
+		at += i + len(part)
 	}
-	return &Template{encoded: encoded, at: bytes.Index(encoded, part), len: len(part)}, nil
+	if len(t.at) == 0 {
+		return nil, fmt.Errorf("the request does not contain %q", part)
+	}
+	return t, nil
 }
 
 // With returns a new request with another part of the same length.
@@ -31,7 +42,9 @@ func (t *Template) With(part []byte) []byte {
 		panic(fmt.Sprintf("%q has another length than %d", part, t.len))
 	}
 	b := bytes.Clone(t.encoded)
-	copy(b[t.at:], part)
+	for _, at := range t.at {
+		copy(b[at:], part)
+	}
 	return b
 }
 

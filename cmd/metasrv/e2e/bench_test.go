@@ -36,6 +36,8 @@ func TestBench(t *testing.T) {
 		}
 	}
 	bench("put --count 100")
+	bench("txn --count 100 --keys 30")
+	bench("watch --count 100 --watches 3")
 	bench("range --count 100 --keys 30")
 	bench("range --count 100 --keys 30 --read-level stale --members all")
 	bench("create-table --count 100 --nodes 3 --keep")
