@@ -57,7 +57,7 @@ type comparison struct {
 func compare(ctx context.Context, args []string, out io.Writer) error {
 	c := &comparison{out: out}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	f.StringVar(&c.options.metasrv, "metasrv", "metasrv", "the server")
+	f.StringVar(&c.metasrv, "metasrv", "metasrv", "the server")
 	f.StringVar(&c.metactl, "metactl", "metactl", "its tool")
 	f.StringVar(&c.etcd, "etcd", "etcd", "the server to compare with")
 	f.DurationVar(&c.duration, "duration", time.Minute, "time of a measurement")
@@ -134,7 +134,7 @@ func loadAverage() string {
 }
 
 func (c *comparison) store() kind {
-	return metasrv{label: "metasrv", bin: c.options.metasrv, metactl: c.metactl}
+	return metasrv{label: "metasrv", bin: c.metasrv, metactl: c.metactl}
 }
 
 // load returns a load with a number of clients.

@@ -48,7 +48,7 @@ func (c *comparison) put(ctx context.Context) error { return c.puts(ctx, "metasr
 
 // putWAL measures puts with the other log store, if this build has it.
 func (c *comparison) putWAL(ctx context.Context) error {
-	help, err := exec.CommandContext(ctx, c.options.metasrv, "server", "--help").CombinedOutput()
+	help, err := exec.CommandContext(ctx, c.metasrv, "server", "--help").CombinedOutput()
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (c *comparison) putWAL(ctx context.Context) error {
 		c.say("put-wal: this metasrv has no --log-store")
 		return nil
 	}
-	m := metasrv{label: "metasrv-wal", bin: c.options.metasrv, metactl: c.metactl, serverOptions: []string{"--log-store=wal"}}
+	m := metasrv{label: "metasrv-wal", bin: c.metasrv, metactl: c.metactl, serverOptions: []string{"--log-store=wal"}}
 	return c.puts(ctx, "metasrv-wal", m)
 }
 

@@ -55,7 +55,7 @@ func (r *routeBench) prepare(ctx context.Context, c *client.Client, o *benchOpti
 	if err != nil {
 		return err
 	}
-	resp, err := c.Catalog().ListTables(ctx, &metasrvpb.ListTablesRequest{CatalogName: catalog, SchemaName: schema})
+	resp, err := c.ListTables(ctx, &metasrvpb.ListTablesRequest{CatalogName: catalog, SchemaName: schema})
 	if err != nil {
 		return err
 	}

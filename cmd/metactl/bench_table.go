@@ -135,7 +135,7 @@ func (t *tableBench) clean(ctx context.Context, c *client.Client, o *benchOption
 	if o.keep {
 		return append(left, tables), nil
 	}
-	resp, err := c.Catalog().ListTables(ctx, &metasrvpb.ListTablesRequest{CatalogName: defaultCatalog, SchemaName: benchSchema})
+	resp, err := c.ListTables(ctx, &metasrvpb.ListTablesRequest{CatalogName: defaultCatalog, SchemaName: benchSchema})
 	if err != nil {
 		return append(left, tables), err
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // runBench runs one measurement against a fake cluster.
-func runBench(t *testing.T, ctx context.Context, c *fakeCluster, args ...string) (report loadgen.Report, stderr string, code int) {
+func runBench(ctx context.Context, t *testing.T, c *fakeCluster, args ...string) (report loadgen.Report, stderr string, code int) {
 	t.Helper()
 	var out, errOut bytes.Buffer
 	var endpoints []string
@@ -39,7 +39,7 @@ func fakeForBench(t *testing.T) *fakeCluster {
 
 func TestBenchPutCleansUp(t *testing.T) {
 	c := fakeForBench(t)
-	report, says, code := runBench(t, t.Context(), c, "put", "--yes", "--clients", "4", "--count", "200", "--keys", "50")
+	report, says, code := runBench(t.Context(), t, c, "put", "--yes", "--clients", "4", "--count", "200", "--keys", "50")
 	if code != 0 || report.Operations != 200 || len(report.Errors) != 0 || report.LatencyMS.P50 <= 0 {
 		t.Errorf("exit code %d, report %+v, says %s", code, report, says)
 	}
@@ -53,7 +53,7 @@ func TestBenchPutCleansUp(t *testing.T) {
 
 func TestBenchNamesWhatItKeeps(t *testing.T) {
 	c := fakeForBench(t)
-	report, _, code := runBench(t, t.Context(), c, "put", "--yes", "--keep", "--clients", "1", "--count", "5", "--prefix", "mine/")
+	report, _, code := runBench(t.Context(), t, c, "put", "--yes", "--keep", "--clients", "1", "--count", "5", "--prefix", "mine/")
 	if keys := c.store.keys(); code != 0 || len(keys) == 0 || !strings.HasPrefix(keys[0], "mine/") {
 		t.Errorf("exit code %d, keys %q", code, keys)
 	}
@@ -71,7 +71,7 @@ func TestBenchAfterAnInterruptionCleansUp(t *testing.T) {
 			interrupt()
 		}
 	}
-	report, says, code := runBench(t, ctx, c, "put", "--yes", "--clients", "2", "--duration", "1m", "--warmup", "0")
+	report, says, code := runBench(ctx, t, c, "put", "--yes", "--clients", "2", "--duration", "1m", "--warmup", "0")
 	if code != 0 || report.Operations < 10 || len(c.store.keys()) > 0 {
 		t.Errorf("exit code %d, %d operations, keys %q, says %s", code, report.Operations, c.store.keys(), says)
 	}
@@ -79,7 +79,7 @@ func TestBenchAfterAnInterruptionCleansUp(t *testing.T) {
 
 func TestBenchRefusesToHarm(t *testing.T) {
 	c := fakeForBench(t)
-	_, says, code := runBench(t, t.Context(), c, "put")
+	_, says, code := runBench(t.Context(), t, c, "put")
 	if code != exitUsage || !strings.Contains(says, "the cluster is in use (2 live nodes, 3 tables)") || !strings.Contains(says, "--yes") {
 		t.Errorf("in use: exit code %d, says %s", code, says)
 	}
@@ -104,7 +104,7 @@ func TestBenchFollowsTheLeader(t *testing.T) {
 			c.leads.Store(1)
 		}
 	}
-	report, says, code := runBench(t, t.Context(), c, "put", "--yes", "--clients", "3", "--count", "300")
+	report, says, code := runBench(t.Context(), t, c, "put", "--yes", "--clients", "3", "--count", "300")
 	failed := report.Errors["NOT_LEADER"]
 	if code != 0 || failed == 0 || report.Operations+failed != 300 || report.Operations < 250 {
 		t.Errorf("exit code %d, report %+v, says %s", code, report, says)
@@ -126,7 +126,7 @@ func TestBenchGivesUpOnAMemberThatHangs(t *testing.T) {
 	}
 	defer close(resume)
 	began := time.Now()
-	report, says, code := runBench(t, t.Context(), c, "put", "--yes", "--clients", "1", "--count", "100", "--timeout", "1s")
+	report, says, code := runBench(t.Context(), t, c, "put", "--yes", "--clients", "1", "--count", "100", "--timeout", "1s")
 	if code != 0 || report.Errors["CANCELED"] != 1 || report.Operations != 99 {
 		t.Errorf("exit code %d, report %+v, says %s", code, report, says)
 	}
@@ -138,14 +138,14 @@ func TestBenchGivesUpOnAMemberThatHangs(t *testing.T) {
 func TestBenchRangeReadsWhatItWrote(t *testing.T) {
 	c := fakeForBench(t)
 	for _, level := range []string{"linearizable", "stale"} {
-		report, says, code := runBench(t, t.Context(), c, "range", "--yes", "--read-level", level, "--members", "all",
+		report, says, code := runBench(t.Context(), t, c, "range", "--yes", "--read-level", level, "--members", "all",
 			"--clients", "4", "--keys", "20", "--count", "200")
 		refused := report.Errors["NOT_LEADER"]
 		if code != 0 || report.Operations+refused != 200 || (level == "stale") != (refused == 0) {
 			t.Errorf("%s: exit code %d, report %+v, says %s", level, code, report, says)
 		}
 	}
-	report, says, code := runBench(t, t.Context(), c, "range", "--yes", "--fill=false", "--clients", "1", "--count", "3")
+	report, says, code := runBench(t.Context(), t, c, "range", "--yes", "--fill=false", "--clients", "1", "--count", "3")
 	if code != 0 || report.Errors[errMissingKey.Error()] != 3 {
 		t.Errorf("without keys: exit code %d, report %+v, says %s", code, report, says)
 	}
@@ -153,11 +153,11 @@ func TestBenchRangeReadsWhatItWrote(t *testing.T) {
 
 func TestBenchRouteLooksUpTables(t *testing.T) {
 	c := fakeForBench(t)
-	report, says, code := runBench(t, t.Context(), c, "route", "--yes", "--schema", "public", "--clients", "2", "--count", "50")
+	report, says, code := runBench(t.Context(), t, c, "route", "--yes", "--schema", "public", "--clients", "2", "--count", "50")
 	if code != 0 || report.Operations != 50 || report.Items != "routes" || report.ItemsPerSecond != report.PerSecond {
 		t.Errorf("exit code %d, report %+v, says %s", code, report, says)
 	}
-	if _, says, code := runBench(t, t.Context(), c, "route", "--yes"); code != exitUsage || !strings.Contains(says, "create-table") {
+	if _, says, code := runBench(t.Context(), t, c, "route", "--yes"); code != exitUsage || !strings.Contains(says, "create-table") {
 		t.Errorf("without tables: exit code %d, says %s", code, says)
 	}
 }
@@ -165,7 +165,7 @@ func TestBenchRouteLooksUpTables(t *testing.T) {
 // Regions that nobody made must not come to datanodes that serve.
 func TestBenchCreateTableRefusesDatanodes(t *testing.T) {
 	c := fakeForBench(t)
-	_, says, code := runBench(t, t.Context(), c, "create-table", "--yes", "--nodes", "3")
+	_, says, code := runBench(t.Context(), t, c, "create-table", "--yes", "--nodes", "3")
 	if code != exitUsage || !strings.Contains(says, "1 (10.0.1.1:4001)") {
 		t.Errorf("exit code %d, says %s", code, says)
 	}
@@ -178,7 +178,7 @@ func TestBenchFlagsAreChecked(t *testing.T) {
 		{"range", "--read-level", "fresh"}, {"range", "--members", "m1"}, {"put", "--keys", "0"},
 		{"watch", "--watches", "0"}, {"txn", "--prefix", ""},
 	} {
-		if _, says, code := runBench(t, t.Context(), c, args...); code != exitUsage || !strings.Contains(says, args[1]) {
+		if _, says, code := runBench(t.Context(), t, c, args...); code != exitUsage || !strings.Contains(says, args[1]) {
 			t.Errorf("%v: exit code %d, says %s", args, code, says)
 		}
 	}

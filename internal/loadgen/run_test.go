@@ -23,7 +23,7 @@ func takes(d time.Duration) func(int) Op {
 	}
 }
 
-func mustRun(t *testing.T, ctx context.Context, cfg Config, operation func(int) Op) *Result {
+func mustRun(ctx context.Context, t *testing.T, cfg Config, operation func(int) Op) *Result {
 	t.Helper()
 	res, err := Run(ctx, cfg, operation)
 	if err != nil {
@@ -35,7 +35,7 @@ func mustRun(t *testing.T, ctx context.Context, cfg Config, operation func(int) 
 func TestRunMeasuresAfterTheWarmup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		res := mustRun(t, t.Context(), Config{Clients: 4, Warmup: time.Second, Duration: 10 * time.Second}, takes(10*time.Millisecond))
+		res := mustRun(t.Context(), t, Config{Clients: 4, Warmup: time.Second, Duration: 10 * time.Second}, takes(10*time.Millisecond))
 		if n := res.Latency.Count(); n != 4000 {
 			t.Errorf("%d operations of 10 ms by 4 clients in 10 s", n)
 		}
@@ -51,7 +51,7 @@ func TestRunMeasuresAfterTheWarmup(t *testing.T) {
 func TestRunCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var highest atomic.Uint64
-		res := mustRun(t, t.Context(), Config{Clients: 3, Count: 100}, func(int) Op {
+		res := mustRun(t.Context(), t, Config{Clients: 3, Count: 100}, func(int) Op {
 			return func(_ context.Context, n uint64) error {
 				time.Sleep(time.Millisecond)
 				if n > highest.Load() {
@@ -69,7 +69,7 @@ func TestRunCounts(t *testing.T) {
 // With a rate, an operation that stalls delays those that were due behind it, and their latency says so.
 func TestRateCountsFromWhenAnOperationWasDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		res := mustRun(t, t.Context(), Config{Clients: 1, Duration: 10 * time.Second, Rate: 100}, func(int) Op {
+		res := mustRun(t.Context(), t, Config{Clients: 1, Duration: 10 * time.Second, Rate: 100}, func(int) Op {
 			return func(_ context.Context, n uint64) error {
 				if n == 100 {
 					time.Sleep(2 * time.Second)
@@ -101,7 +101,7 @@ func TestErrorsAreCountedByReason(t *testing.T) {
 				}
 			},
 		}
-		res := mustRun(t, t.Context(), cfg, func(int) Op {
+		res := mustRun(t.Context(), t, cfg, func(int) Op {
 			return func(_ context.Context, n uint64) error {
 				time.Sleep(100 * time.Millisecond)
 				if n%2 == 1 {
@@ -123,7 +123,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		res := mustRun(t, ctx, Config{Clients: 2, Duration: time.Hour}, func(int) Op {
+		res := mustRun(ctx, t, Config{Clients: 2, Duration: time.Hour}, func(int) Op {
 			return func(ctx context.Context, n uint64) error {
 				if n < 10 {
 					return nil
