@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/metasrv/metasrv/internal/loadgen"
+	"golang.org/x/sync/errgroup"
 )
 
 // feedClients write while a member is fed; not as fast as they can, for that alone would fill the queues.
@@ -34,31 +37,42 @@ func (c *comparison) feed(ctx context.Context, cl *cluster) error {
 		return err
 	}
 	without.add(r, 0)
-	added := make(chan error, 1)
-	go func() {
-		if !sleep(ctx, l.warmup) {
-			added <- ctx.Err()
-			return
-		}
-		added <- c.addMember(ctx, cl)
-	}()
+	var fed time.Duration
+	adding, adds := errgroup.WithContext(ctx)
+	adding.Go(func() (err error) {
+		sleep(adds, l.warmup)
+		fed, err = c.addMember(adds, cl)
+		return err
+	})
 	r, err = cl.load(ctx, cl, l)
-	if err2 := <-added; err == nil {
-		err = err2
-	}
-	if err != nil {
+	if err := errors.Join(err, adding.Wait()); err != nil {
 		return err
 	}
 	with.add(r, 0)
-	c.say("feed put clients=%d rate=%d p99_without=%.1f p99_with=%.1f ratio=%.2f p50=%.2f/%.2f%s", feedClients, feedRate,
+	c.say("feed put clients=%d rate=%d fed_after=%s p99_without=%.1f p99_with=%.1f ratio=%.2f p50=%.2f/%.2f%s", feedClients, feedRate, fed.Round(time.Millisecond),
 		without.p99, with.p99, ratio(with.p99, without.p99), without.p50, with.p50, with.failed("requests"))
 	return nil
 }
 
-// addMember starts a fourth member and adds it to the cluster.
-func (c *comparison) addMember(ctx context.Context, cl *cluster) error {
-	_ = ctx
-	return nil
+// addMember adds a fourth member to the cluster, starts it, and returns how long it takes until it answers with the
+// present state.
+func (c *comparison) addMember(ctx context.Context, cl *cluster) (time.Duration, error) {
+	addrs, err := freeAddrs(2)
+	if err != nil {
+		return 0, err
+	}
+	const id = "m4"
+	began := time.Now()
+	add := exec.CommandContext(ctx, c.metactl, "member", "add", id, "--raft-addr", addrs[1], "--endpoints", strings.Join(cl.client, ","))
+	if out, err := add.CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("member add: %w: %s", err, out)
+	}
+	p, err := start(cl.dir, id, c.metasrv, "server", "--node-id", id, "--data-dir", filepath.Join(cl.dir, id), "--grpc-addr", addrs[0],
+		"--raft-addr", addrs[1], "--http-addr", "127.0.0.1:0", "--initial-cluster-state", "existing")
+	if err != nil {
+		return 0, err
+	}
+	cl.processes = append(cl.processes, p)
+	err = firstRead(ctx, addrs[0])
+	return time.Since(began), err
 }
-
-var _ = (*loadgen.Report)(nil)
