@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -113,6 +114,7 @@ func (s *Server) serve() {
 	s.background.Go(func() error { return s.services.hub.run(s.failed) })
 	s.background.Go(func() error { return s.watchHealth(s.failed) })
 	s.background.Go(func() error { return s.watchNode(s.failed) })
+	s.background.Go(func() error { return s.releaseMemory(s.failed) })
 }
 
 func (s *Server) newGRPC() *grpc.Server {
@@ -237,6 +239,30 @@ func (s *Server) watchNode(ctx context.Context) error {
 		return fmt.Errorf("member %s can't go on: %w", s.cfg.NodeID, s.services.node.Err())
 	case <-ctx.Done():
 		return nil
+	}
+}
+
+// releasePeriod is how often the memory of mapped files is given back.
+const releasePeriod = 10 * time.Second
+
+// releaseMemory keeps what the start and each flush read of the files from counting as the member's memory.
+func (s *Server) releaseMemory(ctx context.Context) error {
+	dir, err := filepath.Abs(s.cfg.DataDir)
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
+	if err != nil {
+		return nil //nolint:nilerr // the memory then counts, no more
+	}
+	ticker := time.NewTicker(releasePeriod)
+	defer ticker.Stop()
+	for {
+		releaseMapped(dir)
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
 	}
 }
 

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package server
+
+// releaseMapped does nothing here.
+func releaseMapped(string) {}
