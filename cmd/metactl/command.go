@@ -78,7 +78,7 @@ func (a *app) run(ctx context.Context, args []string, getenv func(string) string
 func (a *app) command(getenv func(string) string) *cobra.Command {
 	root := group("metactl", "Ask and tell a metasrv cluster",
 		a.statusCommand(), a.memberCommand(), a.nodeCommand(), a.regionCommand(),
-		a.catalogCommand(), a.schemaCommand(), a.tableCommand(), a.benchCommand())
+		a.catalogCommand(), a.schemaCommand(), a.tableCommand(), a.kvCommand(), a.benchCommand())
 	root.AddCommand(hints()...)
 	root.Long = `metactl asks and tells a metasrv cluster.
 
@@ -210,6 +210,11 @@ func hints() []*cobra.Command {
 		{"stores", "metactl node list"},
 		{"route", "metactl table route NAME"},
 		{"drop", "metactl table drop NAME"},
+		{"get", "metactl kv get KEY"},
+		{"put", "metactl kv put KEY VALUE"},
+		{"del", "metactl kv del KEY"},
+		{"txn", "metactl kv txn"},
+		{"watch", "metactl kv watch KEY"},
 	} {
 		cmds = append(cmds, &cobra.Command{
 			Use: h.name, Hidden: true, DisableFlagParsing: true,
