@@ -76,6 +76,8 @@ type LogRetention struct {
 	// Trailing entries stay behind the image. A member that lags by less is fed from them, so they must outlast
 	// the transfer of a snapshot; one that lags by more gets a snapshot.
 	Trailing uint64
+	// Bytes bounds the entries that stay: where they are large, fewer than Trailing do. 0: no bound.
+	Bytes uint64
 	// Threshold is the number of new entries after which older ones are dropped.
 	Threshold uint64
 	// Interval is how often that is looked at.
@@ -84,7 +86,7 @@ type LogRetention struct {
 
 // DefaultLogRetention suits states of up to a gigabyte.
 func DefaultLogRetention() LogRetention {
-	return LogRetention{Trailing: 100_000, Threshold: 50_000, Interval: 30 * time.Second}
+	return LogRetention{Trailing: 100_000, Bytes: 1 << 30, Threshold: 50_000, Interval: 30 * time.Second}
 }
 
 // Timing holds the intervals of the node.

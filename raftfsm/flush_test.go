@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/kv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/machine"
@@ -446,4 +447,33 @@ func TestEntriesWaitForTheDisk(t *testing.T) {
 	if err := b.flusher.close(false); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Rule 12: while too much waits for the disk the metasrv leader refuses what clients ask for, but not its duties, and
+// takes it again when the image has caught up.
+func TestClientsAreRefusedAtTheDirtyBound(t *testing.T) {
+	c := newCluster(t, 1)
+	_, n := c.leader()
+	n.flusher.mu.Lock() // stands for a slow disk
+	n.fsm.mu.Lock()
+	n.flusher.bytes = 1000
+	n.fsm.mu.Unlock()
+	var err error
+	for i := 0; err == nil && i < 1000; i++ {
+		_, err = put(within(t, 10*time.Second), n, key(i), "value")
+	}
+	if !errors.Is(err, metasrv.ErrOverloaded) {
+		t.Errorf("a client's write beyond the bound: %v, want ErrOverloaded", err)
+	}
+	l, _ := n.Leadership()
+	duty := putProposal("duty", "done")
+	duty.PlannedTerm = l.Term
+	if _, err := n.Propose(within(t, 10*time.Second), duty); err != nil {
+		t.Errorf("a duty beyond the bound: %v", err)
+	}
+	n.flusher.mu.Unlock()
+	eventually(t, "writes are taken again", func() bool {
+		_, err := put(within(t, 10*time.Second), n, key(0), "again")
+		return err == nil
+	})
 }

@@ -41,6 +41,8 @@ type flusher struct {
 	roomMu sync.Mutex
 	room   chan struct{}
 	over   atomic.Bool
+	// behind is set while dirtyBound is reached.
+	behind atomic.Bool
 }
 
 func newFlusher(f *fsm, img *image, timing Timing, fail func(error)) *flusher {
@@ -76,12 +78,22 @@ func (fl *flusher) run() {
 	}
 }
 
+// Bounds of what has changed since the last cut, as multiples of the volume that is flushed at once. What comes while a
+// cut is written waits for the next one, so the disk is too slow when that is more than the cut itself.
+const (
+	// dirtyBound: the metasrv leader refuses the writes of clients, which may come again later.
+	dirtyBound = 2
+	// dirtyLimit: entries wait, on any member.
+	dirtyLimit = 2 * dirtyBound
+)
+
 // written tells how much has changed since the last cut.
 func (fl *flusher) written(dirtyBytes int) {
 	if dirtyBytes < fl.bytes {
 		return
 	}
-	if dirtyBytes >= 2*fl.bytes {
+	fl.behind.Store(dirtyBytes >= dirtyBound*fl.bytes)
+	if dirtyBytes >= dirtyLimit*fl.bytes {
 		fl.over.Store(true)
 	}
 	select {
@@ -90,8 +102,8 @@ func (fl *flusher) written(dirtyBytes int) {
 	}
 }
 
-// throttle waits while twice the volume of a flush has changed since the last cut: the one case in which an
-// entry waits for the disk. It bounds the memory that unflushed changes take.
+// throttle waits while dirtyLimit is reached: the one case in which an entry waits for the disk. It bounds the memory
+// that unflushed changes take. What the leader proposes itself at dirtyBound has room up to here.
 func (fl *flusher) throttle() {
 	for fl.over.Load() {
 		fl.roomMu.Lock()
@@ -159,6 +171,7 @@ func flushTime(keys, bytes int) time.Duration {
 // makeRoom lets the entries go on that wait for the disk.
 func (fl *flusher) makeRoom() {
 	fl.over.Store(false)
+	fl.behind.Store(false)
 	fl.roomMu.Lock()
 	defer fl.roomMu.Unlock()
 	close(fl.room)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 
@@ -22,6 +23,8 @@ type fsm struct {
 	machine    *machine.Machine
 	dirty      map[string]struct{}
 	dirtyBytes int
+	// entryBytes is the size of all entries that were executed.
+	entryBytes atomic.Uint64
 	hashes     hashRing
 	failed     bool
 
@@ -78,6 +81,7 @@ func (f *fsm) Apply(log *raft.Log) any {
 		f.dirty[key] = struct{}{}
 	}
 	f.dirtyBytes += len(log.Data)
+	f.entryBytes.Add(uint64(len(log.Data)))
 	f.hashes.note(was, log.Index, f.machine.Hash)
 	f.current.advance(f.machine.Position())
 	f.feed.Publish(out.Revisions)

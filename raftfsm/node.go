@@ -128,11 +128,13 @@ func (n *Node) open() error {
 		return err
 	}
 	close(n.started)
+	n.trans.reach.setWanted(n.feeds)
 	n.flusher.start()
 	n.asking.Go(func() { n.runLeadership(n.ctx, notify) })
 	n.asking.Go(func() { n.proposer.run(n.ctx, n.commit) })
 	n.wg.Go(func() { n.publishMember(n.ctx) })
 	n.wg.Go(func() { n.catchUp(n.ctx) })
+	n.wg.Go(func() { n.keepLog(n.ctx) })
 	n.wg.Go(func() { n.compareHashes(n.ctx) })
 	n.wg.Go(func() { n.refresh(n.ctx) })
 	n.wg.Go(func() { n.succeed(n.ctx) })

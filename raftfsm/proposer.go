@@ -126,6 +126,9 @@ func (n *Node) Propose(ctx context.Context, proposal state.Proposal) (state.Resu
 	if err := n.requireSpace(proposal); err != nil {
 		return state.Result{}, err
 	}
+	if err := n.requireRoom(proposal); err != nil {
+		return state.Result{}, err
+	}
 	if err := n.requireAgreement(); err != nil {
 		return state.Result{}, err
 	}
@@ -149,6 +152,15 @@ func (n *Node) Propose(ctx context.Context, proposal state.Proposal) (state.Resu
 		return state.Result{}, b.err
 	}
 	return machine.ResultOf(b.results[place])
+}
+
+// requireRoom returns ErrOverloaded for what clients ask for while the image lags too far behind. Duties go on.
+func (n *Node) requireRoom(proposal state.Proposal) error {
+	if proposal.PlannedTerm != 0 || !n.flusher.behind.Load() {
+		return nil
+	}
+	return metasrv.ErrOverloaded.With("the disk of member %s takes longer to write the state than it takes to change: "+
+		"%d MB of changes wait, try again later", n.cfg.MemberID, dirtyBound*n.flusher.bytes>>20)
 }
 
 // commit makes a batch an entry of the log and waits until it is executed.

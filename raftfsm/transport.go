@@ -11,11 +11,12 @@ import (
 // goroutine and can make logs differ (hashicorp/raft#695, not fixed in v1.7.3).
 type transport struct {
 	*raft.NetworkTransport
-	disk *disk
+	disk  *disk
+	reach *reach
 }
 
 func newTransport(layer raft.StreamLayer, timeout time.Duration, disk *disk, logger hclog.Logger) *transport {
-	return &transport{disk: disk, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	return &transport{disk: disk, reach: newReach(), NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:  layer,
 		MaxPool: 3,
 		// One request in flight keeps replication off the pipeline, which can deadlock a follower
@@ -24,6 +25,22 @@ func newTransport(layer raft.StreamLayer, timeout time.Duration, disk *disk, log
 		Timeout:         timeout,
 		Logger:          logger,
 	})}
+}
+
+// AppendEntries sends entries or a heartbeat to another member.
+func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if !isHeartbeat(req) {
+		t.reach.await(id, req.Term)
+	}
+	err := t.NetworkTransport.AppendEntries(id, target, req, resp)
+	t.reach.note(id, err)
+	return err
+}
+
+// Close ends the transport, and what waits for members.
+func (t *transport) Close() error {
+	t.reach.close()
+	return t.NetworkTransport.Close()
 }
 
 // SetHeartbeatHandler leaves heartbeats to raft's main goroutine.
