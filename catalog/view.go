@@ -158,6 +158,15 @@ func NameValue(v state.View, name metasrv.TableName) []byte {
 	return value
 }
 
+// NamedTable returns the table that holds a name, CREATING or PUBLIC, with what is stored under the name.
+func NamedTable(v state.View, name metasrv.TableName) (id metasrv.TableID, value []byte, ok bool) {
+	if value = NameValue(v, name); value == nil {
+		return 0, nil, false
+	}
+	id, err := decodeID(namePrefix, value)
+	return id, value, err == nil
+}
+
 // Filter says which tables ListTables returns.
 type Filter struct {
 	// Catalog and Schema limit the tables; empty means all. A schema needs a catalog.

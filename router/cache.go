@@ -92,9 +92,8 @@ func (c *cache) keepRoute(v state.View, id metasrv.TableID, r *encodedRoute) {
 	g.bytes += r.size()
 }
 
-func (r *encodedRoute) size() int {
-	return routeOverhead + len(r.bytes) + len(r.table) + len(r.route) + 8*len(r.nodes)
-}
+// size returns about the bytes that are kept for the route; the stored records are the state's.
+func (r *encodedRoute) size() int { return routeOverhead + len(r.bytes) + 8*len(r.nodes) }
 
 // id returns the table that holds a name, false where that is not known.
 func (c *cache) id(v state.View, name metasrv.TableName) (metasrv.TableID, bool) {

@@ -83,15 +83,17 @@ func (e *Encoder) find(v state.View, name metasrv.TableName) (*encodedRoute, err
 	if id, ok := e.cache.id(v, name); ok {
 		return e.get(v, id)
 	}
-	table, err := catalog.FindTable(v, name)
+	if id, value, ok := catalog.NamedTable(v, name); ok {
+		if r, err := e.get(v, id); err == nil {
+			e.cache.keepName(v, name, id, value)
+			return r, nil
+		}
+	}
+	table, err := catalog.FindTable(v, name) // it says best what is missing
 	if err != nil {
 		return nil, err
 	}
-	id := metasrv.TableID(table.Id)
-	if value := catalog.NameValue(v, name); value != nil {
-		e.cache.keepName(v, name, id, value)
-	}
-	return e.get(v, id)
+	return e.get(v, metasrv.TableID(table.Id))
 }
 
 func (e *Encoder) get(v state.View, id metasrv.TableID) (*encodedRoute, error) {
