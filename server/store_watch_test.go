@@ -137,3 +137,35 @@ func TestWatchFromTheFuture(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// A revision that is too large for one message comes in several, of which only the last is a point to resume from.
+func TestLargeRevisionComesInParts(t *testing.T) {
+	m := startLeader(t)
+	const keys = 3000
+	batch := &metasrvpb.BatchPutRequest{}
+	for i := range keys {
+		batch.Kvs = append(batch.Kvs, &metasrvpb.KeyValue{Key: fmt.Appendf(nil, "k%04d", i), Value: make([]byte, 100)})
+	}
+	written, err := m.store().BatchPut(timeout(t), batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	revision := written.GetHeader().GetRevision()
+	before := m.watch(t, &metasrvpb.WatchRequest{Key: []byte("k"), RangeEnd: []byte("l"), StartRevision: revision})
+	m.put(t, "k", "after")
+	parts, events := 0, 0
+	for events < keys {
+		resp, err := before.stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts++
+		events += len(resp.GetEvents())
+		if complete := events >= keys; complete != (resp.GetRevision() >= revision) {
+			t.Errorf("part %d, after %d events, is a point to resume behind revision %d", parts, events, resp.GetRevision())
+		}
+	}
+	if parts < 3 {
+		t.Errorf("%d changes came in %d messages", keys, parts)
+	}
+}
