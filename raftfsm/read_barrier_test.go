@@ -68,7 +68,6 @@ func TestReadBarrierSeesAcknowledgedWrites(t *testing.T) {
 
 // gate lets a test hold the answers that a member gets from the metasrv leader.
 type gate struct {
-	mu    sync.Mutex
 	held  chan struct{}
 	asked chan struct{}
 }
