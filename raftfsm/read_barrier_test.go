@@ -41,29 +41,57 @@ func (c *cluster) followers() []*Node {
 	return nodes
 }
 
-// A barrier on a member that follows sees every write that was acknowledged before it, with many of both under way.
+// A barrier on any member sees every write that was acknowledged before it, with many of both under way, also where the
+// leadership changes meanwhile.
 func TestReadBarrierSeesAcknowledgedWrites(t *testing.T) {
 	c := newCluster(t, 3)
-	_, leader := c.leader()
 	ctx := within(t, time.Minute)
 	var wg sync.WaitGroup
 	for w, n := range append(c.followers(), c.followers()...) {
 		wg.Go(func() {
 			for i := range 50 {
 				k := key(w*100 + i)
-				if _, err := put(ctx, leader, k, "v"); err != nil {
-					t.Error(err)
-					return
-				}
-				view, err := n.ReadBarrier(ctx)
-				if err != nil || get(view, k) != "v" {
-					t.Errorf("%s is not in the view of a barrier behind its write: %v", k, err)
-					return
-				}
+				retry(ctx, t, func() error { return c.putAnywhere(ctx, k) })
+				retry(ctx, t, func() error {
+					view, err := n.ReadBarrier(ctx)
+					if err == nil && get(view, k) != "v" {
+						t.Errorf("%s is not in the view of a barrier behind its write", k)
+					}
+					return err
+				})
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// retry repeats f while there is no metasrv leader that answers.
+func retry(ctx context.Context, t *testing.T, f func() error) {
+	for {
+		err := f()
+		switch {
+		case err == nil:
+			return
+		case ctx.Err() != nil, !errors.Is(err, metasrv.ErrNotLeader) && !errors.Is(err, metasrv.ErrNotReady) && !errors.Is(err, metasrv.ErrOutcomeUnknown):
+			t.Error(err)
+			return
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// putAnywhere writes by whichever member is the metasrv leader.
+func (c *cluster) putAnywhere(ctx context.Context, key string) error {
+	for _, n := range c.nodes {
+		if _, leads := n.Leadership(); leads {
+			_, err := put(ctx, n, key, "v")
+			return err
+		}
+	}
+	return metasrv.ErrNotLeader
 }
 
 // gate lets a test hold the answers that a member gets from the metasrv leader.
