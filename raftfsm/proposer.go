@@ -139,6 +139,9 @@ func (n *Node) Propose(ctx context.Context, proposal state.Proposal) (state.Resu
 	if err := state.Known(proposal.Payload); err != nil {
 		return state.Result{}, metasrv.ErrInvalidArgument.With("%s: %v", proposal.Kind, err)
 	}
+	if broken("once") {
+		proposal.ID = nil
+	}
 	b, place, err := n.proposer.add(&proposal)
 	if err != nil {
 		return state.Result{}, err
