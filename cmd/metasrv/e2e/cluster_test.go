@@ -26,10 +26,12 @@ const waitLimit = 60 * time.Second
 type member struct {
 	id               string
 	grpc, raft, http string
-	dir              string
-	cmd              *exec.Cmd
-	done             chan struct{}
-	conn             *grpc.ClientConn
+	// via is where other members reach the raft port, "" where that is the port itself.
+	via  string
+	dir  string
+	cmd  *exec.Cmd
+	done chan struct{}
+	conn *grpc.ClientConn
 }
 
 // cluster is three members, each a process with a folder of its own.
@@ -42,6 +44,14 @@ type cluster struct {
 // newCluster starts three members and waits for a metasrv leader. args are added to the command line of each.
 func newCluster(t *testing.T, args ...string) *cluster {
 	t.Helper()
+	c := prepareCluster(t, args...)
+	c.startAll()
+	return c
+}
+
+// prepareCluster chooses ports and folders of three members.
+func prepareCluster(t *testing.T, args ...string) *cluster {
+	t.Helper()
 	c := &cluster{t: t, args: args}
 	dir := t.TempDir()
 	addrs := freeAddrs(t, 9)
@@ -51,27 +61,41 @@ func newCluster(t *testing.T, args ...string) *cluster {
 			id: id, grpc: addrs[3*i], raft: addrs[3*i+1], http: addrs[3*i+2], dir: filepath.Join(dir, id),
 		})
 	}
+	return c
+}
+
+// startAll starts the members and waits for a metasrv leader.
+func (c *cluster) startAll() {
+	c.t.Helper()
 	for _, m := range c.members {
 		c.start(m)
 		conn, err := grpc.NewClient(m.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
-			t.Fatal(err)
+			c.t.Fatal(err)
 		}
 		m.conn = conn
 	}
-	t.Cleanup(c.end)
+	c.t.Cleanup(c.end)
 	c.leader()
-	return c
+}
+
+// advertised returns the address of the raft port as other members dial it.
+func (m *member) advertised() string {
+	if m.via != "" {
+		return m.via
+	}
+	return m.raft
 }
 
 func (c *cluster) start(m *member) {
 	c.t.Helper()
 	var founders []string
 	for _, f := range c.members {
-		founders = append(founders, f.id+"="+f.raft)
+		founders = append(founders, f.id+"="+f.advertised())
 	}
 	args := append([]string{
 		"server", "--node-id", m.id, "--data-dir", m.dir, "--grpc-addr", m.grpc, "--raft-addr", m.raft, "--http-addr", m.http,
+		"--advertise-raft-addr", m.advertised(),
 		"--initial-cluster", strings.Join(founders, ","), "--initial-cluster-state", "new",
 	}, c.args...)
 	log, err := os.OpenFile(m.dir+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
