@@ -44,6 +44,31 @@ test: ## Run every test of both modules
 race: ## Run every test of both modules under the race detector (needs a C compiler)
 	$(call each-module,CGO_ENABLED=1 $(GO) test -race -tags $(TAGS) -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./...)
 
+# Two processes of schedules, one for each core. SECONDS bounds them, SEED repeats one schedule, FIRST and SCHEDULES
+# choose; DURATION is how long real processes are disturbed. Histories that are wrong go to LINEAR_OUT.
+LINEAR_SECONDS ?= 100
+LINEAR_SCHEDULES ?= 1500
+DURATION ?= 1m
+
+.PHONY: linear
+linear: ## Check histories under faults: simulated, with broken builds that must be caught, and with real processes
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT
+	$(GO) test -c -tags $(TAGS) -o "$$tmp/sim" ./cmd/metasrv/sim
+	if [ -n "$${SEED:-}" ]; then "$$tmp/sim" -test.v -test.count=20 -test.failfast -test.run TestSchedules; exit; fi
+	$(GO) test -c -tags $(TAGS),broken -o "$$tmp/broken" ./cmd/metasrv/sim
+	first=$${FIRST:-$$(( $$(date +%s) % 1000000 * 10000 ))}
+	export SECONDS_LIMIT=$(LINEAR_SECONDS) SCHEDULES=$(LINEAR_SCHEDULES)
+	FIRST=$$first "$$tmp/sim" -test.v -test.timeout $(TEST_TIMEOUT) -test.run TestSchedules & one=$$!
+	FIRST=$$(( first + 5000 )) "$$tmp/sim" -test.v -test.timeout $(TEST_TIMEOUT) -test.run TestSchedules & two=$$!
+	failed=0; wait $$one || failed=1; wait $$two || failed=1
+	"$$tmp/broken" -test.v -test.timeout $(TEST_TIMEOUT) -test.run TestCheckerBites || failed=1
+	DURATION=$(DURATION) $(GO) test -tags $(TAGS) -count=1 -v -run TestSoak ./cmd/metasrv/e2e || failed=1
+	exit $$failed
+
+.PHONY: soak
+soak: ## Disturb real processes for DURATION (such as 1h) from SEED, and check what their clients saw
+	DURATION=$(DURATION) $(GO) test -tags $(TAGS) -count=1 -v -timeout 0 -run TestSoak ./cmd/metasrv/e2e
+
 .PHONY: demo
 demo: build ## Show a whole cluster surviving the loss of its leader, then end it
 	$(BIN)/demo $(BINARIES)

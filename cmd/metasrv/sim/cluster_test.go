@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -32,6 +31,9 @@ type cluster struct {
 	dir      string
 	schedule schedule
 	members  []*member
+	library  *client.Client
+	// transferring is held while a leadership is handed over.
+	transferring lock
 	// zombies are lives that have crashed and still end, supervisors watch those that have not.
 	zombies, supervisors sync.WaitGroup
 	ended                chan struct{}
@@ -71,7 +73,7 @@ func (l lock) TryLock() bool {
 
 // newCluster starts the members. Their folders are under dir.
 func newCluster(t *testing.T, s schedule, dir string) *cluster {
-	c := &cluster{t: t, dir: dir, schedule: s, began: time.Now(), ended: make(chan struct{})}
+	c := &cluster{t: t, dir: dir, schedule: s, began: time.Now(), ended: make(chan struct{}), transferring: make(lock, 1)}
 	for i := range s.members {
 		m := &member{id: string(rune('a' + i)), ip: fmt.Sprintf("10.0.0.%d", i+1), busy: make(lock, 1)}
 		c.members = append(c.members, m)
@@ -81,6 +83,7 @@ func newCluster(t *testing.T, s schedule, dir string) *cluster {
 	for i := range c.members {
 		c.start(i)
 	}
+	c.library = c.newLibrary()
 	return c
 }
 
@@ -105,10 +108,10 @@ func (c *cluster) dialOptions() []grpc.DialOption {
 	}
 }
 
-// library returns a client of all members.
-func (c *cluster) library() *client.Client {
+// newLibrary returns a client of all members.
+func (c *cluster) newLibrary() *client.Client {
 	cfg := client.Config{
-		DialOptions: c.dialOptions(), AttemptTimeout: 400 * time.Millisecond, MaxBackoff: 200 * time.Millisecond,
+		DialOptions: c.dialOptions(), AttemptTimeout: 200 * time.Millisecond, MaxBackoff: 100 * time.Millisecond,
 	}
 	for _, m := range c.members {
 		cfg.Endpoints = append(cfg.Endpoints, m.grpc())
@@ -216,6 +219,7 @@ func (c *cluster) stop(m *member) {
 // end stops everything.
 func (c *cluster) end() {
 	close(c.ended)
+	_ = c.library.Close()
 	c.supervisors.Wait()
 	for _, m := range c.members {
 		_ = m.conn.Close()
@@ -231,21 +235,4 @@ func logger() *slog.Logger {
 		return slog.New(slog.DiscardHandler)
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
-
-// eventually waits until a condition holds, in simulated time.
-func eventually(ctx context.Context, t *testing.T, what string, condition func() error) bool {
-	t.Helper()
-	for {
-		err := condition()
-		if err == nil {
-			return true
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			t.Errorf("not in time: %s: %v", what, err)
-			return false
-		}
-	}
 }

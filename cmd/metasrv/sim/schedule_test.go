@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/raftfsm"
 )
 
@@ -19,6 +20,8 @@ type schedule struct {
 	// was stopped for a while.
 	timing    []raftfsm.Timing
 	retention raftfsm.LogRetention
+	// leader is the member that leads at first, one that is slow where there is one; -1: as it comes.
+	leader int
 	// links is the delay between members.
 	delay time.Duration
 	// duration of the load, and the longest pause between two faults.
@@ -27,14 +30,15 @@ type schedule struct {
 
 func newSchedule(seed uint64) schedule {
 	r := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a seed that can be repeated
-	s := schedule{seed: seed, members: 3, duration: 3 * time.Second, calm: 500 * time.Millisecond, retention: raftfsm.DefaultLogRetention()}
+	s := schedule{seed: seed, members: 3, duration: 3 * time.Second, calm: 500 * time.Millisecond, retention: raftfsm.DefaultLogRetention(), leader: -1}
 	flush := []time.Duration{50 * time.Millisecond, 400 * time.Millisecond, 10 * time.Second}[r.IntN(3)]
-	for range s.members {
+	for i := range s.members {
 		timing := raftfsm.DefaultTiming()
 		timing.Flush = flush
 		timing.PeerTimeout = 500 * time.Millisecond
 		if r.IntN(3) == 0 { // slow
-			timing.Heartbeat, timing.Election, timing.LeaderLease = time.Second, time.Second, time.Second
+			timing.Heartbeat, timing.Election, timing.LeaderLease = 1200*time.Millisecond, 1200*time.Millisecond, 1200*time.Millisecond
+			s.leader = i
 		}
 		s.timing = append(s.timing, timing)
 	}
@@ -61,9 +65,12 @@ func (c *cluster) disturb(ctx context.Context) {
 	defer faults.Wait()
 	for {
 		pause := time.Duration(r.Int64N(int64(c.schedule.calm)))
-		i, kind, lasts := r.IntN(len(c.members)), r.IntN(len(kinds)), time.Duration(r.Int64N(int64(1200*time.Millisecond)))
-		if r.IntN(2) == 0 { // often it is the metasrv leader
+		i, kind, lasts := r.IntN(len(c.members)), r.IntN(len(kinds)), time.Duration(r.Int64N(int64(1500*time.Millisecond)))
+		if r.IntN(2) == 0 || kinds[kind].deposes { // often it is the metasrv leader
 			i = c.leader(i)
+		}
+		if kinds[kind].deposes {
+			lasts += 600 * time.Millisecond
 		}
 		other := r.IntN(len(c.members) - 1)
 		select {
@@ -111,57 +118,76 @@ func (c *cluster) leader(otherwise int) int {
 var kinds = []struct {
 	name string
 	make func(c *cluster, i int, peer *member, last func())
+	// deposes: it is made to the metasrv leader, for so long that there is another one.
+	deposes bool
 }{
 	{"crash", func(c *cluster, i int, _ *member, last func()) {
 		c.crash(c.members[i])
 		last()
 		c.start(i)
-	}},
+	}, false},
 	{"crash and restart at once", func(c *cluster, i int, _ *member, _ func()) {
 		c.crash(c.members[i])
 		c.start(i)
-	}},
+	}, false},
 	{"restart in order", func(c *cluster, i int, _ *member, last func()) {
 		c.stop(c.members[i])
 		last()
 		c.start(i)
-	}},
+	}, false},
+	{"transfer of the leadership", func(c *cluster, i int, _ *member, _ func()) {
+		c.transfer(c.members[i])
+	}, false},
 	{"cut from all", func(c *cluster, i int, _ *member, last func()) {
 		c.net.Cut(c.members[i].ip)
 		last()
 		c.net.Heal(c.members[i].ip)
-	}},
+	}, false},
 	{"loss to and from the members", func(c *cluster, i int, _ *member, last func()) {
 		defer c.hold(i, true, true, false)()
 		last()
-	}},
+	}, true},
 	{"loss to the members", func(c *cluster, i int, _ *member, last func()) {
 		defer c.hold(i, true, false, false)()
 		last()
-	}},
+	}, true},
 	{"loss from the members", func(c *cluster, i int, _ *member, last func()) {
 		defer c.hold(i, false, true, false)()
 		last()
-	}},
+	}, false},
 	{"stop", func(c *cluster, i int, _ *member, last func()) {
 		defer c.hold(i, true, true, true)()
 		last()
-	}},
+	}, false},
 	{"loss to one member", func(c *cluster, i int, peer *member, last func()) {
 		c.net.Hold(c.members[i].ip, peer.ip)
 		last()
 		c.net.Release(c.members[i].ip, peer.ip)
-	}},
+	}, false},
 	{"loss to the clients", func(c *cluster, i int, _ *member, last func()) {
 		c.net.Hold(c.members[i].ip, clients)
 		last()
 		c.net.Release(c.members[i].ip, clients)
-	}},
+	}, false},
 	{"slow link", func(c *cluster, i int, peer *member, last func()) {
 		c.net.Delay(c.members[i].ip, peer.ip, 80*time.Millisecond)
 		last()
 		c.net.Delay(c.members[i].ip, peer.ip, c.schedule.delay)
-	}},
+	}, false},
+}
+
+// transfer makes a member the metasrv leader, if that is possible: once at a time, and asked for once, since a member
+// that has a transfer under way lets another one wait in a way that simulated time does not see.
+func (c *cluster) transfer(m *member) {
+	if !c.transferring.TryLock() {
+		return
+	}
+	defer c.transferring.Unlock()
+	from := c.members[c.leader(0)]
+	_, err := metasrvpb.NewMaintenanceClient(from.conn).TransferLeadership(c.t.Context(), &metasrvpb.TransferLeadershipRequest{Id: m.id})
+	if err != nil {
+		c.logf("leadership not transferred to %s: %v", m.id, err)
+	}
 }
 
 // hold keeps back what a member sends and gets; the returned function lets it go.

@@ -34,7 +34,7 @@ func TestSchedules(t *testing.T) {
 	if seed := os.Getenv("SEED"); seed != "" {
 		first, count = number(t, "SEED", 0), 1
 	}
-	until := time.Now().Add(time.Duration(number(t, "SECONDS", 3600)) * time.Second)
+	until := time.Now().Add(time.Duration(number(t, "SECONDS_LIMIT", 3600)) * time.Second)
 	var total linear.Report
 	done := uint64(0)
 	for ; done < count && !t.Failed() && time.Now().Before(until); done++ {
@@ -45,8 +45,21 @@ func TestSchedules(t *testing.T) {
 	t.Logf("%d schedules from seed %d on: %s", done, first, &total)
 }
 
-// runSchedule runs one schedule and judges what its clients saw.
+// runSchedule runs one schedule and fails the test where what its clients saw is wrong.
 func runSchedule(t *testing.T, s schedule) *linear.Report {
+	t.Helper()
+	r := judge(t, s)
+	if r.Failed() {
+		t.Errorf("seed %d: %s", s.seed, r)
+	}
+	if t.Failed() {
+		t.Logf("repeat it: SEED=%d make linear (the order of goroutines is not in the seed: try it some times)", s.seed)
+	}
+	return r
+}
+
+// judge runs one schedule and judges what its clients saw.
+func judge(t *testing.T, s schedule) *linear.Report {
 	t.Helper()
 	dir, err := os.MkdirTemp(fastDir(), "metasrv-sim-")
 	if err != nil {
@@ -59,12 +72,6 @@ func runSchedule(t *testing.T, s schedule) *linear.Report {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Failed() {
-		t.Errorf("seed %d: %s", s.seed, r)
-	}
-	if t.Failed() {
-		t.Logf("repeat it: SEED=%d make linear (the order of goroutines is not in the seed: try it some times)", s.seed)
-	}
 	return r
 }
 
@@ -72,18 +79,19 @@ func runSchedule(t *testing.T, s schedule) *linear.Report {
 func simulate(t *testing.T, s schedule, dir string, history *linear.History) {
 	c := newCluster(t, s, dir)
 	defer c.end()
-	library := c.library()
-	defer func() { _ = library.Close() }()
-	node := clienttest.StartDatanode(t, library, 1)
+	node := clienttest.StartDatanode(t, c.library, 1)
 	defer node.Stop()
 
 	load := &workload.Config{
-		Seed: s.seed, History: history, Client: library, Workers: 4, Pause: 60 * time.Millisecond, Timeout: 2 * time.Second,
+		Seed: s.seed, History: history, Client: c.library, Workers: 6, Pause: 60 * time.Millisecond, Timeout: 1500 * time.Millisecond, Attempt: 250 * time.Millisecond,
 		Groups: []string{"g", "h"}, Tables: []string{"t", "u"}, TableWorkers: 1,
 		Incarnation: func(uint64) uint64 { return node.Incarnation() },
 	}
 	for _, m := range c.members {
 		load.Members = append(load.Members, workload.Member{ID: m.id, Conn: m.conn, Life: m.lifeName})
+	}
+	if s.leader >= 0 {
+		c.transfer(c.members[s.leader])
 	}
 	ctx, stop := context.WithTimeout(t.Context(), s.duration)
 	defer stop()

@@ -31,10 +31,10 @@ type Config struct {
 	Client  *client.Client
 	Members []Member
 	// Workers make operations one after the other, each with pauses of up to Pause. An operation is given up after
-	// Timeout.
-	Workers int
-	Pause   time.Duration
-	Timeout time.Duration
+	// Timeout, one request to a member after Attempt.
+	Workers          int
+	Pause            time.Duration
+	Timeout, Attempt time.Duration
 	// Groups of keys are worked on. None may have been used before the history.
 	Groups []string
 	// Tables are names of tables, empty where there are no Datanodes; TableWorkers work on them.
@@ -150,6 +150,11 @@ func (w *worker) read(ctx context.Context, group string) {
 
 // ask makes a read. One that fails says nothing.
 func (w *worker) ask(ctx context.Context, call linear.KVCall, conn grpc.ClientConnInterface, life func() string, header *metasrvpb.RequestHeader) {
+	if conn != grpc.ClientConnInterface(w.Client) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, w.Attempt)
+		defer cancel()
+	}
 	before := lifeOf(life)
 	p := w.History.Begin(w.id, call)
 	answer, revision, err := send(ctx, conn, &call, header)
@@ -220,7 +225,9 @@ func (w *worker) write(ctx context.Context, call linear.KVCall) {
 		answer, revision, err = send(ctx, w.Client, &call, &metasrvpb.RequestHeader{})
 		err = libraryError(err)
 	case w.session == 0 || w.chance(40):
-		answer, revision, err = send(ctx, w.member().Conn, &call, &metasrvpb.RequestHeader{})
+		attempt, cancel := context.WithTimeout(ctx, w.Attempt)
+		answer, revision, err = send(attempt, w.member().Conn, &call, &metasrvpb.RequestHeader{})
+		cancel()
 	default:
 		answer, revision, err = w.sendUnderID(ctx, &call)
 	}
@@ -240,7 +247,7 @@ func (w *worker) sendUnderID(ctx context.Context, call *linear.KVCall) (linear.K
 	unknown := false
 	for {
 		// A short time for each, so that requests that were slow are still under way when they are repeated.
-		attempt, cancel := context.WithTimeout(ctx, w.Timeout/4)
+		attempt, cancel := context.WithTimeout(ctx, w.Attempt)
 		answer, revision, err := send(attempt, w.member().Conn, call, header)
 		cancel()
 		switch {
