@@ -211,7 +211,8 @@ func TestSlowWatcherIsCutOff(t *testing.T) {
 	value := string(make([]byte, 512<<10))
 	written := 0
 	for m.watchers() > 1 {
-		m.put(t, "k", value)
+		revision := m.put(t, "k", value)
+		eventually(t, "the change is dispatched", func() bool { return m.services.hub.done.Load() >= revision })
 		if written++; written > 400 {
 			t.Fatal("the watcher was not cut off after 200 MB")
 		}
@@ -242,11 +243,16 @@ func TestSlowWatcherIsCutOff(t *testing.T) {
 	}
 }
 
-// watchers returns the number of watches that are served.
-func (m *testMemberServer) watchers() int {
+// watchers returns the number of watches that were not cut off.
+func (m *testMemberServer) watchers() (n int) {
 	m.services.hub.mu.Lock()
 	defer m.services.hub.mu.Unlock()
-	return len(m.services.hub.watchers)
+	for w := range m.services.hub.watchers {
+		if w.why() == nil {
+			n++
+		}
+	}
+	return n
 }
 
 // What datanodes have to drop depends on tables and routes alone: nothing else makes their reports be compared again.
