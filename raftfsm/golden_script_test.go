@@ -1,0 +1,228 @@
+package raftfsm
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+// goldenEntry is an entry of the log with the term that the log holds for it.
+type goldenEntry struct {
+	term  uint64
+	entry *storagepb.Entry
+}
+
+// goldenLog builds a log entry by entry.
+type goldenLog struct {
+	entries []goldenEntry
+	term    uint64
+	now     uint64
+}
+
+func (g *goldenLog) add(commands ...*storagepb.Command) {
+	g.now += 10
+	g.entries = append(g.entries, goldenEntry{g.term, &storagepb.Entry{
+		Version: goldenCommandVersion, Term: g.term, LeaderTimeMs: g.now, Commands: commands,
+	}})
+}
+
+func cmd(kind storagepb.CommandKind, payload proto.Message) *storagepb.Command {
+	return &storagepb.Command{Kind: kind, Payload: state.Encode(payload)}
+}
+
+// as gives a command an id.
+func as(session, sequence, acknowledged uint64, c *storagepb.Command) *storagepb.Command {
+	c.Id = &storagepb.CommandId{Session: session, Sequence: sequence, Acknowledged: acknowledged}
+	return c
+}
+
+// planned makes a command one of a leader duty.
+func planned(term uint64, c *storagepb.Command) *storagepb.Command {
+	c.PlannedTerm = term
+	return c
+}
+
+// goldenScript is the log of the version that is being developed: every kind of command, executed and refused, twice
+// under one id, and what comes after it. A new kind gets its lines at the end of a part, so that the rest stays.
+//
+// The text of a refusal may change, so none may be remembered where the image is cut, after three quarters, nor at the end.
+func goldenScript() []goldenEntry {
+	g := &goldenLog{term: 2}
+	goldenSystem(g)
+	goldenKV(g)
+	goldenCatalog(g)
+	goldenTables(g)
+	goldenLater(g)
+	return g.entries
+}
+
+func member(id string) *storagepb.MemberRecord {
+	return &storagepb.MemberRecord{
+		Id: id, RaftAddr: id + ":3003", GrpcAddr: id + ":3002", HttpAddr: id + ":3004", Version: "v0.1.0", CommandVersion: goldenCommandVersion,
+	}
+}
+
+func goldenSystem(g *goldenLog) {
+	g.add(cmd(storagepb.CommandKind_COMMAND_KIND_LEADER_ESTABLISHED,
+		&storagepb.LeaderEstablished{Term: 2, Member: member("a"), ProposedClusterId: 77}))
+	g.add(
+		cmd(storagepb.CommandKind_COMMAND_KIND_PUBLISH_MEMBER, &storagepb.PublishMember{Member: member("b")}),
+		cmd(storagepb.CommandKind_COMMAND_KIND_PUBLISH_MEMBER, &storagepb.PublishMember{Member: member("c")}),
+		cmd(storagepb.CommandKind_COMMAND_KIND_PUBLISH_MEMBER, &storagepb.PublishMember{}), // refused
+	)
+	g.add(planned(2, cmd(storagepb.CommandKind_COMMAND_KIND_CONFIGURE_SESSIONS, &storagepb.ConfigureSessions{TtlMs: 60_000, IfUnset: true})))
+	open := cmd(storagepb.CommandKind_COMMAND_KIND_OPEN_SESSION, &storagepb.OpenSession{})
+	g.add(open, open, open) // 1, 2, 3
+	g.add(
+		cmd(storagepb.CommandKind_COMMAND_KIND_SET_CLUSTER_VERSION, &storagepb.SetClusterVersion{From: 1, Version: 1}), // refused
+		cmd(storagepb.CommandKind_COMMAND_KIND_CLOSE_SESSION, &storagepb.CloseSession{Session: 2}),
+	)
+}
+
+func goldenPut(key, value string) *storagepb.Command {
+	return cmd(storagepb.CommandKind_COMMAND_KIND_PUT, &storagepb.Put{Key: []byte(key), Value: []byte(value), PrevKv: true})
+}
+
+func goldenKV(g *goldenLog) {
+	g.add(goldenPut("a", "1"), goldenPut("b", "2"), goldenPut("a", "3"), goldenPut("c/1", ""), goldenPut("c/2", "x"))
+	first := as(1, 1, 0, goldenPut("once", "1"))
+	g.add(first, first) // also twice in an entry
+	g.add(
+		cmd(storagepb.CommandKind_COMMAND_KIND_COMPARE_AND_PUT, &storagepb.CompareAndPut{Key: []byte("a"), Expect: []byte("3"), Value: []byte("4")}),
+		cmd(storagepb.CommandKind_COMMAND_KIND_COMPARE_AND_PUT, &storagepb.CompareAndPut{Key: []byte("a"), Expect: []byte("3"), Value: []byte("5")}),
+		as(1, 1, 0, cmd(storagepb.CommandKind_COMMAND_KIND_DELETE_RANGE, &storagepb.DeleteRange{Key: []byte("once")})), // refused: another kind
+	)
+	g.add(
+		cmd(storagepb.CommandKind_COMMAND_KIND_DELETE_RANGE, &storagepb.DeleteRange{Key: []byte("c/"), RangeEnd: []byte("c0"), PrevKv: true}),
+		cmd(storagepb.CommandKind_COMMAND_KIND_BATCH_PUT, &storagepb.BatchPut{PrevKv: true, Pairs: []*storagepb.KvPair{
+			{Key: []byte("d/1"), Value: []byte("1")}, {Key: []byte("d/2"), Value: []byte("2")}, {Key: []byte("a"), Value: []byte("6")},
+		}}),
+		cmd(storagepb.CommandKind_COMMAND_KIND_BATCH_DELETE, &storagepb.BatchDelete{PrevKv: true, Keys: [][]byte{[]byte("d/1"), []byte("none")}}),
+		cmd(storagepb.CommandKind_COMMAND_KIND_MOVE_VALUE, &storagepb.MoveValue{FromKey: []byte("d/2"), ToKey: []byte("moved")}),
+		cmd(storagepb.CommandKind_COMMAND_KIND_MOVE_VALUE, &storagepb.MoveValue{FromKey: []byte("none"), ToKey: []byte("moved")}),
+	)
+	txn := func(version uint64) *storagepb.Command {
+		return cmd(storagepb.CommandKind_COMMAND_KIND_TXN, &storagepb.Txn{
+			Compares: []*metasrvpb.Compare{{
+				Key: []byte("a"), Operator: metasrvpb.CompareOperator_COMPARE_OPERATOR_EQUAL, Target: &metasrvpb.Compare_Version{Version: version},
+			}},
+			Success: []*storagepb.TxnOp{
+				{Op: &storagepb.TxnOp_Put{Put: &storagepb.Put{Key: []byte("txn"), Value: []byte("then")}}},
+				{Op: &storagepb.TxnOp_Range{Range: &storagepb.TxnRange{Key: []byte("a"), RangeEnd: []byte("z")}}},
+			},
+			Failure: []*storagepb.TxnOp{
+				{Op: &storagepb.TxnOp_DeleteRange{DeleteRange: &storagepb.DeleteRange{Key: []byte("b"), PrevKv: true}}},
+				{Op: &storagepb.TxnOp_Put{Put: &storagepb.Put{Key: []byte("txn"), Value: []byte("else")}}},
+			},
+		})
+	}
+	g.add(as(3, 1, 0, txn(4)), as(3, 2, 1, txn(99)))
+	g.add(as(3, 1, 0, txn(4))) // refused: acknowledged
+}
+
+func goldenCatalog(g *goldenLog) {
+	catalog := cmd(storagepb.CommandKind_COMMAND_KIND_CREATE_CATALOG, &storagepb.CreateCatalog{Name: "c", WallTimeMs: 1})
+	schema := func(name string) *storagepb.Command {
+		return cmd(storagepb.CommandKind_COMMAND_KIND_CREATE_SCHEMA, &storagepb.CreateSchema{CatalogName: "c", SchemaName: name, WallTimeMs: 2})
+	}
+	g.add(
+		catalog, catalog, // the second one is refused
+		cmd(storagepb.CommandKind_COMMAND_KIND_CREATE_CATALOG, &storagepb.CreateCatalog{Name: "gone", IfNotExists: true, WallTimeMs: 1}),
+		cmd(storagepb.CommandKind_COMMAND_KIND_DROP_CATALOG, &storagepb.DropCatalog{Name: "gone"}),
+		schema("s"), schema("gone"), schema("s"),
+		cmd(storagepb.CommandKind_COMMAND_KIND_DROP_SCHEMA, &storagepb.DropSchema{CatalogName: "c", SchemaName: "gone"}),
+		cmd(storagepb.CommandKind_COMMAND_KIND_DROP_CATALOG, &storagepb.DropCatalog{Name: "c"}), // refused: not empty
+	)
+}
+
+func goldenNode(id, incarnation uint64) *storagepb.Command {
+	return cmd(storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE, &storagepb.RegisterNode{
+		Peer: &metasrvpb.Peer{Id: id, Addr: "10.0.0.1:4001"}, Incarnation: incarnation, WallTimeMs: 3,
+		Info: &metasrvpb.NodeInfo{Role: metasrvpb.NodeRole_NODE_ROLE_DATANODE, RegistrationNonce: id, Labels: map[string]string{"zone": "z1", "rack": "r"}},
+	})
+}
+
+func goldenName(table string) *metasrvpb.TableName {
+	return &metasrvpb.TableName{CatalogName: "c", SchemaName: "s", TableName: table}
+}
+
+func goldenSchema(columns ...string) *metasrvpb.TableSchema {
+	schema := &metasrvpb.TableSchema{Options: map[string]string{"ttl": "7d", "engine": "mito"}}
+	for _, name := range columns {
+		schema.Columns = append(schema.Columns, &metasrvpb.Column{Name: name, Type: metasrvpb.DataType_DATA_TYPE_STRING})
+	}
+	return schema
+}
+
+// goldenCreate creates a table of two regions with two replicas each, on the nodes 1 and 2.
+func goldenCreate(table string, token, incarnation uint64) *storagepb.Command {
+	region := &storagepb.PlannedRegion{Replicas: []*storagepb.PlannedReplica{
+		{NodeId: 1, Incarnation: incarnation}, {NodeId: 2, Incarnation: 2},
+	}}
+	return cmd(storagepb.CommandKind_COMMAND_KIND_CREATE_TABLE, &storagepb.CreateTable{
+		Name: goldenName(table), Schema: goldenSchema("host", "ts"), TableInfo: []byte("opaque"), Regions: []*storagepb.PlannedRegion{region, region},
+		PartitionRule: &metasrvpb.PartitionRule{Rule: &metasrvpb.PartitionRule_Hash{Hash: &metasrvpb.HashRule{Columns: []string{"host"}, Partitions: 2}}},
+		CreationToken: token, CreationTimeoutMs: 60_000, WallTimeMs: 4,
+	})
+}
+
+func goldenTables(g *goldenLog) {
+	g.add(goldenNode(1, 0), goldenNode(2, 0), goldenNode(2, 2), goldenNode(2, 9)) // the last one is refused
+	g.add(
+		as(1, 2, 1, goldenCreate("t", 11, 1)),              // 1024
+		as(1, 3, 1, goldenCreate("u", 12, 7)),              // refused: another incarnation
+		as(1, 3, 2, goldenCreate("u", 12, 1)),              // 1025, under the same id
+		goldenCreate("t", 13, 1), goldenCreate("v", 14, 1), // refused: exists; 1026
+	)
+	commit := func(table, token, firstReplica uint64) *storagepb.Command {
+		c := &storagepb.CommitTable{TableId: table, CreationToken: token, Schema: goldenSchema("host", "ts", "usage")}
+		for i := range uint64(4) {
+			node := i%2 + 1
+			c.Replicas = append(c.Replicas, &storagepb.CommittedReplica{
+				RegionId: table<<32 | i/2, ReplicaId: firstReplica + i, NodeId: node, Incarnation: node,
+			})
+		}
+		return cmd(storagepb.CommandKind_COMMAND_KIND_COMMIT_TABLE, c)
+	}
+	g.add(commit(1024, 99, 1), commit(1024, 11, 2), commit(1024, 11, 1), commit(1025, 12, 5)) // two refused, two done
+	alter := cmd(storagepb.CommandKind_COMMAND_KIND_ALTER_TABLE,
+		&storagepb.AlterTable{TableId: 1024, ExpectedSchemaVersion: 2, Schema: goldenSchema("host", "ts", "usage", "more")})
+	rename := func(from, to string) *storagepb.Command {
+		return cmd(storagepb.CommandKind_COMMAND_KIND_RENAME_TABLE, &storagepb.RenameTable{Name: goldenName(from), NewTableName: to})
+	}
+	g.add(alter, alter, rename("t", "cpu"), rename("t", "cpu"), rename("cpu", "u"))
+	abort := cmd(storagepb.CommandKind_COMMAND_KIND_ABORT_TABLE, &storagepb.AbortTable{TableId: 1026, CreationToken: 14, Reason: "nobody committed it"})
+	drop := cmd(storagepb.CommandKind_COMMAND_KIND_DROP_TABLE, &storagepb.DropTable{Name: goldenName("u")})
+	g.add(planned(2, abort), abort, drop, drop)
+	confirm := func(node uint64, replicas ...*storagepb.DroppedReplica) *storagepb.Command {
+		return cmd(storagepb.CommandKind_COMMAND_KIND_CONFIRM_DROPPED, &storagepb.ConfirmDropped{NodeId: node, Incarnation: node, Replicas: replicas})
+	}
+	replica := func(region, id uint64) *storagepb.DroppedReplica {
+		return &storagepb.DroppedReplica{RegionId: region, ReplicaId: id}
+	}
+	const u = uint64(1025) << 32
+	g.add(confirm(1, replica(u, 5), replica(u|1, 7)), confirm(2, replica(u, 6), replica(u|1, 8))) // u is gone
+	g.add(confirm(1, replica(uint64(1026)<<32, 9)))                                               // v not yet
+}
+
+func goldenLater(g *goldenLog) {
+	g.term = 3
+	g.add(cmd(storagepb.CommandKind_COMMAND_KIND_LEADER_ESTABLISHED, &storagepb.LeaderEstablished{Term: 3, Member: member("b"), ProposedClusterId: 78}))
+	lastUse := g.entries[7].entry.LeaderTimeMs
+	stale := &storagepb.ExpireSessions{Sessions: []*storagepb.SessionUse{{Session: 3, LastUsedMs: lastUse}}}
+	g.add(planned(2, cmd(storagepb.CommandKind_COMMAND_KIND_EXPIRE_SESSIONS, stale))) // refused: another term
+	g.add(planned(3, cmd(storagepb.CommandKind_COMMAND_KIND_EXPIRE_SESSIONS, stale))) // forgets nothing: too early
+	g.now += 30_000
+	g.add(as(1, 4, 3, goldenPut("once", "2")))
+	g.now += 40_000
+	all := &storagepb.ExpireSessions{}
+	for session := range uint64(4) {
+		for _, e := range g.entries {
+			all.Sessions = append(all.Sessions, &storagepb.SessionUse{Session: session, LastUsedMs: e.entry.LeaderTimeMs})
+		}
+	}
+	g.add(planned(3, cmd(storagepb.CommandKind_COMMAND_KIND_EXPIRE_SESSIONS, all))) // forgets session 3
+	g.add(as(3, 3, 2, goldenPut("once", "3")), as(1, 5, 4, goldenPut("once", "4")))
+}
