@@ -74,6 +74,30 @@ func (n *Node) noteSplit(split string) {
 	}
 }
 
+// Hashes are the hashes of a member's states.
+type Hashes struct {
+	// Index is that of the present state, Hash the state's hash.
+	Index, Hash uint64
+	// Earlier has states before it, by their index.
+	Earlier map[uint64]uint64
+	// Build names the program: only members of the same one have the same hashes for certain.
+	Build string
+}
+
+// Hashes returns the hashes of the present state and of some before it.
+func (n *Node) Hashes() Hashes {
+	latest := n.fsm.latestHashes()
+	h := Hashes{Earlier: make(map[uint64]uint64, len(latest)), Build: n.build()}
+	for _, l := range latest {
+		if l.index >= h.Index {
+			h.Index, h.Hash = l.index, l.hash
+		}
+		h.Earlier[l.index] = l.hash
+	}
+	delete(h.Earlier, h.Index)
+	return h
+}
+
 // Split says how the members' states differ where no majority agrees on one, "" where all is well.
 func (n *Node) Split() string {
 	if s := n.split.Load(); s != nil {

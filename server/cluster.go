@@ -22,15 +22,17 @@ type clusterService struct {
 func (s clusterService) Status(context.Context, *metasrvpb.StatusRequest) (*metasrvpb.StatusResponse, error) {
 	status := s.node.Status()
 	resp := &metasrvpb.StatusResponse{
-		Header:       &metasrvpb.ResponseHeader{Revision: status.Revision},
-		Member:       &metasrvpb.Member{Id: s.memberID},
-		Leader:       s.leader(),
-		Term:         status.Term,
-		AppliedIndex: status.AppliedIndex,
-		FlushedIndex: status.FlushedIndex,
-		ImageBytes:   status.ImageBytes,
-		UptimeMs:     uint64(time.Since(s.started).Milliseconds()), //nolint:gosec // never negative
-		LeaderReady:  s.requireLeader() == nil,
+		Header:         &metasrvpb.ResponseHeader{Revision: status.Revision},
+		Member:         &metasrvpb.Member{Id: s.memberID},
+		Leader:         s.leader(),
+		Term:           status.Term,
+		AppliedIndex:   status.AppliedIndex,
+		FlushedIndex:   status.FlushedIndex,
+		ImageBytes:     status.ImageBytes,
+		UptimeMs:       uint64(time.Since(s.started).Milliseconds()), //nolint:gosec // never negative
+		LeaderReady:    s.requireLeader() == nil,
+		ClusterVersion: status.ClusterVersion,
+		Split:          status.Split,
 	}
 	for _, m := range s.members() {
 		if m.GetId() == s.memberID {

@@ -18,6 +18,7 @@ import (
 // answered by every member that reaches the metasrv leader; what only that one hears, elsewhere where a stale answer
 // will do; all else belongs to the metasrv leader.
 var everyMember = []string{
+	metasrvpb.Maintenance_Hash_FullMethodName,
 	metasrvpb.Heartbeat_AskLeader_FullMethodName,
 	metasrvpb.Router_Watch_FullMethodName,
 	metasrvpb.Store_Watch_FullMethodName,

@@ -74,6 +74,7 @@ var methods = map[string]access{
 	metasrvpb.Cluster_CloseSession_FullMethodName: accessWrite,
 
 	metasrvpb.Maintenance_Snapshot_FullMethodName:           accessRead,
+	metasrvpb.Maintenance_Hash_FullMethodName:               accessAny,
 	metasrvpb.Maintenance_AddMember_FullMethodName:          accessWrite,
 	metasrvpb.Maintenance_PromoteMember_FullMethodName:      accessWrite,
 	metasrvpb.Maintenance_RemoveMember_FullMethodName:       accessWrite,

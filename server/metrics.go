@@ -77,6 +77,16 @@ func newNodeCollector(node Node) *nodeCollector {
 		metric("raft_flushed_index", "Last raft index in the member's durable image.",
 			func(s raftfsm.Status) float64 { return float64(s.FlushedIndex) }),
 		metric("state_revision", "Revision of the member's state.", func(s raftfsm.Status) float64 { return float64(s.Revision) }),
+		metric("state_compared_index", "Last raft index at which the member found its state to be the same as another member's.",
+			func(s raftfsm.Status) float64 { return float64(s.ComparedIndex) }),
+		metric("state_split", "1 while members' states differ and no majority agrees on one, so that writes are refused, else 0.",
+			func(s raftfsm.Status) float64 {
+				if s.Split != "" {
+					return 1
+				}
+				return 0
+			}),
+		metric("cluster_version", "Command version that every member knows.", func(s raftfsm.Status) float64 { return float64(s.ClusterVersion) }),
 		metric("image_bytes", "Size of the member's durable image.", func(s raftfsm.Status) float64 { return float64(s.ImageBytes) }),
 	}}
 }

@@ -39,6 +39,8 @@ type Node interface {
 	Leadership() (raftfsm.Leadership, bool)
 	Members() []raftfsm.Member
 	Status() raftfsm.Status
+	// Hashes returns the hashes of the states of this member.
+	Hashes() raftfsm.Hashes
 	// Snapshot returns the present state, for a backup.
 	Snapshot() snapshot.Snapshot
 	// Done is closed when the node failed and the process must end; Err then says why.

@@ -176,6 +176,11 @@ func (n *testNode) Status() raftfsm.Status {
 	return raftfsm.Status{Term: n.term, Revision: view.Revision(), State: "Follower", ClusterID: machine.ClusterID(view), CaughtUp: true}
 }
 
+func (n *testNode) Hashes() raftfsm.Hashes {
+	view := n.View().(*machine.View)
+	return raftfsm.Hashes{Index: view.Position().Index, Hash: view.Hash(), Earlier: map[uint64]uint64{256: 7, 128: 8}, Build: "test/1"}
+}
+
 func (n *testNode) Snapshot() snapshot.Snapshot {
 	view := n.View().(*machine.View)
 	return snapshot.Snapshot{

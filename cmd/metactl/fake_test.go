@@ -24,7 +24,7 @@ import (
 // members really answer is tested with real ones, in the tests of the server.
 type fakeCluster struct {
 	// state is healthy, takeover, leaderless, or slow: healthy, but nobody answers callers that wait for less
-	// than half of patience.
+	// than half of patience; or broken: healthy, but for the state of the last member.
 	state   string
 	members []*fakeMember
 	dropped []string
@@ -55,6 +55,10 @@ type (
 	fakeCatalogService struct{ *fakeMember }
 	fakeRouter         struct{ *fakeMember }
 	fakeStoreService   struct{ *fakeMember }
+	fakeMaintenance    struct {
+		metasrvpb.UnimplementedMaintenanceServer
+		*fakeMember
+	}
 )
 
 func (f fakeCatalogService) Watch(r *metasrvpb.WatchCatalogRequest, s grpc.ServerStreamingServer[metasrvpb.WatchCatalogResponse]) error {
@@ -84,6 +88,7 @@ func startCluster(t testing.TB, state string) *fakeCluster {
 		metasrvpb.RegisterCatalogServer(m.server, fakeCatalogService{m})
 		metasrvpb.RegisterRouterServer(m.server, fakeRouter{m})
 		metasrvpb.RegisterStoreServer(m.server, fakeStoreService{m})
+		metasrvpb.RegisterMaintenanceServer(m.server, fakeMaintenance{fakeMember: m})
 		c.members = append(c.members, m)
 		go func() {
 			if err := m.server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, net.ErrClosed) {
@@ -117,9 +122,24 @@ func (c *fakeCluster) delay(
 	return next(ctx, req)
 }
 
+// Hash answers as a member that has executed one entry less than the one before it.
+func (f fakeMaintenance) Hash(context.Context, *metasrvpb.HashRequest) (*metasrvpb.HashResponse, error) {
+	index := uint64(1200 - f.index) //nolint:gosec // small
+	resp := &metasrvpb.HashResponse{
+		Present: &metasrvpb.StateHash{Index: index, Hash: index}, Build: "v0.1.0/1", ComparedIndex: 1024,
+		Earlier: []*metasrvpb.StateHash{{Index: 768, Hash: 0x768}, {Index: 1024, Hash: 0x1024}},
+	}
+	if f.cluster.state == "broken" && f.index == 2 {
+		resp.Earlier[1].Hash = 0xbad
+	}
+	return resp, nil
+}
+
 func (m *fakeMember) leads() bool { return m.index == int(m.cluster.leads.Load()) }
 
-func (c *fakeCluster) isHealthy() bool { return c.state == "healthy" || c.state == "slow" }
+func (c *fakeCluster) isHealthy() bool {
+	return c.state == "healthy" || c.state == "slow" || c.state == "broken"
+}
 
 func (c *fakeCluster) hasLeader() bool { return c.state != "leaderless" }
 

@@ -88,6 +88,13 @@ func faultsOf(answers []answer) []string {
 			faults = append(faults, fmt.Sprintf("%s does not answer: %s", a.endpoint, why(a.err)))
 		}
 	}
+	for _, a := range answers {
+		if split := a.status.GetSplit(); split != "" {
+			faults = append(faults, "writes are refused: "+split+". Keep all data folders, save a snapshot of each member, find out which is right,"+
+				" and restore from it")
+			break
+		}
+	}
 	switch leader := leaderOf(answers); {
 	case leader == nil:
 		fault := withoutLeader(answers)

@@ -144,7 +144,11 @@ type StatusResponse struct {
 	// The member is able to serve linearizable reads and writes now: it is the leader, and ready.
 	LeaderReady bool `protobuf:"varint,9,opt,name=leader_ready,json=leaderReady,proto3" json:"leader_ready,omitempty"`
 	// The state was restored or recovered, and nobody has confirmed it yet: no replica is dropped.
-	Quarantined   bool `protobuf:"varint,24,opt,name=quarantined,proto3" json:"quarantined,omitempty"`
+	Quarantined bool `protobuf:"varint,24,opt,name=quarantined,proto3" json:"quarantined,omitempty"`
+	// Command version that all members know: what came with later ones is refused until the last member is upgraded.
+	ClusterVersion uint32 `protobuf:"varint,27,opt,name=cluster_version,json=clusterVersion,proto3" json:"cluster_version,omitempty"`
+	// How the states of members differ where no majority agrees on one, so that writes are refused. Empty where all is well.
+	Split         string `protobuf:"bytes,28,opt,name=split,proto3" json:"split,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -247,6 +251,20 @@ func (x *StatusResponse) GetQuarantined() bool {
 		return x.Quarantined
 	}
 	return false
+}
+
+func (x *StatusResponse) GetClusterVersion() uint32 {
+	if x != nil {
+		return x.ClusterVersion
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetSplit() string {
+	if x != nil {
+		return x.Split
+	}
+	return ""
 }
 
 type ListMembersRequest struct {
@@ -1583,7 +1601,7 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\x18metasrv/v1/cluster.proto\x12\n" +
 	"metasrv.v1\x1a\x17metasrv/v1/header.proto\x1a\x1ametasrv/v1/heartbeat.proto\x1a\x16metasrv/v1/table.proto\"B\n" +
 	"\rStatusRequest\x121\n" +
-	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\"\xfd\x02\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\"\xbc\x03\n" +
 	"\x0eStatusResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12*\n" +
 	"\x06member\x18\x02 \x01(\v2\x12.metasrv.v1.MemberR\x06member\x12*\n" +
@@ -1595,7 +1613,9 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"imageBytes\x12\x1b\n" +
 	"\tuptime_ms\x18\b \x01(\x04R\buptimeMs\x12!\n" +
 	"\fleader_ready\x18\t \x01(\bR\vleaderReady\x12 \n" +
-	"\vquarantined\x18\x18 \x01(\bR\vquarantined\"G\n" +
+	"\vquarantined\x18\x18 \x01(\bR\vquarantined\x12'\n" +
+	"\x0fcluster_version\x18\x1b \x01(\rR\x0eclusterVersion\x12\x14\n" +
+	"\x05split\x18\x1c \x01(\tR\x05split\"G\n" +
 	"\x12ListMembersRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\"\xa8\x01\n" +
 	"\x13ListMembersResponse\x122\n" +

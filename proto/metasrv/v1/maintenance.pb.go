@@ -127,6 +127,192 @@ func (x *SnapshotResponse) GetTotalBytes() uint64 {
 	return 0
 }
 
+type HashRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HashRequest) Reset() {
+	*x = HashRequest{}
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HashRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HashRequest) ProtoMessage() {}
+
+func (x *HashRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HashRequest.ProtoReflect.Descriptor instead.
+func (*HashRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *HashRequest) GetHeader() *RequestHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+type HashResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// The present state.
+	Present *StateHash `protobuf:"bytes,2,opt,name=present,proto3" json:"present,omitempty"`
+	// States before it, by index.
+	Earlier []*StateHash `protobuf:"bytes,3,rep,name=earlier,proto3" json:"earlier,omitempty"`
+	// Names the program with the command versions that it knows.
+	Build string `protobuf:"bytes,4,opt,name=build,proto3" json:"build,omitempty"`
+	// Latest index at which the member found its state to be the same as another's. 0 where it found none.
+	ComparedIndex uint64 `protobuf:"varint,5,opt,name=compared_index,json=comparedIndex,proto3" json:"compared_index,omitempty"`
+	// How the states of members differ where no majority agrees on one, so that writes are refused. Empty where all is well.
+	Split         string `protobuf:"bytes,6,opt,name=split,proto3" json:"split,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HashResponse) Reset() {
+	*x = HashResponse{}
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HashResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HashResponse) ProtoMessage() {}
+
+func (x *HashResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HashResponse.ProtoReflect.Descriptor instead.
+func (*HashResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *HashResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *HashResponse) GetPresent() *StateHash {
+	if x != nil {
+		return x.Present
+	}
+	return nil
+}
+
+func (x *HashResponse) GetEarlier() []*StateHash {
+	if x != nil {
+		return x.Earlier
+	}
+	return nil
+}
+
+func (x *HashResponse) GetBuild() string {
+	if x != nil {
+		return x.Build
+	}
+	return ""
+}
+
+func (x *HashResponse) GetComparedIndex() uint64 {
+	if x != nil {
+		return x.ComparedIndex
+	}
+	return 0
+}
+
+func (x *HashResponse) GetSplit() string {
+	if x != nil {
+		return x.Split
+	}
+	return ""
+}
+
+// StateHash is the hash of a member's state at a raft index.
+type StateHash struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Hash          uint64                 `protobuf:"fixed64,2,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateHash) Reset() {
+	*x = StateHash{}
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateHash) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateHash) ProtoMessage() {}
+
+func (x *StateHash) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateHash.ProtoReflect.Descriptor instead.
+func (*StateHash) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *StateHash) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *StateHash) GetHash() uint64 {
+	if x != nil {
+		return x.Hash
+	}
+	return 0
+}
+
 type AddMemberRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Header *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
@@ -141,7 +327,7 @@ type AddMemberRequest struct {
 
 func (x *AddMemberRequest) Reset() {
 	*x = AddMemberRequest{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[2]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -153,7 +339,7 @@ func (x *AddMemberRequest) String() string {
 func (*AddMemberRequest) ProtoMessage() {}
 
 func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[2]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -166,7 +352,7 @@ func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberRequest.ProtoReflect.Descriptor instead.
 func (*AddMemberRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{2}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AddMemberRequest) GetHeader() *RequestHeader {
@@ -208,7 +394,7 @@ type AddMemberResponse struct {
 
 func (x *AddMemberResponse) Reset() {
 	*x = AddMemberResponse{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[3]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -220,7 +406,7 @@ func (x *AddMemberResponse) String() string {
 func (*AddMemberResponse) ProtoMessage() {}
 
 func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[3]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -233,7 +419,7 @@ func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberResponse.ProtoReflect.Descriptor instead.
 func (*AddMemberResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{3}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AddMemberResponse) GetHeader() *ResponseHeader {
@@ -262,7 +448,7 @@ type PromoteMemberRequest struct {
 
 func (x *PromoteMemberRequest) Reset() {
 	*x = PromoteMemberRequest{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[4]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -274,7 +460,7 @@ func (x *PromoteMemberRequest) String() string {
 func (*PromoteMemberRequest) ProtoMessage() {}
 
 func (x *PromoteMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[4]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -287,7 +473,7 @@ func (x *PromoteMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteMemberRequest.ProtoReflect.Descriptor instead.
 func (*PromoteMemberRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{4}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PromoteMemberRequest) GetHeader() *RequestHeader {
@@ -321,7 +507,7 @@ type PromoteMemberResponse struct {
 
 func (x *PromoteMemberResponse) Reset() {
 	*x = PromoteMemberResponse{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[5]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -333,7 +519,7 @@ func (x *PromoteMemberResponse) String() string {
 func (*PromoteMemberResponse) ProtoMessage() {}
 
 func (x *PromoteMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[5]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -346,7 +532,7 @@ func (x *PromoteMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteMemberResponse.ProtoReflect.Descriptor instead.
 func (*PromoteMemberResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{5}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PromoteMemberResponse) GetHeader() *ResponseHeader {
@@ -377,7 +563,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[6]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -389,7 +575,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[6]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -402,7 +588,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{6}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RemoveMemberRequest) GetHeader() *RequestHeader {
@@ -443,7 +629,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[7]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -455,7 +641,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[7]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -468,7 +654,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{7}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RemoveMemberResponse) GetHeader() *ResponseHeader {
@@ -498,7 +684,7 @@ type UpdateMemberRequest struct {
 
 func (x *UpdateMemberRequest) Reset() {
 	*x = UpdateMemberRequest{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[8]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -510,7 +696,7 @@ func (x *UpdateMemberRequest) String() string {
 func (*UpdateMemberRequest) ProtoMessage() {}
 
 func (x *UpdateMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[8]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -523,7 +709,7 @@ func (x *UpdateMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateMemberRequest.ProtoReflect.Descriptor instead.
 func (*UpdateMemberRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{8}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UpdateMemberRequest) GetHeader() *RequestHeader {
@@ -564,7 +750,7 @@ type UpdateMemberResponse struct {
 
 func (x *UpdateMemberResponse) Reset() {
 	*x = UpdateMemberResponse{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[9]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -576,7 +762,7 @@ func (x *UpdateMemberResponse) String() string {
 func (*UpdateMemberResponse) ProtoMessage() {}
 
 func (x *UpdateMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[9]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -589,7 +775,7 @@ func (x *UpdateMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateMemberResponse.ProtoReflect.Descriptor instead.
 func (*UpdateMemberResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{9}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *UpdateMemberResponse) GetHeader() *ResponseHeader {
@@ -617,7 +803,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[10]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -629,7 +815,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[10]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -642,7 +828,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{10}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TransferLeadershipRequest) GetHeader() *RequestHeader {
@@ -670,7 +856,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[11]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -682,7 +868,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[11]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -695,7 +881,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{11}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TransferLeadershipResponse) GetHeader() *ResponseHeader {
@@ -721,7 +907,7 @@ type QuarantineRequest struct {
 
 func (x *QuarantineRequest) Reset() {
 	*x = QuarantineRequest{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[12]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +919,7 @@ func (x *QuarantineRequest) String() string {
 func (*QuarantineRequest) ProtoMessage() {}
 
 func (x *QuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[12]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +932,7 @@ func (x *QuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantineRequest.ProtoReflect.Descriptor instead.
 func (*QuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{12}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *QuarantineRequest) GetHeader() *RequestHeader {
@@ -775,7 +961,7 @@ type QuarantineResponse struct {
 
 func (x *QuarantineResponse) Reset() {
 	*x = QuarantineResponse{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[13]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +973,7 @@ func (x *QuarantineResponse) String() string {
 func (*QuarantineResponse) ProtoMessage() {}
 
 func (x *QuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[13]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +986,7 @@ func (x *QuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantineResponse.ProtoReflect.Descriptor instead.
 func (*QuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{13}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *QuarantineResponse) GetHeader() *ResponseHeader {
@@ -859,7 +1045,7 @@ type UnknownReplica struct {
 
 func (x *UnknownReplica) Reset() {
 	*x = UnknownReplica{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[14]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -871,7 +1057,7 @@ func (x *UnknownReplica) String() string {
 func (*UnknownReplica) ProtoMessage() {}
 
 func (x *UnknownReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[14]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -884,7 +1070,7 @@ func (x *UnknownReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnknownReplica.ProtoReflect.Descriptor instead.
 func (*UnknownReplica) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{14}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UnknownReplica) GetNodeId() uint64 {
@@ -926,7 +1112,7 @@ type EndQuarantineRequest struct {
 
 func (x *EndQuarantineRequest) Reset() {
 	*x = EndQuarantineRequest{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[15]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -938,7 +1124,7 @@ func (x *EndQuarantineRequest) String() string {
 func (*EndQuarantineRequest) ProtoMessage() {}
 
 func (x *EndQuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[15]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -951,7 +1137,7 @@ func (x *EndQuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndQuarantineRequest.ProtoReflect.Descriptor instead.
 func (*EndQuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{15}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *EndQuarantineRequest) GetHeader() *RequestHeader {
@@ -977,7 +1163,7 @@ type EndQuarantineResponse struct {
 
 func (x *EndQuarantineResponse) Reset() {
 	*x = EndQuarantineResponse{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[16]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1175,7 @@ func (x *EndQuarantineResponse) String() string {
 func (*EndQuarantineResponse) ProtoMessage() {}
 
 func (x *EndQuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[16]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1188,7 @@ func (x *EndQuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndQuarantineResponse.ProtoReflect.Descriptor instead.
 func (*EndQuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{16}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *EndQuarantineResponse) GetHeader() *ResponseHeader {
@@ -1024,7 +1210,19 @@ const file_metasrv_v1_maintenance_proto_rawDesc = "" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12\x14\n" +
 	"\x05chunk\x18\x02 \x01(\fR\x05chunk\x12\x1f\n" +
 	"\vtotal_bytes\x18\x03 \x01(\x04R\n" +
-	"totalBytes\"\xa3\x01\n" +
+	"totalBytes\"@\n" +
+	"\vHashRequest\x121\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\"\xf7\x01\n" +
+	"\fHashResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12/\n" +
+	"\apresent\x18\x02 \x01(\v2\x15.metasrv.v1.StateHashR\apresent\x12/\n" +
+	"\aearlier\x18\x03 \x03(\v2\x15.metasrv.v1.StateHashR\aearlier\x12\x14\n" +
+	"\x05build\x18\x04 \x01(\tR\x05build\x12%\n" +
+	"\x0ecompared_index\x18\x05 \x01(\x04R\rcomparedIndex\x12\x14\n" +
+	"\x05split\x18\x06 \x01(\tR\x05split\"5\n" +
+	"\tStateHash\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04hash\x18\x02 \x01(\x06R\x04hash\"\xa3\x01\n" +
 	"\x10AddMemberRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1b\n" +
@@ -1082,9 +1280,10 @@ const file_metasrv_v1_maintenance_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\x02 \x01(\x04R\tclusterId\"K\n" +
 	"\x15EndQuarantineResponse\x122\n" +
-	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header2\xa4\x05\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header2\xdf\x05\n" +
 	"\vMaintenance\x12G\n" +
-	"\bSnapshot\x12\x1b.metasrv.v1.SnapshotRequest\x1a\x1c.metasrv.v1.SnapshotResponse0\x01\x12H\n" +
+	"\bSnapshot\x12\x1b.metasrv.v1.SnapshotRequest\x1a\x1c.metasrv.v1.SnapshotResponse0\x01\x129\n" +
+	"\x04Hash\x12\x17.metasrv.v1.HashRequest\x1a\x18.metasrv.v1.HashResponse\x12H\n" +
 	"\tAddMember\x12\x1c.metasrv.v1.AddMemberRequest\x1a\x1d.metasrv.v1.AddMemberResponse\x12T\n" +
 	"\rPromoteMember\x12 .metasrv.v1.PromoteMemberRequest\x1a!.metasrv.v1.PromoteMemberResponse\x12Q\n" +
 	"\fRemoveMember\x12\x1f.metasrv.v1.RemoveMemberRequest\x1a .metasrv.v1.RemoveMemberResponse\x12Q\n" +
@@ -1106,67 +1305,76 @@ func file_metasrv_v1_maintenance_proto_rawDescGZIP() []byte {
 	return file_metasrv_v1_maintenance_proto_rawDescData
 }
 
-var file_metasrv_v1_maintenance_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_metasrv_v1_maintenance_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_metasrv_v1_maintenance_proto_goTypes = []any{
 	(*SnapshotRequest)(nil),            // 0: metasrv.v1.SnapshotRequest
 	(*SnapshotResponse)(nil),           // 1: metasrv.v1.SnapshotResponse
-	(*AddMemberRequest)(nil),           // 2: metasrv.v1.AddMemberRequest
-	(*AddMemberResponse)(nil),          // 3: metasrv.v1.AddMemberResponse
-	(*PromoteMemberRequest)(nil),       // 4: metasrv.v1.PromoteMemberRequest
-	(*PromoteMemberResponse)(nil),      // 5: metasrv.v1.PromoteMemberResponse
-	(*RemoveMemberRequest)(nil),        // 6: metasrv.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),       // 7: metasrv.v1.RemoveMemberResponse
-	(*UpdateMemberRequest)(nil),        // 8: metasrv.v1.UpdateMemberRequest
-	(*UpdateMemberResponse)(nil),       // 9: metasrv.v1.UpdateMemberResponse
-	(*TransferLeadershipRequest)(nil),  // 10: metasrv.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 11: metasrv.v1.TransferLeadershipResponse
-	(*QuarantineRequest)(nil),          // 12: metasrv.v1.QuarantineRequest
-	(*QuarantineResponse)(nil),         // 13: metasrv.v1.QuarantineResponse
-	(*UnknownReplica)(nil),             // 14: metasrv.v1.UnknownReplica
-	(*EndQuarantineRequest)(nil),       // 15: metasrv.v1.EndQuarantineRequest
-	(*EndQuarantineResponse)(nil),      // 16: metasrv.v1.EndQuarantineResponse
-	(*RequestHeader)(nil),              // 17: metasrv.v1.RequestHeader
-	(*ResponseHeader)(nil),             // 18: metasrv.v1.ResponseHeader
+	(*HashRequest)(nil),                // 2: metasrv.v1.HashRequest
+	(*HashResponse)(nil),               // 3: metasrv.v1.HashResponse
+	(*StateHash)(nil),                  // 4: metasrv.v1.StateHash
+	(*AddMemberRequest)(nil),           // 5: metasrv.v1.AddMemberRequest
+	(*AddMemberResponse)(nil),          // 6: metasrv.v1.AddMemberResponse
+	(*PromoteMemberRequest)(nil),       // 7: metasrv.v1.PromoteMemberRequest
+	(*PromoteMemberResponse)(nil),      // 8: metasrv.v1.PromoteMemberResponse
+	(*RemoveMemberRequest)(nil),        // 9: metasrv.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),       // 10: metasrv.v1.RemoveMemberResponse
+	(*UpdateMemberRequest)(nil),        // 11: metasrv.v1.UpdateMemberRequest
+	(*UpdateMemberResponse)(nil),       // 12: metasrv.v1.UpdateMemberResponse
+	(*TransferLeadershipRequest)(nil),  // 13: metasrv.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 14: metasrv.v1.TransferLeadershipResponse
+	(*QuarantineRequest)(nil),          // 15: metasrv.v1.QuarantineRequest
+	(*QuarantineResponse)(nil),         // 16: metasrv.v1.QuarantineResponse
+	(*UnknownReplica)(nil),             // 17: metasrv.v1.UnknownReplica
+	(*EndQuarantineRequest)(nil),       // 18: metasrv.v1.EndQuarantineRequest
+	(*EndQuarantineResponse)(nil),      // 19: metasrv.v1.EndQuarantineResponse
+	(*RequestHeader)(nil),              // 20: metasrv.v1.RequestHeader
+	(*ResponseHeader)(nil),             // 21: metasrv.v1.ResponseHeader
 }
 var file_metasrv_v1_maintenance_proto_depIdxs = []int32{
-	17, // 0: metasrv.v1.SnapshotRequest.header:type_name -> metasrv.v1.RequestHeader
-	18, // 1: metasrv.v1.SnapshotResponse.header:type_name -> metasrv.v1.ResponseHeader
-	17, // 2: metasrv.v1.AddMemberRequest.header:type_name -> metasrv.v1.RequestHeader
-	18, // 3: metasrv.v1.AddMemberResponse.header:type_name -> metasrv.v1.ResponseHeader
-	17, // 4: metasrv.v1.PromoteMemberRequest.header:type_name -> metasrv.v1.RequestHeader
-	18, // 5: metasrv.v1.PromoteMemberResponse.header:type_name -> metasrv.v1.ResponseHeader
-	17, // 6: metasrv.v1.RemoveMemberRequest.header:type_name -> metasrv.v1.RequestHeader
-	18, // 7: metasrv.v1.RemoveMemberResponse.header:type_name -> metasrv.v1.ResponseHeader
-	17, // 8: metasrv.v1.UpdateMemberRequest.header:type_name -> metasrv.v1.RequestHeader
-	18, // 9: metasrv.v1.UpdateMemberResponse.header:type_name -> metasrv.v1.ResponseHeader
-	17, // 10: metasrv.v1.TransferLeadershipRequest.header:type_name -> metasrv.v1.RequestHeader
-	18, // 11: metasrv.v1.TransferLeadershipResponse.header:type_name -> metasrv.v1.ResponseHeader
-	17, // 12: metasrv.v1.QuarantineRequest.header:type_name -> metasrv.v1.RequestHeader
-	18, // 13: metasrv.v1.QuarantineResponse.header:type_name -> metasrv.v1.ResponseHeader
-	14, // 14: metasrv.v1.QuarantineResponse.unknown:type_name -> metasrv.v1.UnknownReplica
-	17, // 15: metasrv.v1.EndQuarantineRequest.header:type_name -> metasrv.v1.RequestHeader
-	18, // 16: metasrv.v1.EndQuarantineResponse.header:type_name -> metasrv.v1.ResponseHeader
-	0,  // 17: metasrv.v1.Maintenance.Snapshot:input_type -> metasrv.v1.SnapshotRequest
-	2,  // 18: metasrv.v1.Maintenance.AddMember:input_type -> metasrv.v1.AddMemberRequest
-	4,  // 19: metasrv.v1.Maintenance.PromoteMember:input_type -> metasrv.v1.PromoteMemberRequest
-	6,  // 20: metasrv.v1.Maintenance.RemoveMember:input_type -> metasrv.v1.RemoveMemberRequest
-	8,  // 21: metasrv.v1.Maintenance.UpdateMember:input_type -> metasrv.v1.UpdateMemberRequest
-	10, // 22: metasrv.v1.Maintenance.TransferLeadership:input_type -> metasrv.v1.TransferLeadershipRequest
-	12, // 23: metasrv.v1.Maintenance.Quarantine:input_type -> metasrv.v1.QuarantineRequest
-	15, // 24: metasrv.v1.Maintenance.EndQuarantine:input_type -> metasrv.v1.EndQuarantineRequest
-	1,  // 25: metasrv.v1.Maintenance.Snapshot:output_type -> metasrv.v1.SnapshotResponse
-	3,  // 26: metasrv.v1.Maintenance.AddMember:output_type -> metasrv.v1.AddMemberResponse
-	5,  // 27: metasrv.v1.Maintenance.PromoteMember:output_type -> metasrv.v1.PromoteMemberResponse
-	7,  // 28: metasrv.v1.Maintenance.RemoveMember:output_type -> metasrv.v1.RemoveMemberResponse
-	9,  // 29: metasrv.v1.Maintenance.UpdateMember:output_type -> metasrv.v1.UpdateMemberResponse
-	11, // 30: metasrv.v1.Maintenance.TransferLeadership:output_type -> metasrv.v1.TransferLeadershipResponse
-	13, // 31: metasrv.v1.Maintenance.Quarantine:output_type -> metasrv.v1.QuarantineResponse
-	16, // 32: metasrv.v1.Maintenance.EndQuarantine:output_type -> metasrv.v1.EndQuarantineResponse
-	25, // [25:33] is the sub-list for method output_type
-	17, // [17:25] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	20, // 0: metasrv.v1.SnapshotRequest.header:type_name -> metasrv.v1.RequestHeader
+	21, // 1: metasrv.v1.SnapshotResponse.header:type_name -> metasrv.v1.ResponseHeader
+	20, // 2: metasrv.v1.HashRequest.header:type_name -> metasrv.v1.RequestHeader
+	21, // 3: metasrv.v1.HashResponse.header:type_name -> metasrv.v1.ResponseHeader
+	4,  // 4: metasrv.v1.HashResponse.present:type_name -> metasrv.v1.StateHash
+	4,  // 5: metasrv.v1.HashResponse.earlier:type_name -> metasrv.v1.StateHash
+	20, // 6: metasrv.v1.AddMemberRequest.header:type_name -> metasrv.v1.RequestHeader
+	21, // 7: metasrv.v1.AddMemberResponse.header:type_name -> metasrv.v1.ResponseHeader
+	20, // 8: metasrv.v1.PromoteMemberRequest.header:type_name -> metasrv.v1.RequestHeader
+	21, // 9: metasrv.v1.PromoteMemberResponse.header:type_name -> metasrv.v1.ResponseHeader
+	20, // 10: metasrv.v1.RemoveMemberRequest.header:type_name -> metasrv.v1.RequestHeader
+	21, // 11: metasrv.v1.RemoveMemberResponse.header:type_name -> metasrv.v1.ResponseHeader
+	20, // 12: metasrv.v1.UpdateMemberRequest.header:type_name -> metasrv.v1.RequestHeader
+	21, // 13: metasrv.v1.UpdateMemberResponse.header:type_name -> metasrv.v1.ResponseHeader
+	20, // 14: metasrv.v1.TransferLeadershipRequest.header:type_name -> metasrv.v1.RequestHeader
+	21, // 15: metasrv.v1.TransferLeadershipResponse.header:type_name -> metasrv.v1.ResponseHeader
+	20, // 16: metasrv.v1.QuarantineRequest.header:type_name -> metasrv.v1.RequestHeader
+	21, // 17: metasrv.v1.QuarantineResponse.header:type_name -> metasrv.v1.ResponseHeader
+	17, // 18: metasrv.v1.QuarantineResponse.unknown:type_name -> metasrv.v1.UnknownReplica
+	20, // 19: metasrv.v1.EndQuarantineRequest.header:type_name -> metasrv.v1.RequestHeader
+	21, // 20: metasrv.v1.EndQuarantineResponse.header:type_name -> metasrv.v1.ResponseHeader
+	0,  // 21: metasrv.v1.Maintenance.Snapshot:input_type -> metasrv.v1.SnapshotRequest
+	2,  // 22: metasrv.v1.Maintenance.Hash:input_type -> metasrv.v1.HashRequest
+	5,  // 23: metasrv.v1.Maintenance.AddMember:input_type -> metasrv.v1.AddMemberRequest
+	7,  // 24: metasrv.v1.Maintenance.PromoteMember:input_type -> metasrv.v1.PromoteMemberRequest
+	9,  // 25: metasrv.v1.Maintenance.RemoveMember:input_type -> metasrv.v1.RemoveMemberRequest
+	11, // 26: metasrv.v1.Maintenance.UpdateMember:input_type -> metasrv.v1.UpdateMemberRequest
+	13, // 27: metasrv.v1.Maintenance.TransferLeadership:input_type -> metasrv.v1.TransferLeadershipRequest
+	15, // 28: metasrv.v1.Maintenance.Quarantine:input_type -> metasrv.v1.QuarantineRequest
+	18, // 29: metasrv.v1.Maintenance.EndQuarantine:input_type -> metasrv.v1.EndQuarantineRequest
+	1,  // 30: metasrv.v1.Maintenance.Snapshot:output_type -> metasrv.v1.SnapshotResponse
+	3,  // 31: metasrv.v1.Maintenance.Hash:output_type -> metasrv.v1.HashResponse
+	6,  // 32: metasrv.v1.Maintenance.AddMember:output_type -> metasrv.v1.AddMemberResponse
+	8,  // 33: metasrv.v1.Maintenance.PromoteMember:output_type -> metasrv.v1.PromoteMemberResponse
+	10, // 34: metasrv.v1.Maintenance.RemoveMember:output_type -> metasrv.v1.RemoveMemberResponse
+	12, // 35: metasrv.v1.Maintenance.UpdateMember:output_type -> metasrv.v1.UpdateMemberResponse
+	14, // 36: metasrv.v1.Maintenance.TransferLeadership:output_type -> metasrv.v1.TransferLeadershipResponse
+	16, // 37: metasrv.v1.Maintenance.Quarantine:output_type -> metasrv.v1.QuarantineResponse
+	19, // 38: metasrv.v1.Maintenance.EndQuarantine:output_type -> metasrv.v1.EndQuarantineResponse
+	30, // [30:39] is the sub-list for method output_type
+	21, // [21:30] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_v1_maintenance_proto_init() }
@@ -1181,7 +1389,7 @@ func file_metasrv_v1_maintenance_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_v1_maintenance_proto_rawDesc), len(file_metasrv_v1_maintenance_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

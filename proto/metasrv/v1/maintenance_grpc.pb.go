@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Maintenance_Snapshot_FullMethodName           = "/metasrv.v1.Maintenance/Snapshot"
+	Maintenance_Hash_FullMethodName               = "/metasrv.v1.Maintenance/Hash"
 	Maintenance_AddMember_FullMethodName          = "/metasrv.v1.Maintenance/AddMember"
 	Maintenance_PromoteMember_FullMethodName      = "/metasrv.v1.Maintenance/PromoteMember"
 	Maintenance_RemoveMember_FullMethodName       = "/metasrv.v1.Maintenance/RemoveMember"
@@ -38,6 +39,9 @@ type MaintenanceClient interface {
 	// Snapshot streams the whole state of one moment, as a file that can be restored from. Linearizable unless asked to
 	// be stale; any member answers a stale one.
 	Snapshot(ctx context.Context, in *SnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SnapshotResponse], error)
+	// Hash returns the hash of the asked member's state, and of some states before it. Members of the same build have the same
+	// at the same index, or one of them is broken.
+	Hash(ctx context.Context, in *HashRequest, opts ...grpc.CallOption) (*HashResponse, error)
 	// AddMember takes a new member in as a non-voter, which receives the log and doesn't vote. Repeating it changes nothing.
 	// MEMBER_REMOVED: the id was used before, and ids are never used twice.
 	AddMember(ctx context.Context, in *AddMemberRequest, opts ...grpc.CallOption) (*AddMemberResponse, error)
@@ -83,6 +87,16 @@ func (c *maintenanceClient) Snapshot(ctx context.Context, in *SnapshotRequest, o
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Maintenance_SnapshotClient = grpc.ServerStreamingClient[SnapshotResponse]
+
+func (c *maintenanceClient) Hash(ctx context.Context, in *HashRequest, opts ...grpc.CallOption) (*HashResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HashResponse)
+	err := c.cc.Invoke(ctx, Maintenance_Hash_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
 
 func (c *maintenanceClient) AddMember(ctx context.Context, in *AddMemberRequest, opts ...grpc.CallOption) (*AddMemberResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -163,6 +177,9 @@ type MaintenanceServer interface {
 	// Snapshot streams the whole state of one moment, as a file that can be restored from. Linearizable unless asked to
 	// be stale; any member answers a stale one.
 	Snapshot(*SnapshotRequest, grpc.ServerStreamingServer[SnapshotResponse]) error
+	// Hash returns the hash of the asked member's state, and of some states before it. Members of the same build have the same
+	// at the same index, or one of them is broken.
+	Hash(context.Context, *HashRequest) (*HashResponse, error)
 	// AddMember takes a new member in as a non-voter, which receives the log and doesn't vote. Repeating it changes nothing.
 	// MEMBER_REMOVED: the id was used before, and ids are never used twice.
 	AddMember(context.Context, *AddMemberRequest) (*AddMemberResponse, error)
@@ -192,6 +209,9 @@ type UnimplementedMaintenanceServer struct{}
 
 func (UnimplementedMaintenanceServer) Snapshot(*SnapshotRequest, grpc.ServerStreamingServer[SnapshotResponse]) error {
 	return status.Error(codes.Unimplemented, "method Snapshot not implemented")
+}
+func (UnimplementedMaintenanceServer) Hash(context.Context, *HashRequest) (*HashResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Hash not implemented")
 }
 func (UnimplementedMaintenanceServer) AddMember(context.Context, *AddMemberRequest) (*AddMemberResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AddMember not implemented")
@@ -245,6 +265,24 @@ func _Maintenance_Snapshot_Handler(srv interface{}, stream grpc.ServerStream) er
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Maintenance_SnapshotServer = grpc.ServerStreamingServer[SnapshotResponse]
+
+func _Maintenance_Hash_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HashRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MaintenanceServer).Hash(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Maintenance_Hash_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MaintenanceServer).Hash(ctx, req.(*HashRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 func _Maintenance_AddMember_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(AddMemberRequest)
@@ -379,6 +417,10 @@ var Maintenance_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "metasrv.v1.Maintenance",
 	HandlerType: (*MaintenanceServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Hash",
+			Handler:    _Maintenance_Hash_Handler,
+		},
 		{
 			MethodName: "AddMember",
 			Handler:    _Maintenance_AddMember_Handler,
