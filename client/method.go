@@ -74,6 +74,8 @@ var methods = map[string]methodKind{
 	metasrvpb.Maintenance_Snapshot_FullMethodName: stream,
 	// Each of these changes nothing where it was done before.
 	metasrvpb.Maintenance_Hash_FullMethodName:               read,
+	metasrvpb.Maintenance_Sessions_FullMethodName:           read,
+	metasrvpb.Maintenance_ConfigureSessions_FullMethodName:  repeatable,
 	metasrvpb.Maintenance_AddMember_FullMethodName:          repeatable,
 	metasrvpb.Maintenance_PromoteMember_FullMethodName:      repeatable,
 	metasrvpb.Maintenance_RemoveMember_FullMethodName:       repeatable,

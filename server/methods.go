@@ -75,6 +75,8 @@ var methods = map[string]access{
 
 	metasrvpb.Maintenance_Snapshot_FullMethodName:           accessRead,
 	metasrvpb.Maintenance_Hash_FullMethodName:               accessAny,
+	metasrvpb.Maintenance_Sessions_FullMethodName:           accessWrite,
+	metasrvpb.Maintenance_ConfigureSessions_FullMethodName:  accessWrite,
 	metasrvpb.Maintenance_AddMember_FullMethodName:          accessWrite,
 	metasrvpb.Maintenance_PromoteMember_FullMethodName:      accessWrite,
 	metasrvpb.Maintenance_RemoveMember_FullMethodName:       accessWrite,

@@ -135,6 +135,23 @@ func (f fakeMaintenance) Hash(context.Context, *metasrvpb.HashRequest) (*metasrv
 	return resp, nil
 }
 
+func (f fakeMaintenance) Sessions(context.Context, *metasrvpb.SessionsRequest) (*metasrvpb.SessionsResponse, error) {
+	return &metasrvpb.SessionsResponse{
+		TtlMs: 600_000, ConfiguredTtlMs: 60_000, Open: 2, Sessions: []*metasrvpb.SessionInfo{
+			{Session: 3, IdleMs: 1500, Results: 2, ResultBytes: 80}, {Session: 9, IdleMs: 590_000, Results: 1, ResultBytes: 2048},
+		},
+	}, nil
+}
+
+func (f fakeMaintenance) ConfigureSessions(
+	_ context.Context, r *metasrvpb.ConfigureSessionsRequest,
+) (*metasrvpb.ConfigureSessionsResponse, error) {
+	if r.GetTtlMs() < 10_000 {
+		return nil, statusOf(codes.InvalidArgument, metasrv.InvalidArgument("ttl_ms", "sessions can be forgotten from 10s to 168h0m0s after their last use, not %d ms", r.GetTtlMs()))
+	}
+	return &metasrvpb.ConfigureSessionsResponse{}, nil
+}
+
 func (m *fakeMember) leads() bool { return m.index == int(m.cluster.leads.Load()) }
 
 func (c *fakeCluster) isHealthy() bool {

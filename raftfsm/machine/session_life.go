@@ -24,7 +24,7 @@ const (
 const maxSessions = 100_000
 
 func openSession(tx state.Tx, _ *storagepb.OpenSession) (*storagepb.OpenSessionResult, error) {
-	open := countSessions(tx)
+	open := CountSessions(tx)
 	if open >= maxSessions {
 		return nil, metasrv.ErrTooManySessions.With("%d sessions are open; they end when their clients close them, or %s after their last use",
 			open, SessionTTL(tx, tx.Now()))
@@ -38,7 +38,7 @@ func openSession(tx state.Tx, _ *storagepb.OpenSession) (*storagepb.OpenSessionR
 
 func closeSession(tx state.Tx, c *storagepb.CloseSession) (*emptypb.Empty, error) {
 	if _, open := tx.Get(sessionKey(c.Session)); open {
-		putCount(tx, countSessions(tx)-1)
+		putCount(tx, CountSessions(tx)-1)
 	}
 	forgetSession(tx, c.Session)
 	return &emptypb.Empty{}, nil
@@ -65,7 +65,7 @@ func expireSessions(tx state.Tx, c *storagepb.ExpireSessions) (*storagepb.Expire
 		result.Expired++
 	}
 	if result.Expired > 0 {
-		putCount(tx, countSessions(tx)-result.Expired)
+		putCount(tx, CountSessions(tx)-result.Expired)
 	}
 	return result, nil
 }
@@ -98,6 +98,13 @@ func SessionTTL(v state.View, now state.LeaderTime) time.Duration {
 		ttl = longer
 	}
 	return time.Duration(ttl) * time.Millisecond
+}
+
+// ConfiguredSessionTTL returns what was configured last, which need not count yet.
+func ConfiguredSessionTTL(v state.View) time.Duration {
+	config := &storagepb.SessionConfig{}
+	read(v, sessionConfigKey, config)
+	return time.Duration(config.TtlMs) * time.Millisecond
 }
 
 // expiredUntil returns the leader time at or after which the last use of a session must be for it to stay. It is 0,
@@ -153,8 +160,8 @@ func Sessions(v state.View) func(yield func(uint64, *storagepb.SessionRecord) bo
 	}
 }
 
-// countSessions returns the number of open sessions.
-func countSessions(v state.View) uint64 {
+// CountSessions returns the number of open sessions.
+func CountSessions(v state.View) uint64 {
 	if value, ok := v.Get(sessionCountKey); ok && len(value) == 8 {
 		return binary.BigEndian.Uint64(value)
 	}

@@ -109,7 +109,7 @@ func TestSilentSessionExpires(t *testing.T) {
 	if _, err := ResultOf(f.use(used, 2, 1, "4")); err != nil {
 		t.Errorf("the session in use: %v", err)
 	}
-	if n := countSessions(f.View()); n != 1 {
+	if n := CountSessions(f.View()); n != 1 {
 		t.Errorf("%d sessions are counted, want 1", n)
 	}
 }

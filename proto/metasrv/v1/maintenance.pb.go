@@ -313,6 +313,306 @@ func (x *StateHash) GetHash() uint64 {
 	return 0
 }
 
+type SessionsRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// At most so many are listed, by id. 0: none.
+	Limit         uint32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionsRequest) Reset() {
+	*x = SessionsRequest{}
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionsRequest) ProtoMessage() {}
+
+func (x *SessionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionsRequest.ProtoReflect.Descriptor instead.
+func (*SessionsRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SessionsRequest) GetHeader() *RequestHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *SessionsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type SessionsResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// How long after its last use a session is forgotten now. 0 while a new cluster has not configured it yet.
+	TtlMs uint64 `protobuf:"varint,2,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	// What was configured last; differs from ttl_ms until it counts.
+	ConfiguredTtlMs uint64 `protobuf:"varint,3,opt,name=configured_ttl_ms,json=configuredTtlMs,proto3" json:"configured_ttl_ms,omitempty"`
+	// Number of open sessions.
+	Open          uint64         `protobuf:"varint,4,opt,name=open,proto3" json:"open,omitempty"`
+	Sessions      []*SessionInfo `protobuf:"bytes,5,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionsResponse) Reset() {
+	*x = SessionsResponse{}
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionsResponse) ProtoMessage() {}
+
+func (x *SessionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionsResponse.ProtoReflect.Descriptor instead.
+func (*SessionsResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SessionsResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *SessionsResponse) GetTtlMs() uint64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+func (x *SessionsResponse) GetConfiguredTtlMs() uint64 {
+	if x != nil {
+		return x.ConfiguredTtlMs
+	}
+	return 0
+}
+
+func (x *SessionsResponse) GetOpen() uint64 {
+	if x != nil {
+		return x.Open
+	}
+	return 0
+}
+
+func (x *SessionsResponse) GetSessions() []*SessionInfo {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+// SessionInfo describes an open session.
+type SessionInfo struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Session uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	// Time since its last use.
+	IdleMs uint64 `protobuf:"varint,2,opt,name=idle_ms,json=idleMs,proto3" json:"idle_ms,omitempty"`
+	// Number and size of the results that are remembered, because the client has not acknowledged them.
+	Results       uint64 `protobuf:"varint,3,opt,name=results,proto3" json:"results,omitempty"`
+	ResultBytes   uint64 `protobuf:"varint,4,opt,name=result_bytes,json=resultBytes,proto3" json:"result_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionInfo) Reset() {
+	*x = SessionInfo{}
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionInfo) ProtoMessage() {}
+
+func (x *SessionInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionInfo.ProtoReflect.Descriptor instead.
+func (*SessionInfo) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SessionInfo) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *SessionInfo) GetIdleMs() uint64 {
+	if x != nil {
+		return x.IdleMs
+	}
+	return 0
+}
+
+func (x *SessionInfo) GetResults() uint64 {
+	if x != nil {
+		return x.Results
+	}
+	return 0
+}
+
+func (x *SessionInfo) GetResultBytes() uint64 {
+	if x != nil {
+		return x.ResultBytes
+	}
+	return 0
+}
+
+type ConfigureSessionsRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// How long after its last use a session is forgotten, from 10 seconds to a week.
+	TtlMs         uint64 `protobuf:"varint,2,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigureSessionsRequest) Reset() {
+	*x = ConfigureSessionsRequest{}
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigureSessionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigureSessionsRequest) ProtoMessage() {}
+
+func (x *ConfigureSessionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigureSessionsRequest.ProtoReflect.Descriptor instead.
+func (*ConfigureSessionsRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ConfigureSessionsRequest) GetHeader() *RequestHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *ConfigureSessionsRequest) GetTtlMs() uint64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+type ConfigureSessionsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigureSessionsResponse) Reset() {
+	*x = ConfigureSessionsResponse{}
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigureSessionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigureSessionsResponse) ProtoMessage() {}
+
+func (x *ConfigureSessionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigureSessionsResponse.ProtoReflect.Descriptor instead.
+func (*ConfigureSessionsResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ConfigureSessionsResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
 type AddMemberRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Header *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
@@ -327,7 +627,7 @@ type AddMemberRequest struct {
 
 func (x *AddMemberRequest) Reset() {
 	*x = AddMemberRequest{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[5]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -339,7 +639,7 @@ func (x *AddMemberRequest) String() string {
 func (*AddMemberRequest) ProtoMessage() {}
 
 func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[5]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -352,7 +652,7 @@ func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberRequest.ProtoReflect.Descriptor instead.
 func (*AddMemberRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{5}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AddMemberRequest) GetHeader() *RequestHeader {
@@ -394,7 +694,7 @@ type AddMemberResponse struct {
 
 func (x *AddMemberResponse) Reset() {
 	*x = AddMemberResponse{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[6]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -406,7 +706,7 @@ func (x *AddMemberResponse) String() string {
 func (*AddMemberResponse) ProtoMessage() {}
 
 func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[6]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -419,7 +719,7 @@ func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberResponse.ProtoReflect.Descriptor instead.
 func (*AddMemberResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{6}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AddMemberResponse) GetHeader() *ResponseHeader {
@@ -448,7 +748,7 @@ type PromoteMemberRequest struct {
 
 func (x *PromoteMemberRequest) Reset() {
 	*x = PromoteMemberRequest{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[7]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -460,7 +760,7 @@ func (x *PromoteMemberRequest) String() string {
 func (*PromoteMemberRequest) ProtoMessage() {}
 
 func (x *PromoteMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[7]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -473,7 +773,7 @@ func (x *PromoteMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteMemberRequest.ProtoReflect.Descriptor instead.
 func (*PromoteMemberRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{7}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PromoteMemberRequest) GetHeader() *RequestHeader {
@@ -507,7 +807,7 @@ type PromoteMemberResponse struct {
 
 func (x *PromoteMemberResponse) Reset() {
 	*x = PromoteMemberResponse{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[8]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -519,7 +819,7 @@ func (x *PromoteMemberResponse) String() string {
 func (*PromoteMemberResponse) ProtoMessage() {}
 
 func (x *PromoteMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[8]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -532,7 +832,7 @@ func (x *PromoteMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteMemberResponse.ProtoReflect.Descriptor instead.
 func (*PromoteMemberResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{8}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PromoteMemberResponse) GetHeader() *ResponseHeader {
@@ -563,7 +863,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[9]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -575,7 +875,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[9]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -588,7 +888,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{9}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RemoveMemberRequest) GetHeader() *RequestHeader {
@@ -629,7 +929,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[10]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -641,7 +941,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[10]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -654,7 +954,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{10}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RemoveMemberResponse) GetHeader() *ResponseHeader {
@@ -684,7 +984,7 @@ type UpdateMemberRequest struct {
 
 func (x *UpdateMemberRequest) Reset() {
 	*x = UpdateMemberRequest{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[11]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -696,7 +996,7 @@ func (x *UpdateMemberRequest) String() string {
 func (*UpdateMemberRequest) ProtoMessage() {}
 
 func (x *UpdateMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[11]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -709,7 +1009,7 @@ func (x *UpdateMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateMemberRequest.ProtoReflect.Descriptor instead.
 func (*UpdateMemberRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{11}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *UpdateMemberRequest) GetHeader() *RequestHeader {
@@ -750,7 +1050,7 @@ type UpdateMemberResponse struct {
 
 func (x *UpdateMemberResponse) Reset() {
 	*x = UpdateMemberResponse{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[12]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -762,7 +1062,7 @@ func (x *UpdateMemberResponse) String() string {
 func (*UpdateMemberResponse) ProtoMessage() {}
 
 func (x *UpdateMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[12]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -775,7 +1075,7 @@ func (x *UpdateMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateMemberResponse.ProtoReflect.Descriptor instead.
 func (*UpdateMemberResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{12}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *UpdateMemberResponse) GetHeader() *ResponseHeader {
@@ -803,7 +1103,7 @@ type TransferLeadershipRequest struct {
 
 func (x *TransferLeadershipRequest) Reset() {
 	*x = TransferLeadershipRequest{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[13]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +1115,7 @@ func (x *TransferLeadershipRequest) String() string {
 func (*TransferLeadershipRequest) ProtoMessage() {}
 
 func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[13]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +1128,7 @@ func (x *TransferLeadershipRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{13}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TransferLeadershipRequest) GetHeader() *RequestHeader {
@@ -856,7 +1156,7 @@ type TransferLeadershipResponse struct {
 
 func (x *TransferLeadershipResponse) Reset() {
 	*x = TransferLeadershipResponse{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[14]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +1168,7 @@ func (x *TransferLeadershipResponse) String() string {
 func (*TransferLeadershipResponse) ProtoMessage() {}
 
 func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[14]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +1181,7 @@ func (x *TransferLeadershipResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeadershipResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeadershipResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{14}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TransferLeadershipResponse) GetHeader() *ResponseHeader {
@@ -907,7 +1207,7 @@ type QuarantineRequest struct {
 
 func (x *QuarantineRequest) Reset() {
 	*x = QuarantineRequest{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[15]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1219,7 @@ func (x *QuarantineRequest) String() string {
 func (*QuarantineRequest) ProtoMessage() {}
 
 func (x *QuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[15]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1232,7 @@ func (x *QuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantineRequest.ProtoReflect.Descriptor instead.
 func (*QuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{15}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *QuarantineRequest) GetHeader() *RequestHeader {
@@ -961,7 +1261,7 @@ type QuarantineResponse struct {
 
 func (x *QuarantineResponse) Reset() {
 	*x = QuarantineResponse{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[16]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1273,7 @@ func (x *QuarantineResponse) String() string {
 func (*QuarantineResponse) ProtoMessage() {}
 
 func (x *QuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[16]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1286,7 @@ func (x *QuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantineResponse.ProtoReflect.Descriptor instead.
 func (*QuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{16}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *QuarantineResponse) GetHeader() *ResponseHeader {
@@ -1045,7 +1345,7 @@ type UnknownReplica struct {
 
 func (x *UnknownReplica) Reset() {
 	*x = UnknownReplica{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[17]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1057,7 +1357,7 @@ func (x *UnknownReplica) String() string {
 func (*UnknownReplica) ProtoMessage() {}
 
 func (x *UnknownReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[17]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1070,7 +1370,7 @@ func (x *UnknownReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnknownReplica.ProtoReflect.Descriptor instead.
 func (*UnknownReplica) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{17}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *UnknownReplica) GetNodeId() uint64 {
@@ -1112,7 +1412,7 @@ type EndQuarantineRequest struct {
 
 func (x *EndQuarantineRequest) Reset() {
 	*x = EndQuarantineRequest{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[18]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1424,7 @@ func (x *EndQuarantineRequest) String() string {
 func (*EndQuarantineRequest) ProtoMessage() {}
 
 func (x *EndQuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[18]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1437,7 @@ func (x *EndQuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndQuarantineRequest.ProtoReflect.Descriptor instead.
 func (*EndQuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{18}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *EndQuarantineRequest) GetHeader() *RequestHeader {
@@ -1163,7 +1463,7 @@ type EndQuarantineResponse struct {
 
 func (x *EndQuarantineResponse) Reset() {
 	*x = EndQuarantineResponse{}
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[19]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1175,7 +1475,7 @@ func (x *EndQuarantineResponse) String() string {
 func (*EndQuarantineResponse) ProtoMessage() {}
 
 func (x *EndQuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_maintenance_proto_msgTypes[19]
+	mi := &file_metasrv_v1_maintenance_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1188,7 +1488,7 @@ func (x *EndQuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndQuarantineResponse.ProtoReflect.Descriptor instead.
 func (*EndQuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{19}
+	return file_metasrv_v1_maintenance_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *EndQuarantineResponse) GetHeader() *ResponseHeader {
@@ -1222,7 +1522,26 @@ const file_metasrv_v1_maintenance_proto_rawDesc = "" +
 	"\x05split\x18\x06 \x01(\tR\x05split\"5\n" +
 	"\tStateHash\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
-	"\x04hash\x18\x02 \x01(\x06R\x04hash\"\xa3\x01\n" +
+	"\x04hash\x18\x02 \x01(\x06R\x04hash\"Z\n" +
+	"\x0fSessionsRequest\x121\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"\xd2\x01\n" +
+	"\x10SessionsResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12\x15\n" +
+	"\x06ttl_ms\x18\x02 \x01(\x04R\x05ttlMs\x12*\n" +
+	"\x11configured_ttl_ms\x18\x03 \x01(\x04R\x0fconfiguredTtlMs\x12\x12\n" +
+	"\x04open\x18\x04 \x01(\x04R\x04open\x123\n" +
+	"\bsessions\x18\x05 \x03(\v2\x17.metasrv.v1.SessionInfoR\bsessions\"}\n" +
+	"\vSessionInfo\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x12\x17\n" +
+	"\aidle_ms\x18\x02 \x01(\x04R\x06idleMs\x12\x18\n" +
+	"\aresults\x18\x03 \x01(\x04R\aresults\x12!\n" +
+	"\fresult_bytes\x18\x04 \x01(\x04R\vresultBytes\"d\n" +
+	"\x18ConfigureSessionsRequest\x121\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12\x15\n" +
+	"\x06ttl_ms\x18\x02 \x01(\x04R\x05ttlMs\"O\n" +
+	"\x19ConfigureSessionsResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\"\xa3\x01\n" +
 	"\x10AddMemberRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1b\n" +
@@ -1280,10 +1599,12 @@ const file_metasrv_v1_maintenance_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\x02 \x01(\x04R\tclusterId\"K\n" +
 	"\x15EndQuarantineResponse\x122\n" +
-	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header2\xdf\x05\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header2\x88\a\n" +
 	"\vMaintenance\x12G\n" +
 	"\bSnapshot\x12\x1b.metasrv.v1.SnapshotRequest\x1a\x1c.metasrv.v1.SnapshotResponse0\x01\x129\n" +
-	"\x04Hash\x12\x17.metasrv.v1.HashRequest\x1a\x18.metasrv.v1.HashResponse\x12H\n" +
+	"\x04Hash\x12\x17.metasrv.v1.HashRequest\x1a\x18.metasrv.v1.HashResponse\x12E\n" +
+	"\bSessions\x12\x1b.metasrv.v1.SessionsRequest\x1a\x1c.metasrv.v1.SessionsResponse\x12`\n" +
+	"\x11ConfigureSessions\x12$.metasrv.v1.ConfigureSessionsRequest\x1a%.metasrv.v1.ConfigureSessionsResponse\x12H\n" +
 	"\tAddMember\x12\x1c.metasrv.v1.AddMemberRequest\x1a\x1d.metasrv.v1.AddMemberResponse\x12T\n" +
 	"\rPromoteMember\x12 .metasrv.v1.PromoteMemberRequest\x1a!.metasrv.v1.PromoteMemberResponse\x12Q\n" +
 	"\fRemoveMember\x12\x1f.metasrv.v1.RemoveMemberRequest\x1a .metasrv.v1.RemoveMemberResponse\x12Q\n" +
@@ -1305,76 +1626,90 @@ func file_metasrv_v1_maintenance_proto_rawDescGZIP() []byte {
 	return file_metasrv_v1_maintenance_proto_rawDescData
 }
 
-var file_metasrv_v1_maintenance_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_metasrv_v1_maintenance_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_metasrv_v1_maintenance_proto_goTypes = []any{
 	(*SnapshotRequest)(nil),            // 0: metasrv.v1.SnapshotRequest
 	(*SnapshotResponse)(nil),           // 1: metasrv.v1.SnapshotResponse
 	(*HashRequest)(nil),                // 2: metasrv.v1.HashRequest
 	(*HashResponse)(nil),               // 3: metasrv.v1.HashResponse
 	(*StateHash)(nil),                  // 4: metasrv.v1.StateHash
-	(*AddMemberRequest)(nil),           // 5: metasrv.v1.AddMemberRequest
-	(*AddMemberResponse)(nil),          // 6: metasrv.v1.AddMemberResponse
-	(*PromoteMemberRequest)(nil),       // 7: metasrv.v1.PromoteMemberRequest
-	(*PromoteMemberResponse)(nil),      // 8: metasrv.v1.PromoteMemberResponse
-	(*RemoveMemberRequest)(nil),        // 9: metasrv.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),       // 10: metasrv.v1.RemoveMemberResponse
-	(*UpdateMemberRequest)(nil),        // 11: metasrv.v1.UpdateMemberRequest
-	(*UpdateMemberResponse)(nil),       // 12: metasrv.v1.UpdateMemberResponse
-	(*TransferLeadershipRequest)(nil),  // 13: metasrv.v1.TransferLeadershipRequest
-	(*TransferLeadershipResponse)(nil), // 14: metasrv.v1.TransferLeadershipResponse
-	(*QuarantineRequest)(nil),          // 15: metasrv.v1.QuarantineRequest
-	(*QuarantineResponse)(nil),         // 16: metasrv.v1.QuarantineResponse
-	(*UnknownReplica)(nil),             // 17: metasrv.v1.UnknownReplica
-	(*EndQuarantineRequest)(nil),       // 18: metasrv.v1.EndQuarantineRequest
-	(*EndQuarantineResponse)(nil),      // 19: metasrv.v1.EndQuarantineResponse
-	(*RequestHeader)(nil),              // 20: metasrv.v1.RequestHeader
-	(*ResponseHeader)(nil),             // 21: metasrv.v1.ResponseHeader
+	(*SessionsRequest)(nil),            // 5: metasrv.v1.SessionsRequest
+	(*SessionsResponse)(nil),           // 6: metasrv.v1.SessionsResponse
+	(*SessionInfo)(nil),                // 7: metasrv.v1.SessionInfo
+	(*ConfigureSessionsRequest)(nil),   // 8: metasrv.v1.ConfigureSessionsRequest
+	(*ConfigureSessionsResponse)(nil),  // 9: metasrv.v1.ConfigureSessionsResponse
+	(*AddMemberRequest)(nil),           // 10: metasrv.v1.AddMemberRequest
+	(*AddMemberResponse)(nil),          // 11: metasrv.v1.AddMemberResponse
+	(*PromoteMemberRequest)(nil),       // 12: metasrv.v1.PromoteMemberRequest
+	(*PromoteMemberResponse)(nil),      // 13: metasrv.v1.PromoteMemberResponse
+	(*RemoveMemberRequest)(nil),        // 14: metasrv.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),       // 15: metasrv.v1.RemoveMemberResponse
+	(*UpdateMemberRequest)(nil),        // 16: metasrv.v1.UpdateMemberRequest
+	(*UpdateMemberResponse)(nil),       // 17: metasrv.v1.UpdateMemberResponse
+	(*TransferLeadershipRequest)(nil),  // 18: metasrv.v1.TransferLeadershipRequest
+	(*TransferLeadershipResponse)(nil), // 19: metasrv.v1.TransferLeadershipResponse
+	(*QuarantineRequest)(nil),          // 20: metasrv.v1.QuarantineRequest
+	(*QuarantineResponse)(nil),         // 21: metasrv.v1.QuarantineResponse
+	(*UnknownReplica)(nil),             // 22: metasrv.v1.UnknownReplica
+	(*EndQuarantineRequest)(nil),       // 23: metasrv.v1.EndQuarantineRequest
+	(*EndQuarantineResponse)(nil),      // 24: metasrv.v1.EndQuarantineResponse
+	(*RequestHeader)(nil),              // 25: metasrv.v1.RequestHeader
+	(*ResponseHeader)(nil),             // 26: metasrv.v1.ResponseHeader
 }
 var file_metasrv_v1_maintenance_proto_depIdxs = []int32{
-	20, // 0: metasrv.v1.SnapshotRequest.header:type_name -> metasrv.v1.RequestHeader
-	21, // 1: metasrv.v1.SnapshotResponse.header:type_name -> metasrv.v1.ResponseHeader
-	20, // 2: metasrv.v1.HashRequest.header:type_name -> metasrv.v1.RequestHeader
-	21, // 3: metasrv.v1.HashResponse.header:type_name -> metasrv.v1.ResponseHeader
+	25, // 0: metasrv.v1.SnapshotRequest.header:type_name -> metasrv.v1.RequestHeader
+	26, // 1: metasrv.v1.SnapshotResponse.header:type_name -> metasrv.v1.ResponseHeader
+	25, // 2: metasrv.v1.HashRequest.header:type_name -> metasrv.v1.RequestHeader
+	26, // 3: metasrv.v1.HashResponse.header:type_name -> metasrv.v1.ResponseHeader
 	4,  // 4: metasrv.v1.HashResponse.present:type_name -> metasrv.v1.StateHash
 	4,  // 5: metasrv.v1.HashResponse.earlier:type_name -> metasrv.v1.StateHash
-	20, // 6: metasrv.v1.AddMemberRequest.header:type_name -> metasrv.v1.RequestHeader
-	21, // 7: metasrv.v1.AddMemberResponse.header:type_name -> metasrv.v1.ResponseHeader
-	20, // 8: metasrv.v1.PromoteMemberRequest.header:type_name -> metasrv.v1.RequestHeader
-	21, // 9: metasrv.v1.PromoteMemberResponse.header:type_name -> metasrv.v1.ResponseHeader
-	20, // 10: metasrv.v1.RemoveMemberRequest.header:type_name -> metasrv.v1.RequestHeader
-	21, // 11: metasrv.v1.RemoveMemberResponse.header:type_name -> metasrv.v1.ResponseHeader
-	20, // 12: metasrv.v1.UpdateMemberRequest.header:type_name -> metasrv.v1.RequestHeader
-	21, // 13: metasrv.v1.UpdateMemberResponse.header:type_name -> metasrv.v1.ResponseHeader
-	20, // 14: metasrv.v1.TransferLeadershipRequest.header:type_name -> metasrv.v1.RequestHeader
-	21, // 15: metasrv.v1.TransferLeadershipResponse.header:type_name -> metasrv.v1.ResponseHeader
-	20, // 16: metasrv.v1.QuarantineRequest.header:type_name -> metasrv.v1.RequestHeader
-	21, // 17: metasrv.v1.QuarantineResponse.header:type_name -> metasrv.v1.ResponseHeader
-	17, // 18: metasrv.v1.QuarantineResponse.unknown:type_name -> metasrv.v1.UnknownReplica
-	20, // 19: metasrv.v1.EndQuarantineRequest.header:type_name -> metasrv.v1.RequestHeader
-	21, // 20: metasrv.v1.EndQuarantineResponse.header:type_name -> metasrv.v1.ResponseHeader
-	0,  // 21: metasrv.v1.Maintenance.Snapshot:input_type -> metasrv.v1.SnapshotRequest
-	2,  // 22: metasrv.v1.Maintenance.Hash:input_type -> metasrv.v1.HashRequest
-	5,  // 23: metasrv.v1.Maintenance.AddMember:input_type -> metasrv.v1.AddMemberRequest
-	7,  // 24: metasrv.v1.Maintenance.PromoteMember:input_type -> metasrv.v1.PromoteMemberRequest
-	9,  // 25: metasrv.v1.Maintenance.RemoveMember:input_type -> metasrv.v1.RemoveMemberRequest
-	11, // 26: metasrv.v1.Maintenance.UpdateMember:input_type -> metasrv.v1.UpdateMemberRequest
-	13, // 27: metasrv.v1.Maintenance.TransferLeadership:input_type -> metasrv.v1.TransferLeadershipRequest
-	15, // 28: metasrv.v1.Maintenance.Quarantine:input_type -> metasrv.v1.QuarantineRequest
-	18, // 29: metasrv.v1.Maintenance.EndQuarantine:input_type -> metasrv.v1.EndQuarantineRequest
-	1,  // 30: metasrv.v1.Maintenance.Snapshot:output_type -> metasrv.v1.SnapshotResponse
-	3,  // 31: metasrv.v1.Maintenance.Hash:output_type -> metasrv.v1.HashResponse
-	6,  // 32: metasrv.v1.Maintenance.AddMember:output_type -> metasrv.v1.AddMemberResponse
-	8,  // 33: metasrv.v1.Maintenance.PromoteMember:output_type -> metasrv.v1.PromoteMemberResponse
-	10, // 34: metasrv.v1.Maintenance.RemoveMember:output_type -> metasrv.v1.RemoveMemberResponse
-	12, // 35: metasrv.v1.Maintenance.UpdateMember:output_type -> metasrv.v1.UpdateMemberResponse
-	14, // 36: metasrv.v1.Maintenance.TransferLeadership:output_type -> metasrv.v1.TransferLeadershipResponse
-	16, // 37: metasrv.v1.Maintenance.Quarantine:output_type -> metasrv.v1.QuarantineResponse
-	19, // 38: metasrv.v1.Maintenance.EndQuarantine:output_type -> metasrv.v1.EndQuarantineResponse
-	30, // [30:39] is the sub-list for method output_type
-	21, // [21:30] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	25, // 6: metasrv.v1.SessionsRequest.header:type_name -> metasrv.v1.RequestHeader
+	26, // 7: metasrv.v1.SessionsResponse.header:type_name -> metasrv.v1.ResponseHeader
+	7,  // 8: metasrv.v1.SessionsResponse.sessions:type_name -> metasrv.v1.SessionInfo
+	25, // 9: metasrv.v1.ConfigureSessionsRequest.header:type_name -> metasrv.v1.RequestHeader
+	26, // 10: metasrv.v1.ConfigureSessionsResponse.header:type_name -> metasrv.v1.ResponseHeader
+	25, // 11: metasrv.v1.AddMemberRequest.header:type_name -> metasrv.v1.RequestHeader
+	26, // 12: metasrv.v1.AddMemberResponse.header:type_name -> metasrv.v1.ResponseHeader
+	25, // 13: metasrv.v1.PromoteMemberRequest.header:type_name -> metasrv.v1.RequestHeader
+	26, // 14: metasrv.v1.PromoteMemberResponse.header:type_name -> metasrv.v1.ResponseHeader
+	25, // 15: metasrv.v1.RemoveMemberRequest.header:type_name -> metasrv.v1.RequestHeader
+	26, // 16: metasrv.v1.RemoveMemberResponse.header:type_name -> metasrv.v1.ResponseHeader
+	25, // 17: metasrv.v1.UpdateMemberRequest.header:type_name -> metasrv.v1.RequestHeader
+	26, // 18: metasrv.v1.UpdateMemberResponse.header:type_name -> metasrv.v1.ResponseHeader
+	25, // 19: metasrv.v1.TransferLeadershipRequest.header:type_name -> metasrv.v1.RequestHeader
+	26, // 20: metasrv.v1.TransferLeadershipResponse.header:type_name -> metasrv.v1.ResponseHeader
+	25, // 21: metasrv.v1.QuarantineRequest.header:type_name -> metasrv.v1.RequestHeader
+	26, // 22: metasrv.v1.QuarantineResponse.header:type_name -> metasrv.v1.ResponseHeader
+	22, // 23: metasrv.v1.QuarantineResponse.unknown:type_name -> metasrv.v1.UnknownReplica
+	25, // 24: metasrv.v1.EndQuarantineRequest.header:type_name -> metasrv.v1.RequestHeader
+	26, // 25: metasrv.v1.EndQuarantineResponse.header:type_name -> metasrv.v1.ResponseHeader
+	0,  // 26: metasrv.v1.Maintenance.Snapshot:input_type -> metasrv.v1.SnapshotRequest
+	2,  // 27: metasrv.v1.Maintenance.Hash:input_type -> metasrv.v1.HashRequest
+	5,  // 28: metasrv.v1.Maintenance.Sessions:input_type -> metasrv.v1.SessionsRequest
+	8,  // 29: metasrv.v1.Maintenance.ConfigureSessions:input_type -> metasrv.v1.ConfigureSessionsRequest
+	10, // 30: metasrv.v1.Maintenance.AddMember:input_type -> metasrv.v1.AddMemberRequest
+	12, // 31: metasrv.v1.Maintenance.PromoteMember:input_type -> metasrv.v1.PromoteMemberRequest
+	14, // 32: metasrv.v1.Maintenance.RemoveMember:input_type -> metasrv.v1.RemoveMemberRequest
+	16, // 33: metasrv.v1.Maintenance.UpdateMember:input_type -> metasrv.v1.UpdateMemberRequest
+	18, // 34: metasrv.v1.Maintenance.TransferLeadership:input_type -> metasrv.v1.TransferLeadershipRequest
+	20, // 35: metasrv.v1.Maintenance.Quarantine:input_type -> metasrv.v1.QuarantineRequest
+	23, // 36: metasrv.v1.Maintenance.EndQuarantine:input_type -> metasrv.v1.EndQuarantineRequest
+	1,  // 37: metasrv.v1.Maintenance.Snapshot:output_type -> metasrv.v1.SnapshotResponse
+	3,  // 38: metasrv.v1.Maintenance.Hash:output_type -> metasrv.v1.HashResponse
+	6,  // 39: metasrv.v1.Maintenance.Sessions:output_type -> metasrv.v1.SessionsResponse
+	9,  // 40: metasrv.v1.Maintenance.ConfigureSessions:output_type -> metasrv.v1.ConfigureSessionsResponse
+	11, // 41: metasrv.v1.Maintenance.AddMember:output_type -> metasrv.v1.AddMemberResponse
+	13, // 42: metasrv.v1.Maintenance.PromoteMember:output_type -> metasrv.v1.PromoteMemberResponse
+	15, // 43: metasrv.v1.Maintenance.RemoveMember:output_type -> metasrv.v1.RemoveMemberResponse
+	17, // 44: metasrv.v1.Maintenance.UpdateMember:output_type -> metasrv.v1.UpdateMemberResponse
+	19, // 45: metasrv.v1.Maintenance.TransferLeadership:output_type -> metasrv.v1.TransferLeadershipResponse
+	21, // 46: metasrv.v1.Maintenance.Quarantine:output_type -> metasrv.v1.QuarantineResponse
+	24, // 47: metasrv.v1.Maintenance.EndQuarantine:output_type -> metasrv.v1.EndQuarantineResponse
+	37, // [37:48] is the sub-list for method output_type
+	26, // [26:37] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_v1_maintenance_proto_init() }
@@ -1389,7 +1724,7 @@ func file_metasrv_v1_maintenance_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_v1_maintenance_proto_rawDesc), len(file_metasrv_v1_maintenance_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,6 +21,8 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Maintenance_Snapshot_FullMethodName           = "/metasrv.v1.Maintenance/Snapshot"
 	Maintenance_Hash_FullMethodName               = "/metasrv.v1.Maintenance/Hash"
+	Maintenance_Sessions_FullMethodName           = "/metasrv.v1.Maintenance/Sessions"
+	Maintenance_ConfigureSessions_FullMethodName  = "/metasrv.v1.Maintenance/ConfigureSessions"
 	Maintenance_AddMember_FullMethodName          = "/metasrv.v1.Maintenance/AddMember"
 	Maintenance_PromoteMember_FullMethodName      = "/metasrv.v1.Maintenance/PromoteMember"
 	Maintenance_RemoveMember_FullMethodName       = "/metasrv.v1.Maintenance/RemoveMember"
@@ -42,6 +44,10 @@ type MaintenanceClient interface {
 	// Hash returns the hash of the asked member's state, and of some states before it. Members of the same build have the same
 	// at the same index, or one of them is broken.
 	Hash(ctx context.Context, in *HashRequest, opts ...grpc.CallOption) (*HashResponse, error)
+	// Sessions tells when sessions expire, and which are open.
+	Sessions(ctx context.Context, in *SessionsRequest, opts ...grpc.CallOption) (*SessionsResponse, error)
+	// ConfigureSessions changes when sessions expire. A shorter time counts when the longer one before it has passed.
+	ConfigureSessions(ctx context.Context, in *ConfigureSessionsRequest, opts ...grpc.CallOption) (*ConfigureSessionsResponse, error)
 	// AddMember takes a new member in as a non-voter, which receives the log and doesn't vote. Repeating it changes nothing.
 	// MEMBER_REMOVED: the id was used before, and ids are never used twice.
 	AddMember(ctx context.Context, in *AddMemberRequest, opts ...grpc.CallOption) (*AddMemberResponse, error)
@@ -92,6 +98,26 @@ func (c *maintenanceClient) Hash(ctx context.Context, in *HashRequest, opts ...g
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(HashResponse)
 	err := c.cc.Invoke(ctx, Maintenance_Hash_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *maintenanceClient) Sessions(ctx context.Context, in *SessionsRequest, opts ...grpc.CallOption) (*SessionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SessionsResponse)
+	err := c.cc.Invoke(ctx, Maintenance_Sessions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *maintenanceClient) ConfigureSessions(ctx context.Context, in *ConfigureSessionsRequest, opts ...grpc.CallOption) (*ConfigureSessionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfigureSessionsResponse)
+	err := c.cc.Invoke(ctx, Maintenance_ConfigureSessions_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -180,6 +206,10 @@ type MaintenanceServer interface {
 	// Hash returns the hash of the asked member's state, and of some states before it. Members of the same build have the same
 	// at the same index, or one of them is broken.
 	Hash(context.Context, *HashRequest) (*HashResponse, error)
+	// Sessions tells when sessions expire, and which are open.
+	Sessions(context.Context, *SessionsRequest) (*SessionsResponse, error)
+	// ConfigureSessions changes when sessions expire. A shorter time counts when the longer one before it has passed.
+	ConfigureSessions(context.Context, *ConfigureSessionsRequest) (*ConfigureSessionsResponse, error)
 	// AddMember takes a new member in as a non-voter, which receives the log and doesn't vote. Repeating it changes nothing.
 	// MEMBER_REMOVED: the id was used before, and ids are never used twice.
 	AddMember(context.Context, *AddMemberRequest) (*AddMemberResponse, error)
@@ -212,6 +242,12 @@ func (UnimplementedMaintenanceServer) Snapshot(*SnapshotRequest, grpc.ServerStre
 }
 func (UnimplementedMaintenanceServer) Hash(context.Context, *HashRequest) (*HashResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Hash not implemented")
+}
+func (UnimplementedMaintenanceServer) Sessions(context.Context, *SessionsRequest) (*SessionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Sessions not implemented")
+}
+func (UnimplementedMaintenanceServer) ConfigureSessions(context.Context, *ConfigureSessionsRequest) (*ConfigureSessionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ConfigureSessions not implemented")
 }
 func (UnimplementedMaintenanceServer) AddMember(context.Context, *AddMemberRequest) (*AddMemberResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AddMember not implemented")
@@ -280,6 +316,42 @@ func _Maintenance_Hash_Handler(srv interface{}, ctx context.Context, dec func(in
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(MaintenanceServer).Hash(ctx, req.(*HashRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Maintenance_Sessions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SessionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MaintenanceServer).Sessions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Maintenance_Sessions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MaintenanceServer).Sessions(ctx, req.(*SessionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Maintenance_ConfigureSessions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfigureSessionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MaintenanceServer).ConfigureSessions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Maintenance_ConfigureSessions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MaintenanceServer).ConfigureSessions(ctx, req.(*ConfigureSessionsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -420,6 +492,14 @@ var Maintenance_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Hash",
 			Handler:    _Maintenance_Hash_Handler,
+		},
+		{
+			MethodName: "Sessions",
+			Handler:    _Maintenance_Sessions_Handler,
+		},
+		{
+			MethodName: "ConfigureSessions",
+			Handler:    _Maintenance_ConfigureSessions_Handler,
 		},
 		{
 			MethodName: "AddMember",
