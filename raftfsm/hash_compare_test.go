@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -44,34 +45,42 @@ func withFaults(values map[int]string) func(*cluster) {
 func TestMemberWithAnotherStateEnds(t *testing.T) {
 	for bad := range 3 { // one of them is the metasrv leader
 		t.Run(string(rune('a'+bad)), func(t *testing.T) {
-			c := newCluster(t, 3, withFaults(map[int]string{bad: "wrong"}))
-			_, leader := c.leader()
-			if _, err := put(within(t, 10*time.Second), leader, "fault", "right"); err != nil {
-				t.Fatal(err)
-			}
-			eventually(t, "the member with another state ends", func() bool { return c.nodes[bad].Err() != nil })
-			for _, part := range []string{"majority", "member " + c.servers[bad].ID, "Keep its data folder", "new id"} {
-				if err := c.nodes[bad].Err(); !strings.Contains(err.Error(), part) {
-					t.Errorf("it does not say %q: %v", part, err)
-				}
-			}
-			c.stop(bad)
-			eventually(t, "the others take writes", func() bool {
-				_, leader := c.leader()
-				_, err := put(within(t, 10*time.Second), leader, "after", "1")
-				return err == nil
-			})
-			for i, n := range c.nodes {
-				if i != bad && n.Err() != nil {
-					t.Errorf("member %s ended too: %v", c.servers[i].ID, n.Err())
-				}
-			}
+			synctest.Test(t, func(t *testing.T) { memberWithAnotherStateEnds(t, bad) })
 		})
+	}
+}
+
+func memberWithAnotherStateEnds(t *testing.T, bad int) {
+	c := newCluster(t, 3, withFaults(map[int]string{bad: "wrong"}))
+	_, leader := c.leader()
+	if _, err := put(within(t, 10*time.Second), leader, "fault", "right"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the member with another state ends", func() bool { return c.nodes[bad].Err() != nil })
+	for _, part := range []string{"majority", "member " + c.servers[bad].ID, "Keep its data folder", "new id"} {
+		if err := c.nodes[bad].Err(); !strings.Contains(err.Error(), part) {
+			t.Errorf("it does not say %q: %v", part, err)
+		}
+	}
+	c.stop(bad)
+	eventually(t, "the others take writes", func() bool {
+		_, leader := c.leader()
+		_, err := put(within(t, 10*time.Second), leader, "after", "1")
+		return err == nil
+	})
+	for i, n := range c.nodes {
+		if i != bad && n.Err() != nil {
+			t.Errorf("member %s ended too: %v", c.servers[i].ID, n.Err())
+		}
 	}
 }
 
 // Rule 13: where no majority agrees writes stop, reads go on, and nobody ends.
 func TestWritesStopWhereNoMajorityAgrees(t *testing.T) {
+	synctest.Test(t, writesStopWhereNoMajorityAgrees)
+}
+
+func writesStopWhereNoMajorityAgrees(t *testing.T) {
 	c := newCluster(t, 3, withFaults(map[int]string{0: "x", 1: "y"}))
 	_, leader := c.leader()
 	if _, err := put(within(t, 10*time.Second), leader, "fault", "z"); err != nil {
@@ -96,7 +105,9 @@ func TestWritesStopWhereNoMajorityAgrees(t *testing.T) {
 }
 
 // Two members that differ wait for the third one to decide: then the wrong one ends, and writes are allowed again.
-func TestThirdMemberDecides(t *testing.T) {
+func TestThirdMemberDecides(t *testing.T) { synctest.Test(t, thirdMemberDecides) }
+
+func thirdMemberDecides(t *testing.T) {
 	c := newCluster(t, 3, withFaults(map[int]string{1: "wrong"}))
 	c.leader()
 	c.stop(2)
@@ -121,7 +132,9 @@ func TestThirdMemberDecides(t *testing.T) {
 }
 
 // Members compare while they are written to, over many indexes, and find nothing where there is nothing.
-func TestEqualMembersAgree(t *testing.T) {
+func TestEqualMembersAgree(t *testing.T) { synctest.Test(t, equalMembersAgree) }
+
+func equalMembersAgree(t *testing.T) {
 	c := newCluster(t, 3, withFaults(nil))
 	c.putMany(0, 3*hashInterval)
 	for _, n := range c.nodes {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -54,7 +55,9 @@ func (c *cluster) putMany(from, to int) {
 // An upgrade of one member after the other: until the last one runs the new build, nothing is written that the old one
 // doesn't know, also not in a snapshot from a new member to an old one; then the cluster version rises by itself, and
 // nobody can go back.
-func TestRollingUpgrade(t *testing.T) {
+func TestRollingUpgrade(t *testing.T) { synctest.Test(t, rollingUpgrade) }
+
+func rollingUpgrade(t *testing.T) {
 	versions := []uint32{1, 1, 1}
 	c := newCluster(t, 3, build(versions))
 	c.putMany(0, 10)
@@ -119,7 +122,9 @@ func TestRollingUpgrade(t *testing.T) {
 }
 
 // A member of an old build that meets entries of a later version in its log ends, and says what to do.
-func TestOldMemberEndsAtLaterEntries(t *testing.T) {
+func TestOldMemberEndsAtLaterEntries(t *testing.T) { synctest.Test(t, oldMemberEndsAtLaterEntries) }
+
+func oldMemberEndsAtLaterEntries(t *testing.T) {
 	versions := []uint32{2, 2, 2}
 	c := newCluster(t, 3, build(versions))
 	for _, n := range c.nodes {
