@@ -262,7 +262,8 @@ func TestLongWriteDoesNotHoldUpOthers(t *testing.T) {
 		}
 		return cluster.serve(ctx, method, request)
 	})
-	c := dial(t, nil, m.addr)
+	// Time enough that the long write is not sent again.
+	c := dial(t, func(c *Config) { c.AttemptTimeout, c.CallTimeout = time.Minute, 2*time.Minute }, m.addr)
 	long := make(chan error)
 	go func() {
 		_, err := put(t.Context(), c, "long")
