@@ -237,6 +237,9 @@ func TestSlowWatcherIsCutOff(t *testing.T) {
 		}
 		break
 	}
+	if oldest, _ := m.node.Remembered(); oldest > seen+1 {
+		t.Skipf("on a machine this busy the feed, half as large here as a member's, was faster: it begins at revision %d", oldest)
+	}
 	again := m.watch(t, &metasrvpb.WatchRequest{Key: []byte("k"), StartRevision: seen + 1})
 	if got := again.next(t, 1); got[0] != fmt.Sprintf("k=%s@%d", value, seen+1) {
 		t.Errorf("went on with %d bytes", len(got[0]))
