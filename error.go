@@ -134,7 +134,19 @@ var (
 	// ErrSlowWatcher: the watch took its changes too slowly and was cut off. Its Revision is the one to go on from.
 	ErrSlowWatcher = define(KindResourceExhausted, "SLOW_WATCHER")
 	// ErrTooLarge: the answer would have more bytes than one message can; ask for less at a time.
-	ErrTooLarge = define(KindResourceExhausted, "TOO_LARGE")
+	ErrTooLarge       = define(KindResourceExhausted, "TOO_LARGE")
+	ErrMemberNotFound = define(KindNotFound, "MEMBER_NOT_FOUND")
+	ErrMemberExists   = define(KindAlreadyExists, "MEMBER_ALREADY_EXISTS")
+	// ErrMemberRemoved: the id of the member was used by one that was removed. Ids are never used twice.
+	ErrMemberRemoved = define(KindFailedPrecondition, "MEMBER_REMOVED")
+	// ErrMemberNotCaughtUp: the member lags too far behind to vote, or doesn't answer.
+	ErrMemberNotCaughtUp = define(KindFailedPrecondition, "MEMBER_NOT_CAUGHT_UP")
+	// ErrQuorumAtRisk: after the change too few voters would be there to go on.
+	ErrQuorumAtRisk = define(KindFailedPrecondition, "QUORUM_AT_RISK")
+	// ErrConfigurationChanged: the members have changed since they were read.
+	ErrConfigurationChanged = define(KindAborted, "CONFIGURATION_CHANGED")
+	// ErrNotTransferred: the leadership stays where it was.
+	ErrNotTransferred = define(KindFailedPrecondition, "LEADERSHIP_NOT_TRANSFERRED")
 	// ErrClusterMismatch: the caller belongs to another cluster.
 	ErrClusterMismatch = define(KindFailedPrecondition, "CLUSTER_MISMATCH")
 	ErrInternal        = define(KindInternal, "INTERNAL")

@@ -20,7 +20,7 @@ func answerTerms(n *Node, terms map[string]uint64) {
 	n.peers = &peerClient{
 		timeout: 200 * time.Millisecond,
 		idle:    make(map[string][]net.Conn),
-		dial: func(_ context.Context, addr string, _ byte) (net.Conn, error) {
+		dial: func(_ context.Context, addr string) (net.Conn, error) {
 			term, answers := terms[addr]
 			if !answers {
 				return nil, errors.New("unreachable")

@@ -26,11 +26,13 @@ type cluster struct {
 	log     LogRetention
 	// configure changes the configuration of a member, where it is not nil.
 	configure func(i int, c *Config)
+	// founders is how many of servers founded the cluster; the others join it.
+	founders int
 }
 
 // newCluster starts members a, b, c, ….
 func newCluster(t *testing.T, size int, options ...func(*cluster)) *cluster {
-	c := &cluster{t: t, dir: t.TempDir(), nodes: make([]*Node, size), timing: DefaultTiming()}
+	c := &cluster{t: t, dir: t.TempDir(), nodes: make([]*Node, size), founders: size, timing: DefaultTiming()}
 	for i := range size {
 		id := string(rune('a' + i))
 		c.servers = append(c.servers, Server{ID: id, RaftAddr: id + ":3003"})
@@ -66,7 +68,7 @@ func (c *cluster) config(i int) Config {
 	cfg := Config{
 		MemberID: s.ID, DataDir: c.folder(i), RaftAddr: s.RaftAddr,
 		Member:         &storagepb.MemberRecord{RaftAddr: s.RaftAddr, GrpcAddr: s.ID + ":3002"},
-		InitialCluster: c.servers, InitialClusterState: ClusterNew,
+		InitialCluster: c.servers[:c.founders], InitialClusterState: c.clusterState(i),
 		Appliers: []state.Applier{kv.NewApplier()},
 		Network:  c.net.Host(s.RaftAddr),
 		Logger:   testLogger(),
@@ -77,6 +79,22 @@ func (c *cluster) config(i int) Config {
 		c.configure(i, &cfg)
 	}
 	return cfg
+}
+
+func (c *cluster) clusterState(i int) ClusterState {
+	if i < c.founders {
+		return ClusterNew
+	}
+	return ClusterExisting
+}
+
+// join starts a member that has not been added to the cluster yet, and returns its number.
+func (c *cluster) join(id string) int {
+	c.t.Helper()
+	c.servers = append(c.servers, Server{ID: id, RaftAddr: id + ":3003"})
+	c.nodes = append(c.nodes, nil)
+	c.start(len(c.nodes) - 1)
+	return len(c.nodes) - 1
 }
 
 func testLogger() *slog.Logger {

@@ -1,6 +1,7 @@
 package raftfsm
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -113,7 +114,7 @@ func (n *Node) establish(ctx context.Context) (Leadership, error) {
 			Commands: []*storagepb.Command{{
 				Kind: storagepb.CommandKind_COMMAND_KIND_LEADER_ESTABLISHED,
 				Payload: state.Encode(&storagepb.LeaderEstablished{
-					Term: term, Member: n.cfg.Member, ProposedClusterId: randomID(),
+					Term: term, Member: n.cfg.Member, ProposedClusterId: cmp.Or(n.identity().cluster, randomID()),
 				}),
 			}},
 		})

@@ -6,7 +6,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -59,33 +58,6 @@ func (n *Node) ClusterID() uint64 { return machine.ClusterID(&n.fsm.current) }
 
 func (n *Node) publishedMember(id string) (*storagepb.MemberRecord, bool) {
 	return machine.Member(&n.fsm.current, id)
-}
-
-// checkHistory returns an error if a member without data has taken part in the cluster before. It may have voted in
-// the present term, and may be the only one of a majority that acknowledged an entry: it must not vote again under its
-// id. Members that don't answer say nothing.
-func (n *Node) checkHistory(ctx context.Context) error {
-	known := make(chan string, len(n.cfg.InitialCluster))
-	var asked sync.WaitGroup
-	for _, s := range n.cfg.InitialCluster {
-		if s.ID == n.cfg.MemberID {
-			continue
-		}
-		asked.Go(func() {
-			response, err := n.peers.ask(ctx, s.RaftAddr, &peerpb.Request{
-				Request: &peerpb.Request_History{History: &peerpb.HistoryRequest{MemberId: n.cfg.MemberID}},
-			})
-			if err == nil && response.GetHistory().GetKnown() {
-				known <- s.ID
-			}
-		})
-	}
-	asked.Wait()
-	if len(known) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%s is empty, but member %s says that member %s has taken part in the cluster: its data is lost, and it must not vote again. "+
-		"Put its data folder back, or let the member be replaced by one with a new id", n.cfg.DataDir, <-known, n.cfg.MemberID)
 }
 
 // catchUpInterval is how often a member that has started looks whether it has caught up.
@@ -148,8 +120,7 @@ func (n *Node) servePeer(conn net.Conn) { servePeer(n.ctx, conn, n.answerPeer) }
 func (n *Node) answerPeer(ctx context.Context, request *peerpb.Request) *peerpb.Response {
 	if r := request.GetHistory(); r != nil {
 		// Also while raft doesn't run yet: members that start together ask each other.
-		_, known := n.publishedMember(r.GetMemberId())
-		return &peerpb.Response{History: &peerpb.HistoryResponse{Known: known}}
+		return &peerpb.Response{History: n.answerHistory(r)}
 	}
 	select {
 	case <-n.started:
@@ -163,6 +134,10 @@ func (n *Node) answerPeer(ctx context.Context, request *peerpb.Request) *peerpb.
 		return n.answerBarrier(ctx)
 	case *peerpb.Request_Hashes:
 		return n.answerHashes()
+	case *peerpb.Request_Join:
+		ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.PeerTimeout)
+		defer cancel()
+		return &peerpb.Response{Join: n.answerJoin(ctx, r.Join)}
 	case *peerpb.Request_Publish:
 		ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.PeerTimeout)
 		defer cancel()
@@ -212,6 +187,10 @@ type Status struct {
 	Split string
 	// CaughtUp: since its start the state has reached that of the metasrv leader once.
 	CaughtUp bool
+	// Waiting says what a member without data waits for, empty where it doesn't.
+	Waiting string
+	// ConfigurationIndex changes with every change of the members.
+	ConfigurationIndex uint64
 	// LastContact is the time of the last message of the metasrv leader, zero on the leader itself.
 	LastContact time.Time
 }
@@ -230,6 +209,10 @@ func (n *Node) Status() Status {
 		ClusterVersion: pos.Version, CommandVersion: n.cfg.CommandVersion,
 		ComparedIndex: n.compared.Load(), Split: n.Split(),
 		CaughtUp: n.caughtUp.Load(),
+	}
+	s.ConfigurationIndex = n.ConfigurationIndex()
+	if waiting := n.waiting.Load(); waiting != nil {
+		s.Waiting = *waiting
 	}
 	if s.State != raft.Leader.String() {
 		s.LastContact = n.raft.LastContact()

@@ -79,6 +79,12 @@ func TestOverruledMemberFails(t *testing.T) {
 	c := newCluster(t, 3)
 	at, leader := c.leader()
 	behind, lost := (at+1)%3, (at+2)%3
+	old := t.TempDir()
+	c.stop(lost)
+	if err := os.CopyFS(old, os.DirFS(c.folder(lost))); err != nil {
+		t.Fatal(err)
+	}
+	c.start(lost)
 	c.stop(behind)
 	for i := range 20 {
 		if _, err := put(within(t, time.Minute), leader, key(i), "acknowledged"); err != nil {
@@ -87,9 +93,12 @@ func TestOverruledMemberFails(t *testing.T) {
 	}
 	c.stop(at)
 	c.stop(lost)
-	// The disk of one is replaced; with the one that is behind it forms a majority that never had the entries. No
-	// member that knows it is there to refuse it.
+	// Somebody puts back an old copy of a folder; with the one that is behind it forms a majority that never had the
+	// entries.
 	if err := os.RemoveAll(c.folder(lost)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(c.folder(lost), os.DirFS(old)); err != nil {
 		t.Fatal(err)
 	}
 	c.start(lost)
@@ -149,10 +158,19 @@ func TestStateWithoutItsLogIsRefused(t *testing.T) {
 	if err := os.Remove(filepath.Join(c.folder(0), "raft.db")); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := Open(c.config(0)); err == nil || !strings.Contains(err.Error(), "but no log") {
-		t.Errorf("a member without its log was started: %v", err)
-		if n != nil {
-			_ = n.Close(context.Background())
+	for _, says := range []string{"its log is gone", "but no log"} {
+		if n, err := Open(c.config(0)); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("a member without its log was started: %v", err)
+			if n != nil {
+				_ = n.Close(context.Background())
+			}
+		}
+		// The next round is that of a member that was taken in, and founded nothing.
+		if err := os.RemoveAll(filepath.Join(c.folder(0), memberFileName)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(filepath.Join(c.folder(0), "raft.db")); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

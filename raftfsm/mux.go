@@ -26,6 +26,7 @@ type mux struct {
 	listener  net.Listener
 	advertise raft.ServerAddress
 	peer      func(net.Conn)
+	gate      raftGate
 	raft      chan net.Conn
 	closed    chan struct{}
 	closeOnce sync.Once
@@ -37,11 +38,17 @@ type mux struct {
 	lost chan struct{}
 }
 
+// raftGate says what connections of raft begin with, and which of them are taken.
+type raftGate struct {
+	greet func() greeting
+	admit func(greeting) error
+}
+
 // newMux accepts connections on listener. Those of the peer protocol are served by peer, those of raft are
-// handed out by Accept.
-func newMux(network Network, listener net.Listener, advertise string, peer func(net.Conn)) *mux {
+// handed out by Accept if the gate admits them.
+func newMux(network Network, listener net.Listener, advertise string, peer func(net.Conn), g raftGate) *mux {
 	m := &mux{
-		network: network, listener: listener, advertise: raft.ServerAddress(advertise), peer: peer,
+		network: network, listener: listener, advertise: raft.ServerAddress(advertise), peer: peer, gate: g,
 		raft: make(chan net.Conn), closed: make(chan struct{}), open: make(map[net.Conn]struct{}),
 		lost: make(chan struct{}, 1),
 	}
@@ -74,6 +81,9 @@ func (m *mux) dispatch(conn net.Conn) {
 	var preamble [1]byte
 	_ = conn.SetReadDeadline(time.Now().Add(preambleTimeout))
 	_, err := conn.Read(preamble[:])
+	if err == nil && preamble[0] == protocolRaft {
+		err = m.admit(conn)
+	}
 	_ = conn.SetReadDeadline(time.Time{})
 	switch {
 	case err == nil && preamble[0] == protocolPeer:
@@ -89,6 +99,15 @@ func (m *mux) dispatch(conn net.Conn) {
 	default:
 		m.untrack(conn)
 	}
+}
+
+// admit reads the greeting of a connection of raft and returns an error if the connection is refused.
+func (m *mux) admit(conn net.Conn) error {
+	g, err := readGreeting(conn)
+	if err != nil {
+		return err
+	}
+	return m.gate.admit(g)
 }
 
 // track remembers a connection so that Close can end it; false if the mux is closed already.
@@ -152,10 +171,14 @@ func (m *mux) Addr() net.Addr { return memberAddr(m.advertise) }
 func (m *mux) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return m.dial(ctx, string(addr), protocolRaft)
+	return m.dial(ctx, string(addr), m.gate.greet().encode())
 }
 
-func (m *mux) dial(ctx context.Context, addr string, protocol byte) (net.Conn, error) {
+func (m *mux) dialPeer(ctx context.Context, addr string) (net.Conn, error) {
+	return m.dial(ctx, addr, []byte{protocolPeer})
+}
+
+func (m *mux) dial(ctx context.Context, addr string, hello []byte) (net.Conn, error) {
 	conn, err := m.network.Dial(ctx, addr)
 	if err != nil {
 		return nil, err
@@ -167,7 +190,7 @@ func (m *mux) dial(ctx context.Context, addr string, protocol byte) (net.Conn, e
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = conn.SetWriteDeadline(deadline)
 	}
-	if _, err := conn.Write([]byte{protocol}); err != nil {
+	if _, err := conn.Write(hello); err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("greet %s: %w", addr, err)
 	}

@@ -48,6 +48,20 @@ type Node struct {
 	leaderLink peerLink
 	fresh      freshness
 
+	// file is what the member remembers of its way into the cluster.
+	fileMu sync.Mutex
+	file   *memberFile
+	// admitted: other members may speak raft to this one.
+	admitted atomic.Bool
+	// waiting says what a member without data waits for.
+	waiting atomic.Pointer[string]
+	// knocks are raft addresses of members that spoke to this one before it was admitted; knock tells of a new one.
+	knocksMu sync.Mutex
+	knocks   []string
+	knock    chan struct{}
+	// changing is held while this member changes the members of the cluster.
+	changing sync.Mutex
+
 	leading        atomic.Pointer[Leadership]
 	leadingMu      sync.Mutex
 	leadingChanged chan struct{}
@@ -90,6 +104,7 @@ func Open(cfg Config) (*Node, error) {
 		cfg: cfg, log: cfg.Logger.With("member", cfg.MemberID),
 		proposer: newProposer(), leadingChanged: make(chan struct{}),
 		ctx: ctx, cancel: cancel, started: make(chan struct{}), failed: make(chan struct{}),
+		knock: make(chan struct{}, 1),
 	}
 	n.down, n.setDown = context.WithCancel(context.Background())
 	n.watch = newWatchdog(cfg.Timing.DiskTimeout, n.fail)
@@ -117,7 +132,7 @@ func (n *Node) open() error {
 	}
 	logger := newRaftLogger(n.log)
 	n.stopping = logger.stopping
-	n.mux = newMux(n.cfg.Network, listener, n.cfg.Member.RaftAddr, n.servePeer)
+	n.mux = newMux(n.cfg.Network, listener, n.cfg.Member.RaftAddr, n.servePeer, raftGate{greet: n.greet, admit: n.admit})
 	n.trans = newTransport(n.mux, transportTimeout, n.disk, logger)
 	n.peers = newPeerClient(n.mux, n.cfg.Timing.PeerTimeout)
 	n.wg.Go(n.leaveWhenFailed)
@@ -138,12 +153,16 @@ func (n *Node) open() error {
 	n.wg.Go(func() { n.compareHashes(n.ctx) })
 	n.wg.Go(func() { n.refresh(n.ctx) })
 	n.wg.Go(func() { n.succeed(n.ctx) })
+	n.wg.Go(func() { n.watchStanding(n.ctx) })
 	return nil
 }
 
 // openStores opens log and image and checks that they belong together.
 func (n *Node) openStores() error {
 	snapshots := &snapshotStore{dir: n.cfg.DataDir}
+	if err := n.openFile(); err != nil {
+		return err
+	}
 	store, err := n.openLog(snapshots.imagePath())
 	if err != nil {
 		return err
@@ -204,6 +223,43 @@ func checkLost(logPath, imagePath string) error {
 	return damaged(logPath, "it is empty")
 }
 
+// openFile reads what the member remembers of its way into the cluster, and checks whether it may go on.
+func (n *Node) openFile() error {
+	_, hadLog, err := logOf(n.cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	if n.file, err = openMemberFile(n.cfg.DataDir); err != nil {
+		return err
+	}
+	if n.file.Ended != "" {
+		return errors.New(n.file.Ended)
+	}
+	return n.checkFounded(hadLog)
+}
+
+// logOf returns which kind of log a data folder has; false where it has none.
+func logOf(dir string) (LogStore, bool, error) {
+	for _, kind := range []LogStore{LogStoreBolt, LogStoreWAL} {
+		path := boltLogPath(dir)
+		if kind == LogStoreWAL {
+			path = walPath(dir)
+		}
+		if there, err := exists(path); there || err != nil {
+			return kind, there, err
+		}
+	}
+	return LogStoreBolt, false, nil
+}
+
+func exists(path string) (bool, error) {
+	_, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 func (n *Node) snapshots() *snapshotStore {
 	return &snapshotStore{fsm: n.fsm, flusher: n.flusher, dir: n.cfg.DataDir, logger: n.log, checkVersion: n.checkVersion}
 }
@@ -245,24 +301,17 @@ func (n *Node) startRaft(c *raft.Config) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", n.cfg.DataDir, err)
 	}
-	if !exists {
-		if n.cfg.InitialClusterState == "" {
-			return ErrClusterStateNeeded
-		}
-		if err := n.checkHistory(n.ctx); err != nil {
-			return err
-		}
+	if !exists && n.cfg.InitialClusterState == "" {
+		return ErrClusterStateNeeded
 	}
-	if !exists && n.cfg.InitialClusterState == ClusterNew {
-		n.log.Info("founding the cluster", "members", len(n.cfg.InitialCluster))
-		if err := raft.BootstrapCluster(c, n.store, n.store, snapshots, n.trans, n.founders()); err != nil {
-			return fmt.Errorf("found the cluster: %w", err)
-		}
-	}
+	n.admitted.Store(exists)
 	if n.raft, err = n.newRaft(c, snapshots); err != nil {
 		return fmt.Errorf("start raft on %s: %w", n.cfg.DataDir, err)
 	}
-	return n.checkAddress()
+	if exists {
+		return n.checkAddress()
+	}
+	return n.enter(n.ctx)
 }
 
 // newRaft starts raft in a goroutine, which ends without a result where the log can't be read, see raftLog.
@@ -279,28 +328,6 @@ func (n *Node) newRaft(c *raft.Config, snapshots raft.SnapshotStore) (r *raft.Ra
 		err = n.Err()
 	}
 	return r, err
-}
-
-// checkAddress returns an error if the other members dial this one at another address than it advertises.
-func (n *Node) checkAddress() error {
-	servers := n.configuration().Servers
-	for _, s := range servers {
-		if len(servers) > 1 && string(s.ID) == n.cfg.MemberID && string(s.Address) != n.cfg.Member.RaftAddr {
-			return fmt.Errorf("the cluster knows member %s at %s, but it advertises %s to other members: start it under the address that the cluster knows",
-				s.ID, s.Address, n.cfg.Member.RaftAddr)
-		}
-	}
-	return nil
-}
-
-func (n *Node) founders() raft.Configuration {
-	var c raft.Configuration
-	for _, s := range n.cfg.InitialCluster {
-		c.Servers = append(c.Servers, raft.Server{
-			Suffrage: raft.Voter, ID: raft.ServerID(s.ID), Address: raft.ServerAddress(s.RaftAddr),
-		})
-	}
-	return c
 }
 
 // View returns the state of this member, however old.

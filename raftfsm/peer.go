@@ -23,7 +23,7 @@ const maxPeerMessage = 1 << 20
 
 // peerClient asks other members. It keeps idle connections.
 type peerClient struct {
-	dial    func(ctx context.Context, addr string, protocol byte) (net.Conn, error)
+	dial    func(ctx context.Context, addr string) (net.Conn, error)
 	timeout time.Duration
 
 	mu     sync.Mutex
@@ -34,7 +34,7 @@ type peerClient struct {
 const maxIdlePeerConns = 2
 
 func newPeerClient(m *mux, timeout time.Duration) *peerClient {
-	return &peerClient{dial: m.dial, timeout: timeout, idle: make(map[string][]net.Conn)}
+	return &peerClient{dial: m.dialPeer, timeout: timeout, idle: make(map[string][]net.Conn)}
 }
 
 // ask sends a request to the member at a raft address. Where an idle connection turns out to be broken it asks
@@ -47,7 +47,7 @@ func (c *peerClient) ask(ctx context.Context, addr string, request *peerpb.Reque
 			return response, err
 		}
 	}
-	conn, err := c.dial(ctx, addr, protocolPeer)
+	conn, err := c.dial(ctx, addr)
 	if err != nil {
 		return nil, err
 	}

@@ -80,7 +80,7 @@ func (l *peerLink) open(ctx context.Context, addr string, deadline time.Time) er
 	}
 	bounded, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	conn, err := l.peers.dial(bounded, addr, protocolPeer)
+	conn, err := l.peers.dial(bounded, addr)
 	if err != nil {
 		return err
 	}

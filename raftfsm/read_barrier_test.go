@@ -112,8 +112,8 @@ func hold(n *Node) (asked <-chan struct{}, release func()) {
 	g := &gate{held: make(chan struct{}), asked: make(chan struct{}, 64)}
 	dial := n.peers.dial
 	n.leaderLink.close()
-	n.leaderLink.peers = &peerClient{timeout: n.peers.timeout, dial: func(ctx context.Context, addr string, protocol byte) (net.Conn, error) {
-		conn, err := dial(ctx, addr, protocol)
+	n.leaderLink.peers = &peerClient{timeout: n.peers.timeout, dial: func(ctx context.Context, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, addr)
 		if err != nil {
 			return nil, err
 		}
@@ -311,7 +311,7 @@ func TestProofAsksOtherVotersWhenOneStops(t *testing.T) {
 func TestLateAnswerIsDropped(t *testing.T) {
 	near, far := net.Pipe()
 	dials := 0
-	l := &peerLink{peers: &peerClient{dial: func(context.Context, string, byte) (net.Conn, error) {
+	l := &peerLink{peers: &peerClient{dial: func(context.Context, string) (net.Conn, error) {
 		dials++
 		if dials > 1 {
 			return nil, errors.New("no second connection")

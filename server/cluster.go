@@ -43,7 +43,9 @@ func (s clusterService) Status(context.Context, *metasrvpb.StatusRequest) (*meta
 }
 
 func (s clusterService) ListMembers(context.Context, *metasrvpb.ListMembersRequest) (*metasrvpb.ListMembersResponse, error) {
-	return &metasrvpb.ListMembersResponse{Header: revision(s.node.View()), Members: s.members()}, nil
+	return &metasrvpb.ListMembersResponse{
+		Header: revision(s.node.View()), Members: s.members(), ConfigurationIndex: s.node.Status().ConfigurationIndex,
+	}, nil
 }
 
 // members returns the members as this one knows them, sorted by id.

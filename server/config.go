@@ -128,8 +128,8 @@ func (c *Config) validateIdentity() error {
 	var errs []error
 	if c.NodeID == "" {
 		errs = append(errs, wrong("node-id", "is required; give each member a name of its own, for example m1"))
-	} else if err := metasrv.ValidateName("node-id", c.NodeID); err != nil || strings.ContainsAny(c.NodeID, "=, ") {
-		errs = append(errs, wrong("node-id", "%q can't be the name of a member: use letters, digits and '-', for example m1", c.NodeID))
+	} else if err := validateMemberID(c.NodeID); err != nil {
+		errs = append(errs, wrong("node-id", "%v", err))
 	}
 	if c.DataDir == "" {
 		errs = append(errs, wrong("data-dir", "is required; name a folder on a local disk that only this member uses"))
@@ -138,6 +138,14 @@ func (c *Config) validateIdentity() error {
 		errs = append(errs, wrong("log-store", "%q is neither %s nor %s", s, raftfsm.LogStoreBolt, raftfsm.LogStoreWAL))
 	}
 	return errors.Join(errs...)
+}
+
+// validateMemberID returns ErrInvalidArgument for what can't be the name of a member.
+func validateMemberID(id string) error {
+	if err := metasrv.ValidateName("id", id); err != nil || strings.ContainsAny(id, "=, ") {
+		return metasrv.InvalidArgument("", "%q can't be the name of a member: use letters, digits and '-', for example m1", id)
+	}
+	return nil
 }
 
 func (c *Config) validateAddresses() error {

@@ -38,6 +38,9 @@ func (s *Server) readiness() []check {
 		checks[1].err = errors.New("nothing of a cluster has been applied yet: either it is new and has no metasrv leader, or this " +
 			"member has not been added to one")
 	}
+	if status.Waiting != "" {
+		checks[1].err = errors.New("the member waits for " + status.Waiting)
+	}
 	if status.ClusterID != 0 && !status.CaughtUp {
 		checks[1].err = fmt.Errorf("has applied %d entries of the log, and is still behind what the metasrv leader had at the start", status.AppliedIndex)
 	}

@@ -18,12 +18,24 @@ import (
 	"github.com/metasrv/metasrv/router"
 )
 
+// Membership changes the members of the cluster, on the metasrv leader.
+type Membership interface {
+	AddMember(ctx context.Context, server raftfsm.Server, change raftfsm.Change) (uint64, error)
+	PromoteMember(ctx context.Context, id string, change raftfsm.Change) (uint64, error)
+	RemoveMember(ctx context.Context, id string, force bool, change raftfsm.Change) (uint64, error)
+	UpdateMember(ctx context.Context, server raftfsm.Server, change raftfsm.Change) (uint64, error)
+	TransferLeadership(ctx context.Context, id string) (string, error)
+}
+
+var _ Node = (*raftfsm.Node)(nil)
+
 // Node is the part of a member that replicates: what the services need of raftfsm.Node.
 type Node interface {
 	state.Proposer
 	state.Barrier
 	state.Viewer
 	state.Feed
+	Membership
 
 	// ReadBarrier returns a view that contains every command acknowledged by any member before the call, on any member
 	// that reaches the metasrv leader.

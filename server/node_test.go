@@ -18,8 +18,9 @@ import (
 // testNode is a member over the state machine in memory, whose leadership the test decides.
 type testNode struct {
 	*memory.Node
-	self   *storagepb.MemberRecord
-	duties func(context.Context, raftfsm.Leadership) error
+	Membership // of the real one only
+	self       *storagepb.MemberRecord
+	duties     func(context.Context, raftfsm.Leadership) error
 
 	mu         sync.Mutex
 	leader     *storagepb.MemberRecord

@@ -19,6 +19,7 @@ var advice = map[string]string{
 		"A name without catalog or schema is looked for in greptime.public.",
 	metasrv.ErrNodeNotFound.Reason:   "List them with: metactl node list",
 	metasrv.ErrNodesNotHeard.Reason:  "A new metasrv leader waits for the heartbeats of its nodes. Try again in some seconds.",
+	metasrv.ErrMemberNotFound.Reason: "List them with: metactl member list",
 	metasrv.ErrOverloaded.Reason:     "Try again later.",
 	metasrv.ErrOutcomeUnknown.Reason: "Look whether it was done before you try again.",
 }

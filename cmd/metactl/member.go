@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strconv"
 
@@ -19,7 +20,8 @@ func (a *app) memberCommand() *cobra.Command {
 			return a.connected(cmd.Context(), a.listMembers)
 		},
 	}
-	cmd := group("member", "The metasrv processes that form the cluster", list)
+	cmd := group("member", "The metasrv processes that form the cluster", list,
+		a.memberAddCommand(), a.memberPromoteCommand(), a.memberRemoveCommand(), a.memberUpdateCommand(), a.memberTransferCommand())
 	cmd.Aliases = []string{"members"}
 	return cmd
 }
@@ -35,6 +37,9 @@ func (a *app) listMembers(ctx context.Context, c *client.Client) error {
 			g.row(m.Id, memberRole(m), m.GrpcAddr, m.RaftAddr, m.HttpAddr, m.Version)
 		}
 		g.end()
+		if resp.ConfigurationIndex > 0 {
+			fmt.Fprintf(w, "\nconfiguration %d\n", resp.ConfigurationIndex)
+		}
 	})
 }
 

@@ -27,6 +27,8 @@ func (m *Machine) system() state.Applier {
 		state.On(storagepb.CommandKind_COMMAND_KIND_EXPIRE_SESSIONS, expireSessions),
 		state.On(storagepb.CommandKind_COMMAND_KIND_SET_CLUSTER_VERSION, m.setClusterVersion),
 		state.On(storagepb.CommandKind_COMMAND_KIND_CONFIGURE_SESSIONS, configureSessions),
+		state.On(storagepb.CommandKind_COMMAND_KIND_REMOVE_MEMBER, removeMember),
+		state.On(storagepb.CommandKind_COMMAND_KIND_END_QUARANTINE, endQuarantine),
 	)
 }
 
@@ -41,6 +43,9 @@ func leaderEstablished(tx state.Tx, c *storagepb.LeaderEstablished) (*emptypb.Em
 }
 
 func publishMember(tx state.Tx, c *storagepb.PublishMember) (*emptypb.Empty, error) {
+	if gone, was := Removed(tx, c.GetMember().GetId()); was {
+		return nil, metasrv.ErrMemberRemoved.With("member %s was removed", gone.Id)
+	}
 	return putMember(tx, c.Member)
 }
 
@@ -67,15 +72,6 @@ func Cluster(v Getter) *storagepb.ClusterRecord {
 		return nil
 	}
 	return record
-}
-
-// Member returns what the member with an id published.
-func Member(v Getter, id string) (*storagepb.MemberRecord, bool) {
-	record := &storagepb.MemberRecord{}
-	if !read(v, memberPrefix+id, record) {
-		return nil, false
-	}
-	return record, true
 }
 
 // read fills record from a key. The machine wrote its own keys itself, so a damaged one is a broken state.

@@ -32,6 +32,8 @@ type member struct {
 	cmd  *exec.Cmd
 	done chan struct{}
 	conn *grpc.ClientConn
+	// joins: the member was not among the founders.
+	joins bool
 }
 
 // cluster is three members, each a process with a folder of its own.
@@ -69,11 +71,7 @@ func (c *cluster) startAll() {
 	c.t.Helper()
 	for _, m := range c.members {
 		c.start(m)
-		conn, err := grpc.NewClient(m.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		m.conn = conn
+		c.connect(m)
 	}
 	c.t.Cleanup(c.end)
 	c.leader()
@@ -87,17 +85,52 @@ func (m *member) advertised() string {
 	return m.raft
 }
 
+func (c *cluster) connect(m *member) {
+	c.t.Helper()
+	conn, err := grpc.NewClient(m.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	m.conn = conn
+}
+
+// join starts a member that waits to be added to the cluster.
+func (c *cluster) join(id string) *member {
+	c.t.Helper()
+	addrs := freeAddrs(c.t, 3)
+	m := &member{id: id, grpc: addrs[0], raft: addrs[1], http: addrs[2], dir: filepath.Join(filepath.Dir(c.members[0].dir), id), joins: true}
+	c.members = append(c.members, m)
+	c.start(m)
+	c.connect(m)
+	return m
+}
+
+func (m *member) log(t *testing.T) string {
+	t.Helper()
+	content, err := os.ReadFile(m.dir + ".log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
 func (c *cluster) start(m *member) {
 	c.t.Helper()
 	var founders []string
 	for _, f := range c.members {
-		founders = append(founders, f.id+"="+f.advertised())
+		if !f.joins {
+			founders = append(founders, f.id+"="+f.advertised())
+		}
 	}
 	args := append([]string{
 		"server", "--node-id", m.id, "--data-dir", m.dir, "--grpc-addr", m.grpc, "--raft-addr", m.raft, "--http-addr", m.http,
 		"--advertise-raft-addr", m.advertised(),
-		"--initial-cluster", strings.Join(founders, ","), "--initial-cluster-state", "new",
 	}, c.args...)
+	if m.joins {
+		args = append(args, "--initial-cluster-state", "existing")
+	} else {
+		args = append(args, "--initial-cluster", strings.Join(founders, ","), "--initial-cluster-state", "new")
+	}
 	log, err := os.OpenFile(m.dir+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		c.t.Fatal(err)

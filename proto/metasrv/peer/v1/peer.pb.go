@@ -22,6 +22,69 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Standing is what a cluster holds of a member without data.
+type Standing int32
+
+const (
+	Standing_STANDING_UNSPECIFIED Standing = 0
+	// The answering member doesn't lead, or has no proof of it.
+	Standing_STANDING_ASK_LEADER Standing = 1
+	// The cluster doesn't have the member yet.
+	Standing_STANDING_STRANGER Standing = 2
+	// It was added as a non-voter and has not taken part yet: it may.
+	Standing_STANDING_ADDED Standing = 3
+	// It has taken part, so its data is lost: it must not vote again.
+	Standing_STANDING_DATA_LOST Standing = 4
+	Standing_STANDING_REMOVED   Standing = 5
+)
+
+// Enum value maps for Standing.
+var (
+	Standing_name = map[int32]string{
+		0: "STANDING_UNSPECIFIED",
+		1: "STANDING_ASK_LEADER",
+		2: "STANDING_STRANGER",
+		3: "STANDING_ADDED",
+		4: "STANDING_DATA_LOST",
+		5: "STANDING_REMOVED",
+	}
+	Standing_value = map[string]int32{
+		"STANDING_UNSPECIFIED": 0,
+		"STANDING_ASK_LEADER":  1,
+		"STANDING_STRANGER":    2,
+		"STANDING_ADDED":       3,
+		"STANDING_DATA_LOST":   4,
+		"STANDING_REMOVED":     5,
+	}
+)
+
+func (x Standing) Enum() *Standing {
+	p := new(Standing)
+	*p = x
+	return p
+}
+
+func (x Standing) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Standing) Descriptor() protoreflect.EnumDescriptor {
+	return file_metasrv_peer_v1_peer_proto_enumTypes[0].Descriptor()
+}
+
+func (Standing) Type() protoreflect.EnumType {
+	return &file_metasrv_peer_v1_peer_proto_enumTypes[0]
+}
+
+func (x Standing) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Standing.Descriptor instead.
+func (Standing) EnumDescriptor() ([]byte, []int) {
+	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{0}
+}
+
 // Request is what a member asks another one, beside raft on the same port.
 type Request struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -32,6 +95,7 @@ type Request struct {
 	//	*Request_History
 	//	*Request_Barrier
 	//	*Request_Hashes
+	//	*Request_Join
 	Request       isRequest_Request `protobuf_oneof:"request"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -119,6 +183,15 @@ func (x *Request) GetHashes() *HashesRequest {
 	return nil
 }
 
+func (x *Request) GetJoin() *JoinRequest {
+	if x != nil {
+		if x, ok := x.Request.(*Request_Join); ok {
+			return x.Join
+		}
+	}
+	return nil
+}
+
 type isRequest_Request interface {
 	isRequest_Request()
 }
@@ -143,6 +216,10 @@ type Request_Hashes struct {
 	Hashes *HashesRequest `protobuf:"bytes,5,opt,name=hashes,proto3,oneof"`
 }
 
+type Request_Join struct {
+	Join *JoinRequest `protobuf:"bytes,6,opt,name=join,proto3,oneof"`
+}
+
 func (*Request_Term) isRequest_Request() {}
 
 func (*Request_Publish) isRequest_Request() {}
@@ -153,6 +230,8 @@ func (*Request_Barrier) isRequest_Request() {}
 
 func (*Request_Hashes) isRequest_Request() {}
 
+func (*Request_Join) isRequest_Request() {}
+
 // Response answers a Request.
 type Response struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -162,6 +241,7 @@ type Response struct {
 	History       *HistoryResponse `protobuf:"bytes,3,opt,name=history,proto3" json:"history,omitempty"`
 	Barrier       *BarrierResponse `protobuf:"bytes,4,opt,name=barrier,proto3" json:"barrier,omitempty"`
 	Hashes        *HashesResponse  `protobuf:"bytes,5,opt,name=hashes,proto3" json:"hashes,omitempty"`
+	Join          *JoinResponse    `protobuf:"bytes,6,opt,name=join,proto3" json:"join,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -227,6 +307,13 @@ func (x *Response) GetBarrier() *BarrierResponse {
 func (x *Response) GetHashes() *HashesResponse {
 	if x != nil {
 		return x.Hashes
+	}
+	return nil
+}
+
+func (x *Response) GetJoin() *JoinResponse {
+	if x != nil {
+		return x.Join
 	}
 	return nil
 }
@@ -367,10 +454,14 @@ func (x *PublishRequest) GetMember() *v1.MemberRecord {
 	return nil
 }
 
-// HistoryRequest asks whether the cluster has seen a member before.
+// HistoryRequest asks what a member is part of, and what it knows of the asking one. Every member answers, also before
+// it is part of anything.
 type HistoryRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	MemberId      string                 `protobuf:"bytes,1,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The asking member.
+	MemberId string `protobuf:"bytes,1,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	// Set while it has no data and wants to found a cluster: the number that its folder got when it was new.
+	Nonce         uint64 `protobuf:"varint,2,opt,name=nonce,proto3" json:"nonce,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -412,11 +503,36 @@ func (x *HistoryRequest) GetMemberId() string {
 	return ""
 }
 
+func (x *HistoryRequest) GetNonce() uint64 {
+	if x != nil {
+		return x.Nonce
+	}
+	return 0
+}
+
 // HistoryResponse answers HistoryRequest.
 type HistoryResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The member has taken part: it may have voted, and acknowledged entries.
-	Known         bool `protobuf:"varint,1,opt,name=known,proto3" json:"known,omitempty"`
+	// The asking member has taken part: it may have voted, and acknowledged entries.
+	Known bool `protobuf:"varint,1,opt,name=known,proto3" json:"known,omitempty"`
+	// The asking member was removed.
+	Removed bool `protobuf:"varint,2,opt,name=removed,proto3" json:"removed,omitempty"`
+	// Address at which the cluster dials the asking member, empty where it isn't one of its members.
+	RaftAddr string `protobuf:"bytes,3,opt,name=raft_addr,json=raftAddr,proto3" json:"raft_addr,omitempty"`
+	// The member that answers.
+	MemberId string `protobuf:"bytes,4,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	// The cluster that it is part of, 0 where it is part of none.
+	ClusterId   uint64 `protobuf:"varint,5,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Incarnation uint64 `protobuf:"varint,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Generation  uint64 `protobuf:"varint,7,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Last raft index in its state.
+	AppliedIndex uint64 `protobuf:"varint,8,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
+	// It wants to found a cluster, or did, together with founders: the number of its folder, as in the request.
+	Nonce uint64 `protobuf:"varint,9,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	// id=raft-addr, sorted.
+	Founders []string `protobuf:"bytes,10,rep,name=founders,proto3" json:"founders,omitempty"`
+	// It has founded the cluster together with the asking member's folder as that is.
+	FoundedWith   bool `protobuf:"varint,11,opt,name=founded_with,json=foundedWith,proto3" json:"founded_with,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -458,6 +574,209 @@ func (x *HistoryResponse) GetKnown() bool {
 	return false
 }
 
+func (x *HistoryResponse) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
+func (x *HistoryResponse) GetRaftAddr() string {
+	if x != nil {
+		return x.RaftAddr
+	}
+	return ""
+}
+
+func (x *HistoryResponse) GetMemberId() string {
+	if x != nil {
+		return x.MemberId
+	}
+	return ""
+}
+
+func (x *HistoryResponse) GetClusterId() uint64 {
+	if x != nil {
+		return x.ClusterId
+	}
+	return 0
+}
+
+func (x *HistoryResponse) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *HistoryResponse) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *HistoryResponse) GetAppliedIndex() uint64 {
+	if x != nil {
+		return x.AppliedIndex
+	}
+	return 0
+}
+
+func (x *HistoryResponse) GetNonce() uint64 {
+	if x != nil {
+		return x.Nonce
+	}
+	return 0
+}
+
+func (x *HistoryResponse) GetFounders() []string {
+	if x != nil {
+		return x.Founders
+	}
+	return nil
+}
+
+func (x *HistoryResponse) GetFoundedWith() bool {
+	if x != nil {
+		return x.FoundedWith
+	}
+	return false
+}
+
+// JoinRequest asks the metasrv leader whether the sender, which has no data, may take part.
+type JoinRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	MemberId      string                 `protobuf:"bytes,1,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	RaftAddr      string                 `protobuf:"bytes,2,opt,name=raft_addr,json=raftAddr,proto3" json:"raft_addr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinRequest) Reset() {
+	*x = JoinRequest{}
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinRequest) ProtoMessage() {}
+
+func (x *JoinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
+func (*JoinRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *JoinRequest) GetMemberId() string {
+	if x != nil {
+		return x.MemberId
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetRaftAddr() string {
+	if x != nil {
+		return x.RaftAddr
+	}
+	return ""
+}
+
+// JoinResponse answers JoinRequest.
+type JoinResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Standing Standing               `protobuf:"varint,1,opt,name=standing,proto3,enum=metasrv.peer.v1.Standing" json:"standing,omitempty"`
+	// The cluster that answers.
+	ClusterId   uint64 `protobuf:"varint,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Incarnation uint64 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Raft address of the metasrv leader, where another member was asked.
+	LeaderRaftAddr string `protobuf:"bytes,4,opt,name=leader_raft_addr,json=leaderRaftAddr,proto3" json:"leader_raft_addr,omitempty"`
+	// Address at which the cluster would dial the sender.
+	RaftAddr      string `protobuf:"bytes,5,opt,name=raft_addr,json=raftAddr,proto3" json:"raft_addr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinResponse) Reset() {
+	*x = JoinResponse{}
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinResponse) ProtoMessage() {}
+
+func (x *JoinResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
+func (*JoinResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *JoinResponse) GetStanding() Standing {
+	if x != nil {
+		return x.Standing
+	}
+	return Standing_STANDING_UNSPECIFIED
+}
+
+func (x *JoinResponse) GetClusterId() uint64 {
+	if x != nil {
+		return x.ClusterId
+	}
+	return 0
+}
+
+func (x *JoinResponse) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *JoinResponse) GetLeaderRaftAddr() string {
+	if x != nil {
+		return x.LeaderRaftAddr
+	}
+	return ""
+}
+
+func (x *JoinResponse) GetRaftAddr() string {
+	if x != nil {
+		return x.RaftAddr
+	}
+	return ""
+}
+
 // BarrierRequest asks the metasrv leader for a barrier: how far the state must be for a linearizable read.
 type BarrierRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -467,7 +786,7 @@ type BarrierRequest struct {
 
 func (x *BarrierRequest) Reset() {
 	*x = BarrierRequest{}
-	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[7]
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -479,7 +798,7 @@ func (x *BarrierRequest) String() string {
 func (*BarrierRequest) ProtoMessage() {}
 
 func (x *BarrierRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[7]
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -492,7 +811,7 @@ func (x *BarrierRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BarrierRequest.ProtoReflect.Descriptor instead.
 func (*BarrierRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{7}
+	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{9}
 }
 
 // BarrierResponse answers BarrierRequest.
@@ -506,7 +825,7 @@ type BarrierResponse struct {
 
 func (x *BarrierResponse) Reset() {
 	*x = BarrierResponse{}
-	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[8]
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +837,7 @@ func (x *BarrierResponse) String() string {
 func (*BarrierResponse) ProtoMessage() {}
 
 func (x *BarrierResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[8]
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +850,7 @@ func (x *BarrierResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BarrierResponse.ProtoReflect.Descriptor instead.
 func (*BarrierResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{8}
+	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *BarrierResponse) GetIndex() uint64 {
@@ -550,7 +869,7 @@ type HashesRequest struct {
 
 func (x *HashesRequest) Reset() {
 	*x = HashesRequest{}
-	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[9]
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -562,7 +881,7 @@ func (x *HashesRequest) String() string {
 func (*HashesRequest) ProtoMessage() {}
 
 func (x *HashesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[9]
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -575,7 +894,7 @@ func (x *HashesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HashesRequest.ProtoReflect.Descriptor instead.
 func (*HashesRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{9}
+	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{11}
 }
 
 // HashesResponse answers HashesRequest.
@@ -591,7 +910,7 @@ type HashesResponse struct {
 
 func (x *HashesResponse) Reset() {
 	*x = HashesResponse{}
-	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[10]
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -603,7 +922,7 @@ func (x *HashesResponse) String() string {
 func (*HashesResponse) ProtoMessage() {}
 
 func (x *HashesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[10]
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -616,7 +935,7 @@ func (x *HashesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HashesResponse.ProtoReflect.Descriptor instead.
 func (*HashesResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{10}
+	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HashesResponse) GetHashes() []*StateHash {
@@ -644,7 +963,7 @@ type StateHash struct {
 
 func (x *StateHash) Reset() {
 	*x = StateHash{}
-	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[11]
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -656,7 +975,7 @@ func (x *StateHash) String() string {
 func (*StateHash) ProtoMessage() {}
 
 func (x *StateHash) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[11]
+	mi := &file_metasrv_peer_v1_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -669,7 +988,7 @@ func (x *StateHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateHash.ProtoReflect.Descriptor instead.
 func (*StateHash) Descriptor() ([]byte, []int) {
-	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{11}
+	return file_metasrv_peer_v1_peer_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StateHash) GetIndex() uint64 {
@@ -690,30 +1009,57 @@ var File_metasrv_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_metasrv_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x1ametasrv/peer/v1/peer.proto\x12\x0fmetasrv.peer.v1\x1a\x1fmetasrv/storage/v1/system.proto\"\xb9\x02\n" +
+	"\x1ametasrv/peer/v1/peer.proto\x12\x0fmetasrv.peer.v1\x1a\x1fmetasrv/storage/v1/system.proto\"\xed\x02\n" +
 	"\aRequest\x122\n" +
 	"\x04term\x18\x01 \x01(\v2\x1c.metasrv.peer.v1.TermRequestH\x00R\x04term\x12;\n" +
 	"\apublish\x18\x02 \x01(\v2\x1f.metasrv.peer.v1.PublishRequestH\x00R\apublish\x12;\n" +
 	"\ahistory\x18\x03 \x01(\v2\x1f.metasrv.peer.v1.HistoryRequestH\x00R\ahistory\x12;\n" +
 	"\abarrier\x18\x04 \x01(\v2\x1f.metasrv.peer.v1.BarrierRequestH\x00R\abarrier\x128\n" +
-	"\x06hashes\x18\x05 \x01(\v2\x1e.metasrv.peer.v1.HashesRequestH\x00R\x06hashesB\t\n" +
-	"\arequest\"\x84\x02\n" +
+	"\x06hashes\x18\x05 \x01(\v2\x1e.metasrv.peer.v1.HashesRequestH\x00R\x06hashes\x122\n" +
+	"\x04join\x18\x06 \x01(\v2\x1c.metasrv.peer.v1.JoinRequestH\x00R\x04joinB\t\n" +
+	"\arequest\"\xb7\x02\n" +
 	"\bResponse\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\tR\x05error\x121\n" +
 	"\x04term\x18\x02 \x01(\v2\x1d.metasrv.peer.v1.TermResponseR\x04term\x12:\n" +
 	"\ahistory\x18\x03 \x01(\v2 .metasrv.peer.v1.HistoryResponseR\ahistory\x12:\n" +
 	"\abarrier\x18\x04 \x01(\v2 .metasrv.peer.v1.BarrierResponseR\abarrier\x127\n" +
-	"\x06hashes\x18\x05 \x01(\v2\x1f.metasrv.peer.v1.HashesResponseR\x06hashes\"\r\n" +
+	"\x06hashes\x18\x05 \x01(\v2\x1f.metasrv.peer.v1.HashesResponseR\x06hashes\x121\n" +
+	"\x04join\x18\x06 \x01(\v2\x1d.metasrv.peer.v1.JoinResponseR\x04join\"\r\n" +
 	"\vTermRequest\"G\n" +
 	"\fTermResponse\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12#\n" +
 	"\rapplied_index\x18\x02 \x01(\x04R\fappliedIndex\"J\n" +
 	"\x0ePublishRequest\x128\n" +
-	"\x06member\x18\x01 \x01(\v2 .metasrv.storage.v1.MemberRecordR\x06member\"-\n" +
+	"\x06member\x18\x01 \x01(\v2 .metasrv.storage.v1.MemberRecordR\x06member\"C\n" +
 	"\x0eHistoryRequest\x12\x1b\n" +
-	"\tmember_id\x18\x01 \x01(\tR\bmemberId\"'\n" +
+	"\tmember_id\x18\x01 \x01(\tR\bmemberId\x12\x14\n" +
+	"\x05nonce\x18\x02 \x01(\x04R\x05nonce\"\xd6\x02\n" +
 	"\x0fHistoryResponse\x12\x14\n" +
-	"\x05known\x18\x01 \x01(\bR\x05known\"\x10\n" +
+	"\x05known\x18\x01 \x01(\bR\x05known\x12\x18\n" +
+	"\aremoved\x18\x02 \x01(\bR\aremoved\x12\x1b\n" +
+	"\traft_addr\x18\x03 \x01(\tR\braftAddr\x12\x1b\n" +
+	"\tmember_id\x18\x04 \x01(\tR\bmemberId\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x05 \x01(\x04R\tclusterId\x12 \n" +
+	"\vincarnation\x18\x06 \x01(\x04R\vincarnation\x12\x1e\n" +
+	"\n" +
+	"generation\x18\a \x01(\x04R\n" +
+	"generation\x12#\n" +
+	"\rapplied_index\x18\b \x01(\x04R\fappliedIndex\x12\x14\n" +
+	"\x05nonce\x18\t \x01(\x04R\x05nonce\x12\x1a\n" +
+	"\bfounders\x18\n" +
+	" \x03(\tR\bfounders\x12!\n" +
+	"\ffounded_with\x18\v \x01(\bR\vfoundedWith\"G\n" +
+	"\vJoinRequest\x12\x1b\n" +
+	"\tmember_id\x18\x01 \x01(\tR\bmemberId\x12\x1b\n" +
+	"\traft_addr\x18\x02 \x01(\tR\braftAddr\"\xcd\x01\n" +
+	"\fJoinResponse\x125\n" +
+	"\bstanding\x18\x01 \x01(\x0e2\x19.metasrv.peer.v1.StandingR\bstanding\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x02 \x01(\x04R\tclusterId\x12 \n" +
+	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12(\n" +
+	"\x10leader_raft_addr\x18\x04 \x01(\tR\x0eleaderRaftAddr\x12\x1b\n" +
+	"\traft_addr\x18\x05 \x01(\tR\braftAddr\"\x10\n" +
 	"\x0eBarrierRequest\"'\n" +
 	"\x0fBarrierResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"\x0f\n" +
@@ -723,7 +1069,14 @@ const file_metasrv_peer_v1_peer_proto_rawDesc = "" +
 	"\x05build\x18\x02 \x01(\tR\x05build\"5\n" +
 	"\tStateHash\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
-	"\x04hash\x18\x02 \x01(\x06R\x04hashB9Z7github.com/metasrv/metasrv/proto/metasrv/peer/v1;peerpbb\x06proto3"
+	"\x04hash\x18\x02 \x01(\x06R\x04hash*\x96\x01\n" +
+	"\bStanding\x12\x18\n" +
+	"\x14STANDING_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13STANDING_ASK_LEADER\x10\x01\x12\x15\n" +
+	"\x11STANDING_STRANGER\x10\x02\x12\x12\n" +
+	"\x0eSTANDING_ADDED\x10\x03\x12\x16\n" +
+	"\x12STANDING_DATA_LOST\x10\x04\x12\x14\n" +
+	"\x10STANDING_REMOVED\x10\x05B9Z7github.com/metasrv/metasrv/proto/metasrv/peer/v1;peerpbb\x06proto3"
 
 var (
 	file_metasrv_peer_v1_peer_proto_rawDescOnce sync.Once
@@ -737,39 +1090,46 @@ func file_metasrv_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_metasrv_peer_v1_peer_proto_rawDescData
 }
 
-var file_metasrv_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_metasrv_peer_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_metasrv_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_metasrv_peer_v1_peer_proto_goTypes = []any{
-	(*Request)(nil),         // 0: metasrv.peer.v1.Request
-	(*Response)(nil),        // 1: metasrv.peer.v1.Response
-	(*TermRequest)(nil),     // 2: metasrv.peer.v1.TermRequest
-	(*TermResponse)(nil),    // 3: metasrv.peer.v1.TermResponse
-	(*PublishRequest)(nil),  // 4: metasrv.peer.v1.PublishRequest
-	(*HistoryRequest)(nil),  // 5: metasrv.peer.v1.HistoryRequest
-	(*HistoryResponse)(nil), // 6: metasrv.peer.v1.HistoryResponse
-	(*BarrierRequest)(nil),  // 7: metasrv.peer.v1.BarrierRequest
-	(*BarrierResponse)(nil), // 8: metasrv.peer.v1.BarrierResponse
-	(*HashesRequest)(nil),   // 9: metasrv.peer.v1.HashesRequest
-	(*HashesResponse)(nil),  // 10: metasrv.peer.v1.HashesResponse
-	(*StateHash)(nil),       // 11: metasrv.peer.v1.StateHash
-	(*v1.MemberRecord)(nil), // 12: metasrv.storage.v1.MemberRecord
+	(Standing)(0),           // 0: metasrv.peer.v1.Standing
+	(*Request)(nil),         // 1: metasrv.peer.v1.Request
+	(*Response)(nil),        // 2: metasrv.peer.v1.Response
+	(*TermRequest)(nil),     // 3: metasrv.peer.v1.TermRequest
+	(*TermResponse)(nil),    // 4: metasrv.peer.v1.TermResponse
+	(*PublishRequest)(nil),  // 5: metasrv.peer.v1.PublishRequest
+	(*HistoryRequest)(nil),  // 6: metasrv.peer.v1.HistoryRequest
+	(*HistoryResponse)(nil), // 7: metasrv.peer.v1.HistoryResponse
+	(*JoinRequest)(nil),     // 8: metasrv.peer.v1.JoinRequest
+	(*JoinResponse)(nil),    // 9: metasrv.peer.v1.JoinResponse
+	(*BarrierRequest)(nil),  // 10: metasrv.peer.v1.BarrierRequest
+	(*BarrierResponse)(nil), // 11: metasrv.peer.v1.BarrierResponse
+	(*HashesRequest)(nil),   // 12: metasrv.peer.v1.HashesRequest
+	(*HashesResponse)(nil),  // 13: metasrv.peer.v1.HashesResponse
+	(*StateHash)(nil),       // 14: metasrv.peer.v1.StateHash
+	(*v1.MemberRecord)(nil), // 15: metasrv.storage.v1.MemberRecord
 }
 var file_metasrv_peer_v1_peer_proto_depIdxs = []int32{
-	2,  // 0: metasrv.peer.v1.Request.term:type_name -> metasrv.peer.v1.TermRequest
-	4,  // 1: metasrv.peer.v1.Request.publish:type_name -> metasrv.peer.v1.PublishRequest
-	5,  // 2: metasrv.peer.v1.Request.history:type_name -> metasrv.peer.v1.HistoryRequest
-	7,  // 3: metasrv.peer.v1.Request.barrier:type_name -> metasrv.peer.v1.BarrierRequest
-	9,  // 4: metasrv.peer.v1.Request.hashes:type_name -> metasrv.peer.v1.HashesRequest
-	3,  // 5: metasrv.peer.v1.Response.term:type_name -> metasrv.peer.v1.TermResponse
-	6,  // 6: metasrv.peer.v1.Response.history:type_name -> metasrv.peer.v1.HistoryResponse
-	8,  // 7: metasrv.peer.v1.Response.barrier:type_name -> metasrv.peer.v1.BarrierResponse
-	10, // 8: metasrv.peer.v1.Response.hashes:type_name -> metasrv.peer.v1.HashesResponse
-	12, // 9: metasrv.peer.v1.PublishRequest.member:type_name -> metasrv.storage.v1.MemberRecord
-	11, // 10: metasrv.peer.v1.HashesResponse.hashes:type_name -> metasrv.peer.v1.StateHash
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	3,  // 0: metasrv.peer.v1.Request.term:type_name -> metasrv.peer.v1.TermRequest
+	5,  // 1: metasrv.peer.v1.Request.publish:type_name -> metasrv.peer.v1.PublishRequest
+	6,  // 2: metasrv.peer.v1.Request.history:type_name -> metasrv.peer.v1.HistoryRequest
+	10, // 3: metasrv.peer.v1.Request.barrier:type_name -> metasrv.peer.v1.BarrierRequest
+	12, // 4: metasrv.peer.v1.Request.hashes:type_name -> metasrv.peer.v1.HashesRequest
+	8,  // 5: metasrv.peer.v1.Request.join:type_name -> metasrv.peer.v1.JoinRequest
+	4,  // 6: metasrv.peer.v1.Response.term:type_name -> metasrv.peer.v1.TermResponse
+	7,  // 7: metasrv.peer.v1.Response.history:type_name -> metasrv.peer.v1.HistoryResponse
+	11, // 8: metasrv.peer.v1.Response.barrier:type_name -> metasrv.peer.v1.BarrierResponse
+	13, // 9: metasrv.peer.v1.Response.hashes:type_name -> metasrv.peer.v1.HashesResponse
+	9,  // 10: metasrv.peer.v1.Response.join:type_name -> metasrv.peer.v1.JoinResponse
+	15, // 11: metasrv.peer.v1.PublishRequest.member:type_name -> metasrv.storage.v1.MemberRecord
+	0,  // 12: metasrv.peer.v1.JoinResponse.standing:type_name -> metasrv.peer.v1.Standing
+	14, // 13: metasrv.peer.v1.HashesResponse.hashes:type_name -> metasrv.peer.v1.StateHash
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_peer_v1_peer_proto_init() }
@@ -783,19 +1143,21 @@ func file_metasrv_peer_v1_peer_proto_init() {
 		(*Request_History)(nil),
 		(*Request_Barrier)(nil),
 		(*Request_Hashes)(nil),
+		(*Request_Join)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_peer_v1_peer_proto_rawDesc), len(file_metasrv_peer_v1_peer_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   12,
+			NumEnums:      1,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_metasrv_peer_v1_peer_proto_goTypes,
 		DependencyIndexes: file_metasrv_peer_v1_peer_proto_depIdxs,
+		EnumInfos:         file_metasrv_peer_v1_peer_proto_enumTypes,
 		MessageInfos:      file_metasrv_peer_v1_peer_proto_msgTypes,
 	}.Build()
 	File_metasrv_peer_v1_peer_proto = out.File

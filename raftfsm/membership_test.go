@@ -1,0 +1,207 @@
+package raftfsm
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/raftfsm/machine"
+)
+
+// A member is replaced while clients write: the new one joins, catches up, votes; the old one is removed, notices, and
+// is never let in again.
+func TestMemberIsReplacedUnderWrites(t *testing.T) {
+	c := newCluster(t, 3, func(c *cluster) {
+		c.log = LogRetention{Trailing: 50, Threshold: 50, Interval: 20 * time.Millisecond}
+	})
+	_, leader := c.leader()
+	ctx := within(t, time.Minute)
+	writing, stop := context.WithCancel(ctx)
+	written := make(chan int)
+	go func() {
+		n := 0
+		for ; writing.Err() == nil; n++ {
+			_, l := c.leader()
+			if _, err := put(writing, l, key(n), "v"); err != nil {
+				n-- // again, perhaps with another leader
+			}
+		}
+		written <- n
+	}()
+	d := c.join("d")
+	eventually(t, "the new member says what it waits for", func() bool {
+		return strings.Contains(c.nodes[d].Status().Waiting, "metactl member add d --raft-addr d:3003")
+	})
+	at := leader.ConfigurationIndex()
+	if _, err := leader.PromoteMember(ctx, "d", Change{}); !errors.Is(err, metasrv.ErrMemberNotFound) {
+		t.Errorf("promoted before it was added: %v", err)
+	}
+	if _, err := leader.AddMember(ctx, c.servers[d], Change{At: at + 1}); !errors.Is(err, metasrv.ErrConfigurationChanged) {
+		t.Errorf("added on a configuration that is not there: %v", err)
+	}
+	added, err := leader.AddMember(ctx, c.servers[d], Change{At: at})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := leader.AddMember(ctx, c.servers[d], Change{At: at}); err != nil || again != added {
+		t.Errorf("added again: %d, %v; want %d", again, err, added)
+	}
+	eventually(t, "it is promoted", func() bool {
+		_, err := leader.PromoteMember(ctx, "d", Change{})
+		if err != nil && !errors.Is(err, metasrv.ErrMemberNotCaughtUp) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	if _, err := leader.RemoveMember(ctx, leader.cfg.MemberID, false, Change{}); !errors.Is(err, metasrv.ErrNotLeader) {
+		t.Fatalf("a metasrv leader that is to be removed answers %v", err)
+	}
+	old := leader
+	_, leader = c.leader()
+	if _, err := leader.RemoveMember(ctx, old.cfg.MemberID, false, Change{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := leader.RemoveMember(ctx, old.cfg.MemberID, false, Change{}); err != nil {
+		t.Errorf("removed again: %v", err)
+	}
+	eventually(t, "the removed member ends", func() bool { return old.Err() != nil })
+	stop()
+	n := <-written
+	view, err := leader.Barrier(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		if get(view, key(i)) != "v" {
+			t.Fatalf("%s is lost", key(i))
+		}
+	}
+	eventually(t, "the new member has it all", func() bool { return get(c.nodes[d].View(), key(n-1)) == "v" })
+	for i, s := range c.servers {
+		if s.ID != old.cfg.MemberID {
+			continue
+		}
+		_ = old.Close(context.Background())
+		c.nodes[i] = nil
+		if _, err := Open(c.config(i)); err == nil || !strings.Contains(err.Error(), "was removed from the cluster") {
+			t.Errorf("a removed member was started again: %v", err)
+		}
+		if _, err := leader.AddMember(ctx, s, Change{}); !errors.Is(err, metasrv.ErrMemberRemoved) {
+			t.Errorf("its id was taken again: %v", err)
+		}
+		if err := os.RemoveAll(c.folder(i)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := Open(c.config(i)); err == nil || !strings.Contains(err.Error(), "was removed from the cluster") {
+			t.Errorf("its id was started again: %v", err)
+			_ = n.Close(context.Background())
+		}
+	}
+}
+
+// No voter is removed whose absence would stop the cluster.
+func TestRemovalKeepsAQuorum(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		at, leader := c.leader()
+		silent, other := c.servers[(at+1)%3], c.servers[(at+2)%3]
+		c.net.Cut(silent.RaftAddr)
+		ctx := within(t, time.Minute)
+		if _, err := leader.RemoveMember(ctx, other.ID, false, Change{}); !errors.Is(err, metasrv.ErrQuorumAtRisk) || !strings.Contains(err.Error(), "silent: "+silent.ID) {
+			t.Errorf("removed a voter that the cluster needs: %v", err)
+		}
+		if _, err := leader.RemoveMember(ctx, silent.ID, false, Change{}); err != nil {
+			t.Errorf("the silent one: %v", err)
+		}
+		if _, err := leader.RemoveMember(ctx, other.ID, false, Change{}); err != nil {
+			t.Errorf("down to one: %v", err)
+		}
+		if _, err := leader.RemoveMember(ctx, c.servers[at].ID, true, Change{}); !errors.Is(err, metasrv.ErrQuorumAtRisk) {
+			t.Errorf("removed the last voter: %v", err)
+		}
+	})
+}
+
+// A member that lags, or doesn't answer, gets no vote.
+func TestPromotionWaitsForTheState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
+		_, leader := c.leader()
+		ctx := within(t, time.Minute)
+		server := Server{ID: "b", RaftAddr: "b:3003"}
+		if _, err := leader.AddMember(ctx, server, Change{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := leader.PromoteMember(ctx, "b", Change{}); !errors.Is(err, metasrv.ErrMemberNotCaughtUp) || !strings.Contains(err.Error(), "does not answer") {
+			t.Errorf("promoted a member that was never started: %v", err)
+		}
+		b := c.join("b")
+		eventually(t, "it is promoted", func() bool {
+			_, err := leader.PromoteMember(ctx, "b", Change{})
+			return err == nil
+		})
+		if err := c.nodes[b].Err(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestLeadershipIsTransferred(t *testing.T) {
+	c := newCluster(t, 3)
+	at, leader := c.leader()
+	ctx := within(t, time.Minute)
+	to := c.servers[(at+1)%3].ID
+	if got, err := leader.TransferLeadership(ctx, to); err != nil || got != to {
+		t.Fatalf("transferred to %q, %v; want %s", got, err, to)
+	}
+	now, leader := c.leader()
+	if c.servers[now].ID != to {
+		t.Errorf("%s leads", c.servers[now].ID)
+	}
+	if got, err := leader.TransferLeadership(ctx, to); err != nil || got != to {
+		t.Errorf("transferred to the one that leads: %q, %v", got, err)
+	}
+	if _, err := leader.TransferLeadership(ctx, "nobody"); !errors.Is(err, metasrv.ErrMemberNotFound) {
+		t.Errorf("transferred to nobody: %v", err)
+	}
+}
+
+// A member moves to another address: the cluster is told first.
+func TestMemberMoves(t *testing.T) {
+	c := newCluster(t, 3)
+	at, leader := c.leader()
+	moved := (at + 1) % 3
+	c.stop(moved)
+	ctx := within(t, time.Minute)
+	c.servers[moved].RaftAddr = "elsewhere:1"
+	if _, err := leader.UpdateMember(ctx, c.servers[moved], Change{}); err != nil {
+		t.Fatal(err)
+	}
+	n := c.start(moved)
+	if _, err := put(ctx, leader, "x", "1"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it follows at its new address", func() bool { return get(n.View(), "x") == "1" })
+}
+
+// A metasrv leader that ended between the removal of a member and the record of it is made up for.
+func TestRemovalIsRemembered(t *testing.T) {
+	c := newCluster(t, 3)
+	at, leader := c.leader()
+	gone := c.servers[(at+1)%3]
+	eventually(t, "its record is there", func() bool { _, ok := leader.publishedMember(gone.ID); return ok })
+	c.stop((at + 1) % 3)
+	s, _ := findServer(leader.configuration(), gone.ID)
+	if err := leader.raft.RemoveServer(s.ID, 0, time.Minute).Error(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the id is remembered", func() bool {
+		_, was := machine.Removed(leader.View(), gone.ID)
+		return was
+	})
+}
