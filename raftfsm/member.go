@@ -187,6 +187,10 @@ type Status struct {
 	Split string
 	// CaughtUp: since its start the state has reached that of the metasrv leader once.
 	CaughtUp bool
+	// Incarnation is the life of the cluster, 0 for its first.
+	Incarnation uint64
+	// Quarantined: the state was restored or recovered, and nobody has confirmed it yet.
+	Quarantined bool
 	// Waiting says what a member without data waits for, empty where it doesn't.
 	Waiting string
 	// ConfigurationIndex changes with every change of the members.
@@ -210,6 +214,8 @@ func (n *Node) Status() Status {
 		ComparedIndex: n.compared.Load(), Split: n.Split(),
 		CaughtUp: n.caughtUp.Load(),
 	}
+	cluster := machine.Cluster(&n.fsm.current)
+	s.Incarnation, s.Quarantined = cluster.GetIncarnation(), cluster.GetQuarantine() != nil
 	s.ConfigurationIndex = n.ConfigurationIndex()
 	if waiting := n.waiting.Load(); waiting != nil {
 		s.Waiting = *waiting

@@ -30,7 +30,7 @@ type Change struct {
 }
 
 // ConfigurationIndex returns the index of the configuration of members that this member has applied.
-func (n *Node) ConfigurationIndex() uint64 { return n.fsm.current.Load().configurationIndex }
+func (n *Node) ConfigurationIndex() uint64 { return n.fsm.current.view.Load().configurationIndex }
 
 // AddMember takes a member in as a non-voter and returns the index of the configuration with it. It changes nothing
 // where the member is there already. ErrMemberRemoved: the id was used before. ErrMemberExists: the id or the address is

@@ -33,6 +33,7 @@ func (s clusterService) Status(context.Context, *metasrvpb.StatusRequest) (*meta
 		LeaderReady:    s.requireLeader() == nil,
 		ClusterVersion: status.ClusterVersion,
 		Split:          status.Split,
+		Quarantined:    status.Quarantined,
 	}
 	for _, m := range s.members() {
 		if m.GetId() == s.memberID {

@@ -150,6 +150,9 @@ func (d *duties) abortCreations(ctx context.Context, t *term, log *slog.Logger) 
 		case <-ticker.C:
 		}
 		view := d.node.View()
+		if quarantined(view) != nil {
+			continue // the creation may have been committed in what the state has lost
+		}
 		aborts, err := router.PlanAborts(view, t.leadership.Now(), func(id metasrv.NodeID, i metasrv.Incarnation) (bool, string) {
 			return t.gone(view, id, i)
 		})

@@ -47,7 +47,8 @@ func (s heartbeatService) Heartbeat(stream grpc.BidiStreamingServer[metasrvpb.He
 	defer context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) })()
 
 	session := heartbeat.NewSession(heartbeat.SessionConfig{
-		Tracker: t.tracker, Proposer: s.node, Viewer: s.node, Barrier: s.node, PlanDrops: s.planDrops, PlanVersion: s.hub.planVersion, Logger: s.log,
+		Tracker: t.tracker, Proposer: s.node, Viewer: s.node, Barrier: s.node, PlanDrops: s.planDrops, PlanVersion: s.planVersion,
+		Logger: s.log,
 	})
 	defer session.Close()
 	requests := s.receive(ctx, stream)
@@ -127,8 +128,29 @@ func (s *services) receive(
 	return requests
 }
 
-// planDrops is the router's rule of what a node must drop, in the words of package heartbeat.
+// planVersion changes with whatever planDrops reads.
+func (s *services) planVersion() uint64 {
+	version := s.hub.planVersion() << 1
+	if s.node.Status().Quarantined {
+		version |= 1
+	}
+	return version
+}
+
+// planDrops returns what a node must drop: nothing while a restored or recovered state is not confirmed, for the node may
+// have what that state has lost.
 func (s *services) planDrops(
+	v state.View, node metasrv.NodeID, report []heartbeat.ReportedReplica,
+) ([]*metasrvpb.DropRegion, []*storagepb.DroppedReplica) {
+	drop, confirmed := s.unwanted(v, node, report)
+	if quarantined(v) != nil {
+		drop = nil
+	}
+	return drop, confirmed
+}
+
+// unwanted is the router's rule of what a node must drop, in the words of package heartbeat.
+func (s *services) unwanted(
 	v state.View, node metasrv.NodeID, report []heartbeat.ReportedReplica,
 ) ([]*metasrvpb.DropRegion, []*storagepb.DroppedReplica) {
 	replicas := each(report, func(r heartbeat.ReportedReplica) router.ReportedReplica {

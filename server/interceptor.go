@@ -102,6 +102,10 @@ func (i *interceptor) admit(access access, early bool, req any) error {
 		if want != 0 && have != 0 && want != have {
 			return metasrv.ErrClusterMismatch.With("the request is for cluster %d, this is cluster %d", want, have)
 		}
+		if life := r.GetHeader().GetClusterIncarnation(); life != 0 && have != 0 && life != i.incarnation.Load() {
+			return metasrv.ErrClusterMismatch.With("the request is for cluster %d in its life %016x, it was restored or recovered since and is in its life %016x",
+				have, life, i.incarnation.Load())
+		}
 	}
 	if access == accessWrite || access == accessHeartbeat {
 		return i.requireLeader()
@@ -112,7 +116,7 @@ func (i *interceptor) admit(access access, early bool, req any) error {
 // header returns what all response headers of this member have in common.
 func (i *interceptor) header() *metasrvpb.ResponseHeader {
 	return &metasrvpb.ResponseHeader{
-		ProtocolVersion: protocolVersion, ClusterId: i.clusterID(), Member: i.memberID,
+		ProtocolVersion: protocolVersion, ClusterId: i.clusterID(), ClusterIncarnation: i.incarnation.Load(), Member: i.memberID,
 	}
 }
 
@@ -131,6 +135,7 @@ func (i *interceptor) complete(resp any) {
 		setHeader(m, h)
 	}
 	h.ProtocolVersion, h.ClusterId, h.Member = protocolVersion, i.clusterID(), i.memberID
+	h.ClusterIncarnation = i.incarnation.Load()
 }
 
 // setHeader sets the field header of a message that has one.

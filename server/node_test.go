@@ -174,7 +174,8 @@ func (n *testNode) Status() raftfsm.Status {
 	view := n.View()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return raftfsm.Status{Term: n.term, Revision: view.Revision(), State: "Follower", ClusterID: machine.ClusterID(view), CaughtUp: true}
+	return raftfsm.Status{Term: n.term, Revision: view.Revision(), State: "Follower", ClusterID: machine.ClusterID(view), CaughtUp: true,
+		Quarantined: machine.Quarantined(view) != nil}
 }
 
 func (n *testNode) Hashes() raftfsm.Hashes {

@@ -40,6 +40,8 @@ type services struct {
 	routes *router.Encoder
 	// cluster is the id of the cluster once it is known: it never changes.
 	cluster atomic.Uint64
+	// incarnation is the life of the cluster; it is known when cluster is.
+	incarnation atomic.Uint64
 }
 
 // clusterID returns the id of the cluster, 0 while this member doesn't know it.
@@ -47,9 +49,10 @@ func (s *services) clusterID() uint64 {
 	if id := s.cluster.Load(); id != 0 {
 		return id
 	}
-	id := s.node.Status().ClusterID
-	s.cluster.Store(id)
-	return id
+	status := s.node.Status()
+	s.incarnation.Store(status.Incarnation)
+	s.cluster.Store(status.ClusterID)
+	return status.ClusterID
 }
 
 // register adds every service, under its own name and where it has one under its early public name.

@@ -102,6 +102,8 @@ func faultsOf(answers []answer) []string {
 			fault += ": writes and heartbeats are refused until a majority of its members is up and connected"
 		}
 		faults = append(faults, fault)
+	case leader.status.Quarantined:
+		faults = append(faults, "the state was restored or recovered and is not confirmed: no replica is dropped; see: metactl quarantine show")
 	case !leader.status.LeaderReady:
 		faults = append(faults, leader.status.GetMember().GetId()+" is still taking over as metasrv leader; try again in some seconds")
 	}

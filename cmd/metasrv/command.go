@@ -35,7 +35,7 @@ in the environment: --grpc-addr as METASRV_GRPC_ADDR.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w; %q lists what there is", err, cmd.CommandPath()+" --help")}
 	})
-	root.AddCommand(newDevCommand(), newServerCommand())
+	root.AddCommand(newDevCommand(), newServerCommand(), newRestoreCommand(), newRecoverCommand())
 	cli.Setup(root, noArgs)
 	return root
 }

@@ -119,3 +119,8 @@ func IDKey(prefix string, id uint64) string {
 	}
 	return string(b)
 }
+
+// Raise advances the sequence under key as if by numbers more had been given out.
+func Raise(tx Tx, key string, first, by uint64) {
+	tx.Put(key, binary.BigEndian.AppendUint64(nil, Peek(tx, key, first)+by))
+}

@@ -1,0 +1,204 @@
+package raftfsm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/metasrv/metasrv/kv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm/machine"
+	"github.com/metasrv/metasrv/raftfsm/snapshot"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+func offline(id, dir string) Offline {
+	return Offline{MemberID: id, RaftAddr: id + ":3003", DataDir: dir, Appliers: []state.Applier{kv.NewApplier()}}
+}
+
+// Rule 14: a restored cluster has everything of the snapshot, goes on far beyond what the lost state can have given out,
+// lives another life, and is in quarantine until somebody confirms it. Others join it.
+func TestRestoreBeginsAnotherLife(t *testing.T) {
+	c := newCluster(t, 1)
+	_, old := c.leader()
+	ctx := within(t, time.Minute)
+	for i := range 100 {
+		if _, err := put(ctx, old, key(i), "v"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	session, err := old.Propose(ctx, state.Proposal{Kind: storagepb.CommandKind_COMMAND_KIND_OPEN_SESSION, Payload: &storagepb.OpenSession{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := &storagepb.OpenSessionResult{}
+	if err := state.Decode(session.Payload, opened); err != nil {
+		t.Fatal(err)
+	}
+	var file bytes.Buffer
+	if err := old.Snapshot().Write(&file); err != nil {
+		t.Fatal(err)
+	}
+	identity, revision := old.identity(), old.View().Revision()
+
+	damaged := bytes.Clone(file.Bytes())
+	damaged[len(damaged)/2] ^= 1
+	dir := filepath.Join(t.TempDir(), "restored")
+	if _, err := offline("r1", dir).Restore(bytes.NewReader(damaged), "test"); !errors.Is(err, snapshot.ErrDamaged) {
+		t.Errorf("restored from a damaged file: %v", err)
+	}
+	if left, _ := filepath.Glob(dir + "*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	found, err := offline("r1", dir).Restore(bytes.NewReader(file.Bytes()), "restored from a test")
+	if err != nil || found.Revision != revision || found.ClusterID != identity.cluster {
+		t.Fatalf("restored %+v, %v", found, err)
+	}
+	if _, err := offline("r1", dir).Restore(bytes.NewReader(file.Bytes()), "test"); err == nil || !strings.Contains(err.Error(), "is not empty") {
+		t.Errorf("restored over a folder: %v", err)
+	}
+
+	r := &cluster{t: t, dir: filepath.Dir(dir), timing: DefaultTiming(), servers: []Server{{ID: "r1", RaftAddr: "r1:3003"}}, nodes: make([]*Node, 1)}
+	t.Cleanup(func() {
+		for i := range r.nodes {
+			r.stop(i)
+		}
+	})
+	if err := os.Rename(dir, r.folder(0)); err != nil {
+		t.Fatal(err)
+	}
+	n := r.start(0)
+	r.leader()
+	view, err := n.Barrier(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		if get(view, key(i)) != "v" {
+			t.Fatalf("%s is lost", key(i))
+		}
+	}
+	now := n.identity()
+	if now.cluster != identity.cluster || now.incarnation == identity.incarnation || machine.Cluster(view).GetGeneration() != 1 {
+		t.Errorf("it is %+v, was %+v", now, identity)
+	}
+	if view.Revision() < revision+1<<39 {
+		t.Errorf("revision %d after %d", view.Revision(), revision)
+	}
+	if machine.Quarantined(view).GetOrigin() != "restored from a test" {
+		t.Errorf("quarantine: %v", machine.Quarantined(view))
+	}
+	again, err := n.Propose(ctx, state.Proposal{Kind: storagepb.CommandKind_COMMAND_KIND_OPEN_SESSION, Payload: &storagepb.OpenSession{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := &storagepb.OpenSessionResult{}
+	if err := state.Decode(again.Payload, next); err != nil || next.Session < opened.Session+1<<39 {
+		t.Errorf("session %d after %d, %v", next.Session, opened.Session, err)
+	}
+	if err := old.admit(n.greet()); err == nil {
+		t.Error("a member of the old life lets one of the new one speak raft to it")
+	}
+
+	at := r.join("a") // an id of the old life is free
+	if _, err := n.AddMember(ctx, r.servers[at], Change{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the member that joins has it all", func() bool { return get(r.nodes[at].View(), key(99)) == "v" })
+	end := &storagepb.EndQuarantine{ClusterId: now.cluster, Incarnation: now.incarnation}
+	if _, err := n.Propose(ctx, state.Proposal{Kind: storagepb.CommandKind_COMMAND_KIND_END_QUARANTINE, Payload: end}); err != nil {
+		t.Fatal(err)
+	}
+	if machine.Quarantined(n.View()) != nil {
+		t.Error("it is in quarantine after it was confirmed")
+	}
+	c.stop(0)
+}
+
+// Rule 14: what the last member of a lost majority has, its log included, goes on in another life; members of before that
+// come back end.
+func TestRecoveryFromALostMajority(t *testing.T) {
+	c := newCluster(t, 3)
+	at, leader := c.leader()
+	ctx := within(t, time.Minute)
+	for i := range 50 {
+		if _, err := put(ctx, leader, key(i), "v"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	survivor := (at + 1) % 3
+	eventually(t, "the survivor has it all", func() bool { return get(c.nodes[survivor].View(), key(49)) == "v" })
+	revision := c.nodes[survivor].View().Revision()
+	for i := range 3 {
+		if i == survivor { // as kill -9 does: what is in the log is not in the image
+			copyOf := filepath.Join(t.TempDir(), "copy")
+			if err := os.CopyFS(copyOf, os.DirFS(c.folder(i))); err != nil {
+				t.Fatal(err)
+			}
+			c.stop(i)
+			if err := os.RemoveAll(c.folder(i)); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(copyOf, c.folder(i)); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		c.stop(i)
+	}
+	o := offline(c.servers[survivor].ID, c.folder(survivor))
+	refused := errors.New("refused")
+	if _, _, err := o.Recover("test", func(Found) error { return refused }); !errors.Is(err, refused) {
+		t.Errorf("recovered without a confirmation: %v", err)
+	}
+	found, kept, err := o.Recover("test", func(f Found) error {
+		if len(f.Members) != 3 || f.Revision != revision || f.LastAt.IsZero() {
+			t.Errorf("asked to confirm %+v, want revision %d", f, revision)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(kept, "raft.db")); err != nil {
+		t.Errorf("the files of before: %v", err)
+	}
+	n := c.start(survivor)
+	eventually(t, "it leads alone", func() bool { _, leads := n.Leadership(); return leads })
+	view, err := n.Barrier(ctx)
+	if err != nil || get(view, key(0)) != "v" || get(view, key(49)) != "v" || machine.Quarantined(view) == nil {
+		t.Errorf("%v: %s, %s, %v", err, get(view, key(0)), get(view, key(49)), machine.Quarantined(view))
+	}
+	if view.Revision() < found.Revision+1<<39 {
+		t.Errorf("revision %d after %d", view.Revision(), found.Revision)
+	}
+	// The lost ones come back: they would be a majority of the old life.
+	for i := range 3 {
+		if i == survivor {
+			continue
+		}
+		back, err := Open(c.config(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.nodes[i] = back
+	}
+	for i := range 3 {
+		if i != survivor {
+			eventually(t, "a member of the old life ends", func() bool { return c.nodes[i].Err() != nil })
+			if !strings.Contains(c.nodes[i].Err().Error(), "restored or recovered") {
+				t.Errorf("it ended with %v", c.nodes[i].Err())
+			}
+			_ = c.nodes[i].Close(context.Background())
+			c.nodes[i] = nil
+		}
+	}
+	if err := n.Err(); err != nil {
+		t.Error(err)
+	}
+}
