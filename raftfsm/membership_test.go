@@ -58,10 +58,14 @@ func TestMemberIsReplacedUnderWrites(t *testing.T) {
 		}
 		return err == nil
 	})
-	if _, err := leader.RemoveMember(ctx, leader.cfg.MemberID, false, Change{}); !errors.Is(err, metasrv.ErrNotLeader) {
-		t.Fatalf("a metasrv leader that is to be removed answers %v", err)
-	}
 	old := leader
+	eventually(t, "a metasrv leader that is to be removed hands over", func() bool {
+		_, err := old.RemoveMember(ctx, old.cfg.MemberID, false, Change{})
+		if err != nil && !errors.Is(err, metasrv.ErrNotLeader) && !errors.Is(err, metasrv.ErrNotTransferred) {
+			t.Fatal(err)
+		}
+		return errors.Is(err, metasrv.ErrNotLeader)
+	})
 	_, leader = c.leader()
 	if _, err := leader.RemoveMember(ctx, old.cfg.MemberID, false, Change{}); err != nil {
 		t.Fatal(err)

@@ -75,6 +75,12 @@ func (c *cluster) startAll() {
 	}
 	c.t.Cleanup(c.end)
 	c.leader()
+	for _, m := range c.members { // a connection that was refused at first is tried again only after a pause
+		eventually(c.t, m.id+" answers", func() bool {
+			_, err := metasrvpb.NewClusterClient(m.conn).Status(c.t.Context(), &metasrvpb.StatusRequest{})
+			return err == nil
+		})
+	}
 }
 
 // advertised returns the address of the raft port as other members dial it.
