@@ -79,6 +79,15 @@ func goldenSystem(g *goldenLog) {
 		cmd(storagepb.CommandKind_COMMAND_KIND_SET_CLUSTER_VERSION, &storagepb.SetClusterVersion{From: 1, Version: 1}), // refused
 		cmd(storagepb.CommandKind_COMMAND_KIND_CLOSE_SESSION, &storagepb.CloseSession{Session: 2}),
 	)
+	g.add(
+		cmd(storagepb.CommandKind_COMMAND_KIND_PUBLISH_MEMBER, &storagepb.PublishMember{Member: member("d")}),
+		cmd(storagepb.CommandKind_COMMAND_KIND_REMOVE_MEMBER, &storagepb.RemoveMember{Id: "d", RaftAddr: "d:3003", WallTimeMs: 5}),
+		cmd(storagepb.CommandKind_COMMAND_KIND_REMOVE_MEMBER, &storagepb.RemoveMember{Id: "d", WallTimeMs: 6}),                // changes nothing
+		cmd(storagepb.CommandKind_COMMAND_KIND_REMOVE_MEMBER, &storagepb.RemoveMember{}),                                      // refused
+		cmd(storagepb.CommandKind_COMMAND_KIND_PUBLISH_MEMBER, &storagepb.PublishMember{Member: member("d")}),                 // refused
+		cmd(storagepb.CommandKind_COMMAND_KIND_END_QUARANTINE, &storagepb.EndQuarantine{ClusterId: 77}),                       // changes nothing
+		cmd(storagepb.CommandKind_COMMAND_KIND_END_QUARANTINE, &storagepb.EndQuarantine{ClusterId: 77, Incarnation: 1 << 40}), // refused
+	)
 }
 
 func goldenPut(key, value string) *storagepb.Command {
@@ -210,7 +219,7 @@ func goldenTables(g *goldenLog) {
 func goldenLater(g *goldenLog) {
 	g.term = 3
 	g.add(cmd(storagepb.CommandKind_COMMAND_KIND_LEADER_ESTABLISHED, &storagepb.LeaderEstablished{Term: 3, Member: member("b"), ProposedClusterId: 78}))
-	lastUse := g.entries[7].entry.LeaderTimeMs
+	lastUse := g.entries[8].entry.LeaderTimeMs
 	stale := &storagepb.ExpireSessions{Sessions: []*storagepb.SessionUse{{Session: 3, LastUsedMs: lastUse}}}
 	g.add(planned(2, cmd(storagepb.CommandKind_COMMAND_KIND_EXPIRE_SESSIONS, stale))) // refused: another term
 	g.add(planned(3, cmd(storagepb.CommandKind_COMMAND_KIND_EXPIRE_SESSIONS, stale))) // forgets nothing: too early
