@@ -117,7 +117,7 @@ func (n *Node) judgeFounder(s Server, answer *peerpb.HistoryResponse) (waiting s
 	case answer.GetClusterId() != 0:
 		return "", fmt.Errorf("%s is empty and member %s was told to found a cluster, but member %s at %s is part of cluster %d already: "+
 			"founding again would leave its data behind. Let this member join instead: %s",
-			n.cfg.DataDir, n.cfg.MemberID, s.ID, s.RaftAddr, answer.GetClusterId(), n.howToJoin("a new id"))
+			n.cfg.DataDir, n.cfg.MemberID, s.ID, s.RaftAddr, answer.GetClusterId(), n.howToJoin())
 	case answer.GetNonce() == 0:
 		return fmt.Sprintf("%s at %s was not told to found a cluster (--initial-cluster-state new)", s.ID, s.RaftAddr), nil
 	case !slices.Equal(answer.GetFounders(), n.founderList()):
@@ -203,14 +203,11 @@ func (n *Node) errDataLost(witness string) error {
 }
 
 func (n *Node) howToReplace() string {
-	return fmt.Sprintf("Put its data folder back, or replace it: metactl member remove %s; then %s", n.cfg.MemberID, n.howToJoin("a new id"))
+	return fmt.Sprintf("Put its data folder back, or replace it: metactl member remove %s; then %s", n.cfg.MemberID, n.howToJoin())
 }
 
-// howToJoin returns the two commands that bring a member into a cluster.
-func (n *Node) howToJoin(id string) string {
-	if id != n.cfg.MemberID {
-		id = "NEW-ID"
-	}
-	return fmt.Sprintf("metactl member add %s --raft-addr %s; metasrv server --node-id %s --data-dir EMPTY-FOLDER --initial-cluster-state existing …",
-		id, n.cfg.Member.RaftAddr, id)
+// howToJoin returns the two commands that bring a new member into a cluster.
+func (n *Node) howToJoin() string {
+	return fmt.Sprintf("metactl member add NEW-ID --raft-addr %s; metasrv server --node-id NEW-ID --data-dir EMPTY-FOLDER --initial-cluster-state existing …",
+		n.cfg.Member.RaftAddr)
 }

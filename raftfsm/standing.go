@@ -72,7 +72,7 @@ func (n *Node) judgeStanding(witness string, answer *peerpb.HistoryResponse) err
 		}
 		return fmt.Errorf("member %s says that cluster %d was restored or recovered without member %s, which has the state of before: it must not go on. "+
 			"Keep its folder until you are sure that nothing is missing, then let it join anew: %s",
-			witness, own.cluster, n.cfg.MemberID, n.howToJoin("a new id"))
+			witness, own.cluster, n.cfg.MemberID, n.howToJoin())
 	case answer.GetRemoved():
 		return n.errRemoved(witness)
 	}
@@ -83,7 +83,7 @@ func (n *Node) judgeStanding(witness string, answer *peerpb.HistoryResponse) err
 func (n *Node) errRemoved(witness string) error {
 	return fmt.Errorf("member %s was removed from the cluster (says member %s), and its id is never used again. "+
 		"Its folder %s is of no more use. To run a member on this machine again: %s",
-		n.cfg.MemberID, witness, n.cfg.DataDir, n.howToJoin("a new id"))
+		n.cfg.MemberID, witness, n.cfg.DataDir, n.howToJoin())
 }
 
 // checkAddress returns an error if the other members dial this one at another address than it advertises.

@@ -177,7 +177,7 @@ func readSnapshot(path string) (*snapshotInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	stat, err := f.Stat()
 	if err != nil {
 		return nil, err
