@@ -69,6 +69,10 @@ type Config struct {
 	// CommandVersion is the highest command version that the member knows: that of this build, unless a test plays another
 	// one.
 	CommandVersion uint32
+
+	// wrapLog and freeSpace let tests have disks that fail.
+	wrapLog   func(logDB) logDB
+	freeSpace func(dir string) (uint64, error)
 }
 
 // LogRetention says how much of the log is kept.

@@ -143,7 +143,7 @@ func TestDamageIsFoundOrHarmless(t *testing.T) {
 		t.Fatalf("undamaged: %v", err)
 	}
 	random := seedOf(t)
-	rounds, found := 300, 0
+	rounds, found := 150, 0
 	if s := os.Getenv("METASRV_TEST_ROUNDS"); s != "" {
 		rounds, _ = strconv.Atoi(s)
 	}

@@ -31,9 +31,11 @@ type bench struct {
 	index uint64
 }
 
-func newBench(t *testing.T) *bench {
+func newBench(t *testing.T) *bench { return newBenchIn(t, t.TempDir()) }
+
+func newBenchIn(t *testing.T, dir string) *bench {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "state.db")
+	path := filepath.Join(dir, "state.db")
 	img, err := openImage(path)
 	if err != nil {
 		t.Fatal(err)

@@ -195,6 +195,10 @@ type Status struct {
 	Waiting string
 	// ConfigurationIndex changes with every change of the members.
 	ConfigurationIndex uint64
+	// DiskFreeBytes are free on the disk of the data folder. DiskFull says why writes are refused for want of them,
+	// nil where they aren't.
+	DiskFreeBytes uint64
+	DiskFull      error
 	// LastContact is the time of the last message of the metasrv leader, zero on the leader itself.
 	LastContact time.Time
 }
@@ -213,6 +217,9 @@ func (n *Node) Status() Status {
 		ClusterVersion: pos.Version, CommandVersion: n.cfg.CommandVersion,
 		ComparedIndex: n.compared.Load(), Split: n.Split(),
 		CaughtUp: n.caughtUp.Load(),
+
+		DiskFreeBytes: n.disk.bytes.Load(),
+		DiskFull:      n.disk.full(spaceLow),
 	}
 	cluster := machine.Cluster(&n.fsm.current)
 	s.Incarnation, s.Quarantined = cluster.GetIncarnation(), cluster.GetQuarantine() != nil

@@ -66,7 +66,7 @@ type Node struct {
 	leadingMu      sync.Mutex
 	leadingChanged chan struct{}
 
-	// down ends when raft has stopped: what it has not answered by then it never will.
+	// down ends when raft has stopped, or the member has failed: what it has not answered by then it never will.
 	down    context.Context
 	setDown context.CancelFunc
 	// started is closed when raft runs; other members may ask before.
@@ -109,6 +109,9 @@ func Open(cfg Config) (*Node, error) {
 	n.down, n.setDown = context.WithCancel(context.Background())
 	n.watch = newWatchdog(cfg.Timing.DiskTimeout, n.fail)
 	n.disk = newDisk(cfg.MemberID, cfg.DataDir, cfg.MinFreeDisk, n.log)
+	if cfg.freeSpace != nil {
+		n.disk.free = cfg.freeSpace
+	}
 	if err := n.open(); err != nil {
 		cancel()
 		return nil, errors.Join(err, n.release())
@@ -166,6 +169,9 @@ func (n *Node) openStores() error {
 	store, err := n.openLog(snapshots.imagePath())
 	if err != nil {
 		return err
+	}
+	if n.cfg.wrapLog != nil {
+		store.db = n.cfg.wrapLog(store.db)
 	}
 	store.watch, store.disk, store.stop = n.watch, n.disk, n.ctx.Done()
 	n.store = store
@@ -400,6 +406,7 @@ func (n *Node) leaveWhenFailed() {
 	select {
 	case <-n.failed:
 		n.mux.shut()
+		n.setDown()
 	case <-n.ctx.Done():
 	}
 }

@@ -34,6 +34,11 @@ func (s clusterService) Status(context.Context, *metasrvpb.StatusRequest) (*meta
 		ClusterVersion: status.ClusterVersion,
 		Split:          status.Split,
 		Quarantined:    status.Quarantined,
+
+		DiskFreeBytes: status.DiskFreeBytes,
+	}
+	if status.DiskFull != nil {
+		resp.DiskFull = status.DiskFull.Error()
 	}
 	for _, m := range s.members() {
 		if m.GetId() == s.memberID {

@@ -53,6 +53,9 @@ type Config struct {
 	// DownAfter is how long a node may be silent before it counts as down.
 	DownAfter time.Duration
 
+	// MinFreeDisk is the free space in bytes of the data folder's disk below which writes are refused.
+	MinFreeDisk uint64
+
 	// ShutdownTimeout bounds how long an orderly stop waits for requests under way.
 	ShutdownTimeout time.Duration
 
@@ -81,6 +84,7 @@ func Default() Config {
 		HeartbeatInterval:   beats.Interval,
 		SuspectAfter:        beats.SuspectAfter,
 		DownAfter:           beats.DownAfter,
+		MinFreeDisk:         256 << 20,
 		ShutdownTimeout:     5 * time.Second,
 		Version:             "devel",
 		Logger:              slog.Default(),
@@ -250,6 +254,9 @@ func (c *Config) validateTimes() error {
 	}
 	if c.DownAfter <= c.SuspectAfter {
 		errs = append(errs, wrong("down-after", "%s must be longer than --suspect-after %s", c.DownAfter, c.SuspectAfter))
+	}
+	if t := c.Timing.DiskTimeout; t < 0 || t > 0 && t < time.Second {
+		errs = append(errs, wrong("disk-timeout", "%s is too short for a disk: use 1s or more, or 0 to wait for ever", t))
 	}
 	if c.ShutdownTimeout <= 0 {
 		errs = append(errs, wrong("shutdown-timeout", "%s is not a time span above 0", c.ShutdownTimeout))

@@ -87,6 +87,14 @@ func newNodeCollector(node Node) *nodeCollector {
 				return 0
 			}),
 		metric("cluster_version", "Command version that every member knows.", func(s raftfsm.Status) float64 { return float64(s.ClusterVersion) }),
+		metric("disk_free_bytes", "Free space on the disk of the member's data folder.",
+			func(s raftfsm.Status) float64 { return float64(s.DiskFreeBytes) }),
+		metric("disk_full", "1 while the member refuses writes for want of disk space, else 0.", func(s raftfsm.Status) float64 {
+			if s.DiskFull != nil {
+				return 1
+			}
+			return 0
+		}),
 		metric("image_bytes", "Size of the member's durable image.", func(s raftfsm.Status) float64 { return float64(s.ImageBytes) }),
 	}}
 }

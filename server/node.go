@@ -134,6 +134,7 @@ func openNode(s *Server) (Node, error) {
 		Timing:              cfg.Timing,
 		Log:                 cfg.Log,
 		LogStore:            cfg.LogStore,
+		MinFreeDisk:         cfg.MinFreeDisk,
 	})
 	if errors.Is(err, raftfsm.ErrClusterStateNeeded) {
 		return nil, wrong("initial-cluster-state", "is needed, because %s holds no data of a member yet: new founds the cluster that "+

@@ -95,6 +95,11 @@ func faultsOf(answers []answer) []string {
 			break
 		}
 	}
+	for _, a := range answers {
+		if full := a.status.GetDiskFull(); full != "" {
+			faults = append(faults, full)
+		}
+	}
 	switch leader := leaderOf(answers); {
 	case leader == nil:
 		fault := withoutLeader(answers)

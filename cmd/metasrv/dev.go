@@ -44,6 +44,7 @@ func newDevCommand() *cobra.Command {
 	flags.StringVar(&cfg.GRPCAddr, "grpc-addr", cfg.GRPCAddr, "`HOST:PORT` address to serve clients on")
 	flags.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "`HOST:PORT` address of /livez, /readyz and /metrics")
 	registerIntervals(flags, &cfg)
+	registerDisk(flags, &cfg)
 	logs.register(flags, "warn")
 	return cmd
 }

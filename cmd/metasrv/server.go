@@ -66,6 +66,9 @@ func newServerCommand() *cobra.Command {
 		"`STORE` how the log is kept: boltdb, or wal, which is faster and younger; a data folder keeps what it began with")
 	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow to listen beyond this machine, without encryption")
 	registerIntervals(flags, &cfg)
+	registerDisk(flags, &cfg)
+	flags.DurationVar(&cfg.Timing.DiskTimeout, "disk-timeout", cfg.Timing.DiskTimeout,
+		"`DURATION` time after which a call to the disk that doesn't return ends this member, so that the others go on without it; 0 for never")
 	logs.register(flags, "info")
 	return cmd
 }

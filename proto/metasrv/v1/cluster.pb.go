@@ -148,7 +148,11 @@ type StatusResponse struct {
 	// Command version that all members know: what came with later ones is refused until the last member is upgraded.
 	ClusterVersion uint32 `protobuf:"varint,27,opt,name=cluster_version,json=clusterVersion,proto3" json:"cluster_version,omitempty"`
 	// How the states of members differ where no majority agrees on one, so that writes are refused. Empty where all is well.
-	Split         string `protobuf:"bytes,28,opt,name=split,proto3" json:"split,omitempty"`
+	Split string `protobuf:"bytes,28,opt,name=split,proto3" json:"split,omitempty"`
+	// Free space on the disk of the member's data folder.
+	DiskFreeBytes uint64 `protobuf:"varint,29,opt,name=disk_free_bytes,json=diskFreeBytes,proto3" json:"disk_free_bytes,omitempty"`
+	// Why this member takes no writes for want of disk space; empty where it does.
+	DiskFull      string `protobuf:"bytes,30,opt,name=disk_full,json=diskFull,proto3" json:"disk_full,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -263,6 +267,20 @@ func (x *StatusResponse) GetClusterVersion() uint32 {
 func (x *StatusResponse) GetSplit() string {
 	if x != nil {
 		return x.Split
+	}
+	return ""
+}
+
+func (x *StatusResponse) GetDiskFreeBytes() uint64 {
+	if x != nil {
+		return x.DiskFreeBytes
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetDiskFull() string {
+	if x != nil {
+		return x.DiskFull
 	}
 	return ""
 }
@@ -1601,7 +1619,7 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\x18metasrv/v1/cluster.proto\x12\n" +
 	"metasrv.v1\x1a\x17metasrv/v1/header.proto\x1a\x1ametasrv/v1/heartbeat.proto\x1a\x16metasrv/v1/table.proto\"B\n" +
 	"\rStatusRequest\x121\n" +
-	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\"\xbc\x03\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\"\x81\x04\n" +
 	"\x0eStatusResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12*\n" +
 	"\x06member\x18\x02 \x01(\v2\x12.metasrv.v1.MemberR\x06member\x12*\n" +
@@ -1615,7 +1633,9 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\fleader_ready\x18\t \x01(\bR\vleaderReady\x12 \n" +
 	"\vquarantined\x18\x18 \x01(\bR\vquarantined\x12'\n" +
 	"\x0fcluster_version\x18\x1b \x01(\rR\x0eclusterVersion\x12\x14\n" +
-	"\x05split\x18\x1c \x01(\tR\x05split\"G\n" +
+	"\x05split\x18\x1c \x01(\tR\x05split\x12&\n" +
+	"\x0fdisk_free_bytes\x18\x1d \x01(\x04R\rdiskFreeBytes\x12\x1b\n" +
+	"\tdisk_full\x18\x1e \x01(\tR\bdiskFull\"G\n" +
 	"\x12ListMembersRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\"\xa8\x01\n" +
 	"\x13ListMembersResponse\x122\n" +
