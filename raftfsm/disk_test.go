@@ -130,7 +130,7 @@ func TestFullDiskOfTheOnlyMember(t *testing.T) {
 	write := func(i int) error {
 		_, err := put(within(t, time.Second), n, key(i), value)
 		if err == nil {
-			acknowledged["kv/"+key(i)] = value
+			acknowledged[key(i)] = value
 		}
 		return err
 	}
@@ -147,7 +147,7 @@ func TestFullDiskOfTheOnlyMember(t *testing.T) {
 		t.Errorf("the status says %v", err)
 	}
 	for key, value := range acknowledged {
-		if got, _ := n.View().Get(key); string(got) != value {
+		if get(n.View(), key) != value {
 			t.Errorf("%s can't be read while the disk is full", key)
 		}
 	}
@@ -159,7 +159,7 @@ func TestFullDiskOfTheOnlyMember(t *testing.T) {
 	n = c.start(0)
 	c.leader()
 	for key, value := range acknowledged {
-		if got, _ := n.View().Get(key); string(got) != value {
+		if get(n.View(), key) != value {
 			t.Errorf("%s was acknowledged and is lost", key)
 		}
 	}
