@@ -119,7 +119,9 @@ func (n *Node) establish(ctx context.Context) (Leadership, error) {
 			}},
 		})
 		future := n.raft.Apply(entry, establishTimeout)
-		if err := n.awaitFuture(ctx, future); err != nil {
+		err := n.awaitFuture(ctx, future)
+		n.transfers.note(err, time.Now())
+		if err != nil {
 			return Leadership{}, err
 		}
 		result, ok := future.Response().(entryResult)

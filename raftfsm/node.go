@@ -40,7 +40,8 @@ type Node struct {
 	trans   *transport
 	peers   *peerClient
 
-	proposer *proposer
+	proposer  *proposer
+	transfers *transferGuard
 	// rounds are the proofs of a metasrv leader, asks the questions of a member that follows.
 	rounds     rounds
 	voterLinks voterLinks
@@ -108,6 +109,7 @@ func Open(cfg Config) (*Node, error) {
 	}
 	n.down, n.setDown = context.WithCancel(context.Background())
 	n.watch = newWatchdog(cfg.Timing.DiskTimeout, n.fail)
+	n.transfers = &transferGuard{election: cfg.Timing.Election, fail: n.fail}
 	n.disk = newDisk(cfg.MemberID, cfg.DataDir, cfg.MinFreeDisk, n.log)
 	if cfg.freeSpace != nil {
 		n.disk.free = cfg.freeSpace

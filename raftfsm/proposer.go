@@ -174,7 +174,9 @@ func (n *Node) commit(b *batch) {
 		return
 	}
 	future := n.raft.Apply(state.FinishEntry(b.entry, n.fsm.current.position().Version, l.Term, l.Now()), enqueueTimeout)
-	if err := n.awaitFuture(n.down, future); err != nil {
+	err := n.awaitFuture(n.down, future)
+	n.transfers.note(err, time.Now())
+	if err != nil {
 		b.err = proposeError(err)
 		return
 	}
