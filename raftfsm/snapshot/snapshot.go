@@ -14,6 +14,7 @@ import (
 	"hash/crc32"
 	"io"
 	"iter"
+	"slices"
 
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/state"
@@ -26,6 +27,8 @@ const (
 	magic   = "metasrv\x01"
 	maxMeta = 1 << 20
 	maxItem = 64 << 20
+	// itemStep is how much of an item is read at once.
+	itemStep = 256 << 10
 )
 
 // ErrDamaged: the bytes are not a whole snapshot as it was written.
@@ -150,9 +153,14 @@ func readItem(r *summingReader) ([]byte, error) {
 	if length > maxItem {
 		return nil, fmt.Errorf("%w: item of %d bytes", ErrDamaged, length)
 	}
-	item := make([]byte, length)
-	if _, err := io.ReadFull(r, item); err != nil {
-		return nil, fmt.Errorf("%w: it ends early (%w)", ErrDamaged, err)
+	// What a length says is taken only as far as bytes follow it.
+	item := make([]byte, 0, min(length, itemStep))
+	for have := uint64(0); have < length; have = uint64(len(item)) {
+		step := min(length-have, itemStep)
+		item = slices.Grow(item, int(step))[:have+step] //nolint:gosec // at most itemStep
+		if _, err := io.ReadFull(r, item[have:]); err != nil {
+			return nil, fmt.Errorf("%w: it ends early (%w)", ErrDamaged, err)
+		}
 	}
 	return item, nil
 }

@@ -46,16 +46,21 @@ type cluster struct {
 // newCluster starts three members and waits for a metasrv leader. args are added to the command line of each.
 func newCluster(t *testing.T, args ...string) *cluster {
 	t.Helper()
-	c := prepareCluster(t, args...)
+	return newClusterIn(t, t.TempDir(), args...)
+}
+
+// newClusterIn is newCluster with the members' folders in a given one.
+func newClusterIn(t *testing.T, dir string, args ...string) *cluster {
+	t.Helper()
+	c := prepareCluster(t, dir, args...)
 	c.startAll()
 	return c
 }
 
 // prepareCluster chooses ports and folders of three members.
-func prepareCluster(t *testing.T, args ...string) *cluster {
+func prepareCluster(t *testing.T, dir string, args ...string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, args: args}
-	dir := t.TempDir()
 	addrs := freeAddrs(t, 9)
 	for i := range 3 {
 		id := fmt.Sprintf("m%d", i+1)

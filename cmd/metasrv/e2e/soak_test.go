@@ -69,7 +69,7 @@ type soak struct {
 }
 
 func newSoak(t *testing.T) *soak {
-	s := &soak{cluster: prepareCluster(t), seed: uint64(time.Now().UnixNano() % 1e9), duration: shortSoak, made: map[string]int{}, out: outDir()} //nolint:gosec // any seed will do
+	s := &soak{cluster: prepareCluster(t, t.TempDir()), seed: uint64(time.Now().UnixNano() % 1e9), duration: shortSoak, made: map[string]int{}, out: outDir()} //nolint:gosec // any seed will do
 	if d, err := time.ParseDuration(os.Getenv("DURATION")); err == nil {
 		s.duration = d
 	}
