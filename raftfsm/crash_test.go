@@ -24,39 +24,26 @@ const (
 // the next. bbolt writes its pages, syncs, writes the meta page, and syncs again: either some sectors of the pages are
 // there and the meta page is the old one, or all of the pages are, and perhaps the meta page.
 func powerCut(random *rand.Rand, from, to sparse) sparse {
-	before, after := from.data, to.data
-	content, size := bytes.Clone(before), from.size
-	if random.IntN(4) > 0 {
-		size = to.size
+	length := (max(len(from.data), len(to.data)) + sectorBytes - 1) / sectorBytes * sectorBytes
+	before, after := make([]byte, length), make([]byte, length)
+	copy(before, from.data)
+	copy(after, to.data)
+	content, size := bytes.Clone(before), to.size
+	if random.IntN(4) == 0 {
+		size = from.size // it has not grown yet
 	}
-	if len(after) > len(content) && size == to.size {
-		content = append(content, make([]byte, len(after)-len(content))...)
-	}
-	all := random.IntN(3) == 0
-	var metas []int
-	for at := 0; at < len(after); at += sectorBytes {
-		end := min(at+sectorBytes, len(after))
-		if at < len(before) && bytes.Equal(before[at:min(end, len(before))], after[at:end]) {
-			continue
-		}
+	all := size == to.size && random.IntN(3) == 0
+	meta := all && random.IntN(2) == 0
+	for at := 0; at < length && int64(at) < size; at += sectorBytes {
+		written := all || random.IntN(2) == 0
 		if at < 2*pageBytes {
-			metas = append(metas, at)
-			continue
+			written = meta
 		}
-		if !all && random.IntN(2) == 0 {
-			continue
-		}
-		if len(content) < end {
-			content = append(content, make([]byte, end-len(content))...)
-		}
-		copy(content[at:end], after[at:end])
-	}
-	if all && len(content) >= len(after) && random.IntN(2) == 0 {
-		for _, at := range metas {
-			copy(content[at:at+sectorBytes], after[at:at+sectorBytes])
+		if written {
+			copy(content[at:at+sectorBytes], after[at:])
 		}
 	}
-	return sparse{content, max(size, int64(len(content)))}
+	return sparse{content[:min(int64(length), size)], size}
 }
 
 // crashRecorder keeps the files of a member before and after each write of its log.

@@ -142,17 +142,35 @@ func (s *logStore) LastIndex() (index uint64, err error) {
 // GetLog reads an entry.
 func (s *logStore) GetLog(index uint64, log *raft.Log) error {
 	return s.read("a read", func() error {
-		if err := s.db.GetLog(index, log); err != nil {
-			if isAnswer(err) {
-				return err
-			}
+		switch err := s.db.GetLog(index, log); {
+		case errors.Is(err, raft.ErrLogNotFound):
+			return s.absent(index)
+		case err != nil && !isAnswer(err):
 			return damaged(s.path, "entry %d: %v", index, err)
+		case err != nil:
+			return err
 		}
 		if err := unseal(log, index, index >= s.checkedFrom); err != nil {
 			return damaged(s.path, "%v", err)
 		}
 		return nil
 	})
+}
+
+// absent returns the error for an entry that is not there: entries are missing at the ends of a log, never in between.
+func (s *logStore) absent(index uint64) error {
+	first, err := s.db.FirstIndex()
+	if err != nil {
+		return err
+	}
+	last, err := s.db.LastIndex()
+	if err != nil {
+		return err
+	}
+	if first <= index && index <= last {
+		return damaged(s.path, "entry %d is missing between %d and %d", index, first, last)
+	}
+	return raft.ErrLogNotFound
 }
 
 // maxInstalls is how many snapshots may be installed with no entry stored in between.

@@ -25,10 +25,14 @@ type raftLogger struct {
 	// stopping is set when the member closes: raft reports the ends of its own connections as errors then.
 	stopping *atomic.Bool
 	absent   *absentMembers
+	repeats  *repeats
 }
 
 func newRaftLogger(l *slog.Logger) *raftLogger {
-	return &raftLogger{log: l, stopping: new(atomic.Bool), absent: &absentMembers{names: map[raft.ServerID]string{}}}
+	return &raftLogger{
+		log: l, stopping: new(atomic.Bool), absent: &absentMembers{names: map[raft.ServerID]string{}},
+		repeats: &repeats{told: map[string]time.Time{}},
+	}
 }
 
 var levels = map[hclog.Level]slog.Level{
@@ -64,6 +68,8 @@ func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 			l.log.Info("waiting for other members: " + text)
 		}
 	case slices.Contains(electionRound, msg) && l.absent.wereTold(time.Now()):
+		to = slog.LevelDebug
+	case to >= slog.LevelWarn && l.repeats.again(msg, args, time.Now()):
 		to = slog.LevelDebug
 	}
 	for i, a := range args {
@@ -180,7 +186,7 @@ func (l *raftLogger) ImpliedArgs() []any { return l.args }
 // With returns a logger that adds arguments to every line.
 func (l *raftLogger) With(args ...any) hclog.Logger {
 	return &raftLogger{
-		log: l.log.With(args...), name: l.name, stopping: l.stopping, absent: l.absent,
+		log: l.log.With(args...), name: l.name, stopping: l.stopping, absent: l.absent, repeats: l.repeats,
 		args: append(l.args[:len(l.args):len(l.args)], args...),
 	}
 }
@@ -198,7 +204,7 @@ func (l *raftLogger) Named(name string) hclog.Logger {
 
 // ResetNamed returns the logger under another name.
 func (l *raftLogger) ResetNamed(name string) hclog.Logger {
-	return &raftLogger{log: l.log, name: name, stopping: l.stopping, absent: l.absent, args: l.args}
+	return &raftLogger{log: l.log, name: name, stopping: l.stopping, absent: l.absent, repeats: l.repeats, args: l.args}
 }
 
 // SetLevel does nothing: slog's handler decides.

@@ -18,7 +18,13 @@ const (
 	protocolPeer byte = 'P'
 )
 
-const preambleTimeout = 5 * time.Second
+const (
+	preambleTimeout = 5 * time.Second
+	// maxConns bounds the connections of a member, maxGreeting those of them that have not said yet what they speak. A
+	// member needs a handful for each other one; what comes beyond is closed at once.
+	maxConns    = 1024
+	maxGreeting = 128
+)
 
 // mux shares the raft port between raft and the peer protocol.
 type mux struct {
@@ -34,6 +40,7 @@ type mux struct {
 	wg        sync.WaitGroup
 	mu        sync.Mutex
 	open      map[net.Conn]struct{}
+	greeting  int
 	// lost is told when a connection of raft that another member opened has ended.
 	lost chan struct{}
 }
@@ -75,7 +82,9 @@ func (m *mux) accept() {
 }
 
 func (m *mux) dispatch(conn net.Conn) {
-	if !m.track(conn) {
+	if !m.greet(1) || !m.track(conn) {
+		_ = conn.Close()
+		m.greet(-1)
 		return
 	}
 	var preamble [1]byte
@@ -85,6 +94,7 @@ func (m *mux) dispatch(conn net.Conn) {
 		err = m.admit(conn)
 	}
 	_ = conn.SetReadDeadline(time.Time{})
+	m.greet(-1)
 	switch {
 	case err == nil && preamble[0] == protocolPeer:
 		m.peer(conn)
@@ -110,11 +120,19 @@ func (m *mux) admit(conn net.Conn) error {
 	return m.gate.admit(g)
 }
 
-// track remembers a connection so that Close can end it; false if the mux is closed already.
+// greet counts a connection that has yet to say what it speaks, or has said so; false if there are too many.
+func (m *mux) greet(n int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.greeting += n
+	return m.greeting <= maxGreeting
+}
+
+// track remembers a connection so that Close can end it; false if the mux is closed already, or has too many.
 func (m *mux) track(conn net.Conn) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.isClosed() {
+	if m.isClosed() || len(m.open) >= maxConns {
 		_ = conn.Close()
 		return false
 	}

@@ -19,7 +19,11 @@ import (
 // The peer protocol: what members ask each other beside raft, on the same port. A message is its length (four
 // bytes, big endian) and its protobuf encoding; each request gets one response.
 
-const maxPeerMessage = 1 << 20
+const (
+	maxPeerMessage = 1 << 20
+	// peerIdleTimeout is how long a connection may be silent.
+	peerIdleTimeout = 2 * time.Minute
+)
 
 // peerClient asks other members. It keeps idle connections.
 type peerClient struct {
@@ -112,6 +116,8 @@ func (c *peerClient) close() {
 func servePeer(ctx context.Context, conn net.Conn, handle func(context.Context, *peerpb.Request) *peerpb.Response) {
 	r, w := messageReader{r: bufio.NewReader(conn)}, messageWriter{}
 	for {
+		// A member that asks again later opens a new connection.
+		_ = conn.SetDeadline(time.Now().Add(peerIdleTimeout))
 		request := &peerpb.Request{}
 		if r.read(request) != nil {
 			return
