@@ -385,31 +385,41 @@ func TestWatchdogDoesNotCountPauses(t *testing.T) {
 func TestDamagedRecordEndsTheMember(t *testing.T) {
 	c := newCluster(t, 3)
 	at, leader := c.leader()
-	other := (at + 1) % 3
-	c.stop(other)
-	for i := range 200 { // more than the cache of the log holds
+	third, lagging := (at+1)%3, (at+2)%3
+	c.stop(lagging)
+	for i := range 40 {
 		mustPut(t, leader, key(i))
 	}
-	db := leader.store.db
+	c.stop(at) // what it has in memory is right
+	db, err := openLog(filepath.Join(c.folder(at), "raft.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	var entry raft.Log
 	if err := db.GetLog(20, &entry); err != nil {
 		t.Fatal(err)
 	}
 	entry.Data = bytes.Clone(entry.Data)
 	entry.Data[len(entry.Data)/2] ^= 1
-	if err := db.StoreLog(&entry); err != nil {
+	if err := errors.Join(db.StoreLog(&entry), db.Close()); err != nil {
 		t.Fatal(err)
 	}
-	c.start(other) // it needs the entry
-	<-leader.Done()
-	if err := leader.Err(); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "entry 20 has checksum") {
+	bad := c.start(at)
+	eventually(t, "the member with the damaged record leads", func() bool {
+		_ = c.nodes[third].raft.LeadershipTransferToServer(raft.ServerID(bad.cfg.MemberID), raft.ServerAddress(bad.cfg.RaftAddr)).Error()
+		_, leads := bad.Leadership()
+		return leads
+	})
+	c.start(lagging) // it needs the entry
+	eventually(t, "the damage is found", func() bool { return bad.Err() != nil })
+	if err := bad.Err(); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "entry 20 has checksum") {
 		t.Errorf("the member ended with %v", err)
 	}
-	_ = leader.Close(context.Background())
+	_ = bad.Close(context.Background())
 	c.nodes[at] = nil
-	_, next := c.leader()
+	c.leader()
 	eventually(t, "the other members have everything", func() bool {
-		return get(next.View(), key(199)) == "v" && get(c.nodes[other].View(), key(199)) == "v"
+		return get(c.nodes[third].View(), key(39)) == "v" && get(c.nodes[lagging].View(), key(39)) == "v"
 	})
 }
 
