@@ -79,6 +79,15 @@ func stoppedMember(t *testing.T) (*cluster, string, map[string]string) {
 	return c, c.folder(0), want
 }
 
+func copyFolder(t *testing.T, from string) string {
+	t.Helper()
+	to := t.TempDir()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
 // sparse is a file that ends in zeros, as those of bbolt do.
 type sparse struct {
 	data []byte

@@ -391,10 +391,11 @@ func TestDamagedRecordEndsTheMember(t *testing.T) {
 		mustPut(t, leader, key(i))
 	}
 	c.stop(at) // what it has in memory is right
-	db, err := openLog(filepath.Join(c.folder(at), "raft.db"))
+	store, err := openLog(filepath.Join(c.folder(at), "raft.db"), func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}
+	db := store.db
 	var entry raft.Log
 	if err := db.GetLog(20, &entry); err != nil {
 		t.Fatal(err)
@@ -454,11 +455,11 @@ func TestDamagedLogIsRefusedAtTheStart(t *testing.T) {
 			n.fail(errors.New("ended without a last flush"))
 			_ = n.Close(context.Background())
 			c.nodes[0] = nil
-			db, err := openLog(filepath.Join(c.folder(0), "raft.db"))
+			store, err := openLog(filepath.Join(c.folder(0), "raft.db"), func(err error) { t.Error(err) })
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := errors.Join(change(db), db.Close()); err != nil {
+			if err := errors.Join(change(store.db), store.Close()); err != nil {
 				t.Fatal(err)
 			}
 			n, err = Open(c.config(0))

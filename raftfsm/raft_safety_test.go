@@ -147,11 +147,7 @@ func TestInstallLeavesNoGapInTheLog(t *testing.T) {
 // snapshot again and again, since raft takes the emptied log for what it was. It ends, and a restart puts it right.
 func TestInstallsWithoutProgressEndTheMember(t *testing.T) {
 	c, leader, behind := lagging(t)
-	db, err := openLog(filepath.Join(c.folder(behind), "raft.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := guardLog(db, "raft.db", func(err error) { t.Error(err) })
+	store, err := openLog(filepath.Join(c.folder(behind), "raft.db"), func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}

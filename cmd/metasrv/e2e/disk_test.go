@@ -109,10 +109,16 @@ func fillUp(path string) error {
 // Members are killed again and again, one, two or all at once, while clients write: every acknowledged write is there.
 // METASRV_KILL_SECONDS makes it last longer.
 func TestEveryAcknowledgedWriteSurvivesKills(t *testing.T) {
-	c := newCluster(t)
+	for _, store := range []string{"boltdb", "wal"} {
+		t.Run(store, func(t *testing.T) { killUnderLoad(t, newCluster(t, "--log-store", store)) })
+	}
+}
+
+func killUnderLoad(t *testing.T, c *cluster) {
+	t.Helper()
 	cl := c.client()
 	random := rand.New(rand.NewPCG(seed(t), 1))
-	length := 8 * time.Second
+	length := 5 * time.Second
 	if s, err := strconv.Atoi(os.Getenv("METASRV_KILL_SECONDS")); err == nil {
 		length = time.Duration(s) * time.Second
 	}
