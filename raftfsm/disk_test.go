@@ -280,11 +280,17 @@ func (f *faultyLog) StoreLogs(logs []*raft.Log) error {
 	return f.logDB.StoreLogs(logs)
 }
 
+// steady keeps a metasrv leader also where the machine is slow.
+func steady(c *cluster) {
+	c.timing.Heartbeat, c.timing.Election, c.timing.LeaderLease = 2*time.Second, 2*time.Second, time.Second
+}
+
 // faultyCluster is a cluster whose logs can be made to fail.
 func faultyCluster(t *testing.T, size int) (*cluster, []*faultyLog) {
 	logs := make([]*faultyLog, size)
 	return newCluster(t, size, func(c *cluster) {
 		c.timing.DiskTimeout = 400 * time.Millisecond
+		steady(c)
 		c.configure = func(i int, cfg *Config) {
 			cfg.wrapLog = func(db logDB) logDB {
 				logs[i] = &faultyLog{logDB: db}

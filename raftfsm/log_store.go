@@ -167,7 +167,7 @@ func (s *logStore) absent(index uint64) error {
 	if err != nil {
 		return err
 	}
-	if first <= index && index <= last {
+	if first > 0 && first <= index && index <= last {
 		return damaged(s.path, "entry %d is missing between %d and %d", index, first, last)
 	}
 	return raft.ErrLogNotFound

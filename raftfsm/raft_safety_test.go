@@ -102,6 +102,7 @@ func lagging(t *testing.T) (c *cluster, leader *Node, behind int) {
 	t.Helper()
 	c = newCluster(t, 3, func(c *cluster) {
 		c.log = LogRetention{Trailing: 10, Threshold: 20, Interval: 20 * time.Millisecond}
+		steady(c)
 	})
 	at, leader := c.leader()
 	for i := range 5 {
@@ -126,8 +127,11 @@ func TestInstallLeavesNoGapInTheLog(t *testing.T) {
 	n := c.start(behind)
 	mustPut(t, leader, "after")
 	eventually(t, "the member catches up", func() bool { return get(n.View(), "after") == "v" })
-	mustPut(t, leader, "more")
-	eventually(t, "the member follows the log", func() bool { return get(n.View(), "more") == "v" })
+	eventually(t, "the member follows the log", func() bool {
+		mustPut(t, leader, "more")
+		first, err := n.store.FirstIndex()
+		return err == nil && first > 0
+	})
 	first, err := n.store.FirstIndex()
 	if err != nil {
 		t.Fatal(err)
