@@ -20,7 +20,7 @@ func TestSilentConnectionsAreBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := newMux(network.Host("a:1"), listener, "a:1", func(c net.Conn) { _ = c.Close() })
+		m := newMux(network.Host("a:1"), listener, "a:1", func(c net.Conn) { _ = c.Close() }, openGate("a:1"))
 		var silent []net.Conn
 		for range 2 * maxGreeting {
 			conn, err := network.Host("b:1").Dial(t.Context(), "a:1")
@@ -52,7 +52,7 @@ func TestSilentConnectionsAreBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := conn.Write([]byte{protocolRaft}); err != nil {
+		if _, err := conn.Write(append([]byte{protocolRaft}, openGate("b:1").greet().encode()...)); err != nil {
 			t.Errorf("a member was kept out: %v", err)
 		}
 		for _, c := range append(silent, conn) {

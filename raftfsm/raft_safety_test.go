@@ -19,6 +19,11 @@ import (
 	"github.com/metasrv/metasrv/raftfsm/memnet"
 )
 
+// openGate admits every member.
+func openGate(addr string) raftGate {
+	return raftGate{greet: func() greeting { return greeting{addr: addr} }, admit: func(greeting) error { return nil }}
+}
+
 // testTransports returns two transports that reach each other.
 func testTransports(t *testing.T) (a, b *transport) {
 	t.Helper()
@@ -28,7 +33,7 @@ func testTransports(t *testing.T) (a, b *transport) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := newMux(network.Host(addr), listener, addr, nil)
+		m := newMux(network.Host(addr), listener, addr, nil, openGate(addr))
 		trans := newTransport(m, time.Second, nil, newRaftLogger(testLogger()))
 		t.Cleanup(func() {
 			trans.CloseStreams()
