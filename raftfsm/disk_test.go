@@ -168,17 +168,17 @@ func TestFullDiskOfTheOnlyMember(t *testing.T) {
 // The cluster goes on without a follower whose disk is full, and it catches up when it has space.
 func TestFullDiskOfAFollower(t *testing.T) {
 	disk := smallDisk(t, 64<<20)
-	small := -1
+	const small = 2
 	c := newCluster(t, 3, func(c *cluster) {
 		c.timing.Flush = 50 * time.Millisecond
 		c.configure = func(i int, cfg *Config) {
-			if i == 2 {
+			if i == small {
 				cfg.DataDir = filepath.Join(disk, "c")
 			}
 		}
 	})
 	at, leader := c.leader()
-	if small = 2; at == small { // its disk is to be a follower's
+	if at == small { // its disk is to be a follower's
 		c.stop(at)
 		at, leader = c.leader()
 		c.start(small)

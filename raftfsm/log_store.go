@@ -74,15 +74,15 @@ func guardLog(db logDB, path string, fail func(error)) (*logStore, error) {
 func (s *logStore) Close() error { return s.db.Close() }
 
 // read runs a call that changes nothing. What is damaged ends the member.
-func (s *logStore) read(what string, call func() error) error {
-	c := s.watch.begin(what+" of "+s.path, 0)
+func (s *logStore) read(call func() error) error {
+	c := s.watch.begin("a read of "+s.path, 0)
 	err := guarded(s.path, call)
 	c.end()
 	switch {
 	case err == nil, isAnswer(err):
 		return err
 	case !errors.Is(err, ErrDamaged):
-		err = fmt.Errorf("%s of %s: %w", what, s.path, err)
+		err = fmt.Errorf("read %s: %w", s.path, err)
 	}
 	s.fail(err)
 	return err
@@ -123,7 +123,7 @@ func (s *logStore) insist(what string, call func() error) error {
 
 // FirstIndex returns the index of the first entry, 0 if there is none.
 func (s *logStore) FirstIndex() (index uint64, err error) {
-	err = s.read("a read", func() error {
+	err = s.read(func() error {
 		index, err = s.db.FirstIndex()
 		return err
 	})
@@ -132,7 +132,7 @@ func (s *logStore) FirstIndex() (index uint64, err error) {
 
 // LastIndex returns the index of the last entry, 0 if there is none.
 func (s *logStore) LastIndex() (index uint64, err error) {
-	err = s.read("a read", func() error {
+	err = s.read(func() error {
 		index, err = s.db.LastIndex()
 		return err
 	})
@@ -141,7 +141,7 @@ func (s *logStore) LastIndex() (index uint64, err error) {
 
 // GetLog reads an entry.
 func (s *logStore) GetLog(index uint64, log *raft.Log) error {
-	return s.read("a read", func() error {
+	return s.read(func() error {
 		switch err := s.db.GetLog(index, log); {
 		case errors.Is(err, raft.ErrLogNotFound):
 			return s.absent(index)

@@ -69,7 +69,7 @@ func (s *logStore) requireValues() error {
 }
 
 func (s *logStore) rawValue(key []byte) (value []byte, err error) {
-	err = s.read("a read", func() error {
+	err = s.read(func() error {
 		value, err = s.db.Get(key)
 		if err != nil && err.Error() == raftboltdb.ErrKeyNotFound.Error() {
 			return raftboltdb.ErrKeyNotFound // each store has its own, which raft knows by the text
