@@ -183,7 +183,7 @@ func goldenTables(g *goldenLog) {
 		as(1, 2, 1, goldenCreate("t", 11, 1)),              // 1024
 		as(1, 3, 1, goldenCreate("u", 12, 7)),              // refused: another incarnation
 		as(1, 3, 2, goldenCreate("u", 12, 1)),              // 1025, under the same id
-		goldenCreate("t", 13, 1), goldenCreate("v", 14, 1), // refused: exists; 1026
+		goldenCreate("t", 13, 1), goldenCreate("v", 14, 1), // the first is refused, for the table exists; the second is 1026
 	)
 	commit := func(table, token, firstReplica uint64) *storagepb.Command {
 		c := &storagepb.CommitTable{TableId: table, CreationToken: token, Schema: goldenSchema("host", "ts", "usage")}
