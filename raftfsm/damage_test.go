@@ -198,7 +198,7 @@ func TestDamageIsFoundOrHarmless(t *testing.T) {
 	for _, name := range names {
 		files[name] = readSparse(t, filepath.Join(folder, name))
 	}
-	rounds, found := repeated(500), 0
+	rounds, found := repeated(400), 0
 	dir := memoryDir(t)
 	for round := range rounds {
 		for _, name := range names {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/metasrv/metasrv"
@@ -255,7 +256,9 @@ func TestDeposedLeaderAnswersNoBarrier(t *testing.T) {
 }
 
 // A member that is cut off from the metasrv leader answers no linearizable read, and says that its state grows old.
-func TestCutOffMemberTellsItsAge(t *testing.T) {
+func TestCutOffMemberTellsItsAge(t *testing.T) { synctest.Test(t, cutOffMemberTellsItsAge) }
+
+func cutOffMemberTellsItsAge(t *testing.T) {
 	c := newCluster(t, 3, func(c *cluster) {
 		c.timing.PeerTimeout, c.timing.Fresh = 200*time.Millisecond, 20*time.Millisecond
 	})

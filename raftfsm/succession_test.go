@@ -2,6 +2,7 @@ package raftfsm
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -10,7 +11,9 @@ func slowElections(c *cluster) {
 	c.timing.Heartbeat, c.timing.Election, c.timing.LeaderLease = 3*time.Second, 3*time.Second, 2*time.Second
 }
 
-func TestEndedLeaderIsSucceededAtOnce(t *testing.T) {
+func TestEndedLeaderIsSucceededAtOnce(t *testing.T) { synctest.Test(t, endedLeaderIsSucceededAtOnce) }
+
+func endedLeaderIsSucceededAtOnce(t *testing.T) {
 	c := newCluster(t, 3, slowElections)
 	i, old := c.leader()
 	l, _ := old.Leadership()
@@ -32,6 +35,10 @@ func TestEndedLeaderIsSucceededAtOnce(t *testing.T) {
 
 // A leader that can't be reached has not ended: only missing heartbeats tell.
 func TestCutOffLeaderIsSucceededByTimeout(t *testing.T) {
+	synctest.Test(t, cutOffLeaderIsSucceededByTimeout)
+}
+
+func cutOffLeaderIsSucceededByTimeout(t *testing.T) {
 	c := newCluster(t, 3, slowElections)
 	i, old := c.leader()
 	c.net.Cut(c.servers[i].RaftAddr)
@@ -51,7 +58,9 @@ func TestCutOffLeaderIsSucceededByTimeout(t *testing.T) {
 }
 
 // A follower that ends does not make the others doubt a leader that is there.
-func TestEndedFollowerChangesNothing(t *testing.T) {
+func TestEndedFollowerChangesNothing(t *testing.T) { synctest.Test(t, endedFollowerChangesNothing) }
+
+func endedFollowerChangesNothing(t *testing.T) {
 	c := newCluster(t, 3, slowElections)
 	i, leader := c.leader()
 	l, _ := leader.Leadership()
