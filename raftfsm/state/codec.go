@@ -76,11 +76,14 @@ func decodeError(m proto.Message, err error) error {
 // Known returns an error that names a message in m with fields that this build does not know: Decode would
 // refuse it.
 func Known(m proto.Message) error {
+	parts := []proto.Message{m}
 	if _, hot := sizeHot(m); hot {
-		return nil
+		parts = nestedIn(m)
 	}
-	if name := unknownField(m.ProtoReflect()); name != "" {
-		return fmt.Errorf("%s has fields that this version of metasrv does not know", name)
+	for _, part := range parts {
+		if name := unknownField(part.ProtoReflect()); name != "" {
+			return fmt.Errorf("%s has fields that this version of metasrv does not know", name)
+		}
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func decodeHot(b []byte, m proto.Message) bool {
 	case *storagepb.KvResult:
 		return decodeKvResult(b, m)
 	}
-	return false
+	return decodeRoute(b, m)
 }
 
 // sizeHot returns the size of the encoding of m, false if m is no such message.
@@ -32,6 +32,7 @@ func sizeHot(m proto.Message) (int, bool) {
 		if m != nil && len(m.ProtoReflect().GetUnknown()) == 0 {
 			return sizeBytes(m.Key) + sizeBytes(m.Value) + sizeBool(m.PrevKv), true
 		}
+		return 0, false
 	case *storagepb.KvResult:
 		switch {
 		case m == nil:
@@ -39,8 +40,9 @@ func sizeHot(m proto.Message) (int, bool) {
 		case len(m.Prev) == 0 && len(m.ProtoReflect().GetUnknown()) == 0:
 			return sizeBool(m.Success) + sizeVarint(uint64(m.Deleted)), true //nolint:gosec // as protobuf does
 		}
+		return 0, false
 	}
-	return 0, false
+	return sizeRoute(m)
 }
 
 // appendHot encodes a message of which sizeHot knows the size.
@@ -53,6 +55,8 @@ func appendHot(b []byte, m proto.Message) []byte {
 	case *storagepb.KvResult:
 		b = appendBool(b, 1, m.GetSuccess())
 		b = appendVarint(b, 2, uint64(m.GetDeleted())) //nolint:gosec // as protobuf does
+	default:
+		b = appendRoute(b, m)
 	}
 	return b
 }

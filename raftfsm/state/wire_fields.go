@@ -31,7 +31,11 @@ func appendVarint(b []byte, field protowire.Number, v uint64) []byte {
 	if v == 0 {
 		return b
 	}
-	return protowire.AppendVarint(protowire.AppendTag(b, field, protowire.VarintType), v)
+	b = append(b, byte(field<<3)|byte(protowire.VarintType)) // numbers are below 16
+	for ; v >= 0x80; v >>= 7 {
+		b = append(b, byte(v)|0x80)
+	}
+	return append(b, byte(v))
 }
 
 func appendBytes(b []byte, field protowire.Number, v []byte) []byte {

@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
 var number = rapid.OneOf(rapid.Just(uint64(0)), rapid.Uint64Max(300), rapid.Uint64())
@@ -26,13 +27,19 @@ func drawProposal(t *rapid.T) *Proposal {
 		Kind:        storagepb.CommandKind(rapid.Int32().Draw(t, "kind")),
 		PlannedTerm: number.Draw(t, "planned term"),
 	}
-	switch rapid.IntRange(0, 3).Draw(t, "payload") {
+	switch rapid.IntRange(0, 6).Draw(t, "payload") {
 	case 0:
 		p.Payload = drawPut(t)
 	case 1:
 		p.Payload = table()
 	case 2:
 		p.Payload = &storagepb.KvResult{Success: rapid.Bool().Draw(t, "success"), Deleted: rapid.Int64().Draw(t, "deleted")}
+	case 3:
+		p.Payload = drawRoute(t)
+	case 4:
+		p.Payload = drawCreation(t)
+	case 5:
+		p.Payload = drawCommit(t)
 	default:
 		p.Payload = &storagepb.OpenSession{}
 	}
@@ -75,6 +82,9 @@ func TestHandWrittenEncodingIsProtobufs(t *testing.T) {
 			if b := Encode(p.Payload); !bytes.Equal(b, protobufEncoding(t, p.Payload)) || len(b) != Size(p.Payload) {
 				t.Fatalf("%v is encoded as %x", p.Payload, b)
 			}
+			if got := p.Payload.ProtoReflect().New().Interface(); Decode(Encode(p.Payload), got) != nil || !proto.Equal(got, p.Payload) {
+				t.Fatalf("%v is decoded as %v", p.Payload, got)
+			}
 		}
 		b := FinishEntry(entry, want.Version, want.Term, LeaderTime(want.LeaderTimeMs))
 		if !bytes.Equal(b, protobufEncoding(t, want)) {
@@ -97,6 +107,13 @@ func TestHotMessagesAreDecodedByHand(t *testing.T) {
 	if !decodeHot(Encode(put), &storagepb.Put{}) {
 		t.Error("a put was left to protobuf")
 	}
+	rapid.Check(t, func(t *rapid.T) {
+		for _, m := range []proto.Message{drawRoute(t), drawCreation(t), drawCommit(t)} {
+			if _, hot := sizeHot(m); !hot || !decodeHot(Encode(m), m.ProtoReflect().New().Interface()) {
+				t.Errorf("%v was left to protobuf", m)
+			}
+		}
+	})
 }
 
 // Whatever the bytes: what is decoded by hand is what protobuf makes of them, and knows every field.
@@ -107,8 +124,17 @@ func FuzzDecode(f *testing.F) {
 	f.Add(protowire.AppendVarint(protowire.AppendTag(put, 9, protowire.VarintType), 7))
 	f.Add(protowire.AppendVarint(protowire.AppendTag(nil, 3, protowire.VarintType), 2)) // a bool that is 2
 	f.Add(FinishEntry(AppendCommand(nil, &Proposal{Payload: &storagepb.Put{Key: put}, ID: &storagepb.CommandId{Session: 1}}), 1, 2, 3))
+	creation := Encode(&storagepb.CreateTable{
+		Name: &metasrvpb.TableName{TableName: "t"}, Regions: []*storagepb.PlannedRegion{{Replicas: []*storagepb.PlannedReplica{{NodeId: 1}, {}}}},
+	})
+	f.Add(creation)
+	f.Add(append(creation, creation...))
+	f.Add(Encode(&storagepb.CommitTable{TableId: 1, Schema: table().Schema, Replicas: []*storagepb.CommittedReplica{{RegionId: 1}, {}}}))
+	f.Add(Encode(&storagepb.RouteRecord{TableId: 1, Regions: []*storagepb.RegionRecord{
+		{Partition: &metasrvpb.Partition{}, Replicas: []*storagepb.ReplicaRecord{{ReplicaId: 1, InSync: true}}}, {},
+	}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, m := range []proto.Message{&storagepb.Put{}, &storagepb.Entry{}, &storagepb.KvResult{}} {
+		for _, m := range []proto.Message{&storagepb.Put{}, &storagepb.Entry{}, &storagepb.KvResult{}, &storagepb.CreateTable{}, &storagepb.CommitTable{}, &storagepb.RouteRecord{}} {
 			got, want := m, proto.Clone(m)
 			wantErr := proto.Unmarshal(b, want)
 			if wantErr == nil {
