@@ -1,6 +1,7 @@
 package raftfsm
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -115,7 +116,26 @@ func (s *logStore) Set(key, value []byte) error {
 
 // SetUint64 stores a number of raft's own. It waits for space: raft can't do without its term.
 func (s *logStore) SetUint64(key []byte, value uint64) error {
+	if bytes.Equal(key, keyLastVoteTerm) {
+		if err := s.forgetVote(); err != nil {
+			return err
+		}
+	}
 	return s.insist("a write", func() error { return s.db.Set(key, sealedValue(key, uint64Bytes(value))) })
+}
+
+// forgetVote drops the candidate of the last vote. Raft stores the term of a vote before its candidate: where the member
+// ends in between, or the disk is full, an older candidate would stand beside the new term. Raft takes that for a vote
+// which it gave, and gives it again without a look at the candidate's log. Beside none it gives no vote in that term.
+func (s *logStore) forgetVote() error {
+	candidate, err := s.Get(keyLastVoteCand)
+	switch {
+	case errors.Is(err, raftboltdb.ErrKeyNotFound), err == nil && len(candidate) == 0:
+		return nil
+	case err != nil:
+		return err
+	}
+	return s.insist("a write", func() error { return s.db.Set(keyLastVoteCand, sealedValue(keyLastVoteCand, nil)) })
 }
 
 func uint64Bytes(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
