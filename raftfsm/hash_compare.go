@@ -55,6 +55,9 @@ func (n *Node) compareOnce(ctx context.Context) {
 			"empty folder under a new id", c.wrong, n.cfg.DataDir, n.cfg.MemberID))
 		return
 	}
+	if !c.judged && voters > 1 {
+		return // nobody to compare with: what was found before stands
+	}
 	n.noteSplit(c.split)
 }
 

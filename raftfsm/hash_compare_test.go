@@ -102,6 +102,13 @@ func writesStopWhereNoMajorityAgrees(t *testing.T) {
 			t.Errorf("member %s ended: %v", c.servers[i].ID, n.Err())
 		}
 	}
+	// A member that hears nobody has learned nothing.
+	c.stop(1)
+	c.stop(2)
+	time.Sleep(10 * time.Second) // simulated: many comparisons
+	if c.nodes[0].Status().Split == "" {
+		t.Error("writes are allowed again because nobody answers")
+	}
 }
 
 // Two members that differ wait for the third one to decide: then the wrong one ends, and writes are allowed again.

@@ -25,6 +25,8 @@ type comparison struct {
 	split string
 	// compared is the latest index at which this member agreed with another one, 0 for none.
 	compared uint64
+	// judged: this member shares an index with another voter, else nothing can be said of a split.
+	judged bool
 }
 
 // judge compares this member's states with those of others of its build. voters is the number of voters in the cluster,
@@ -44,6 +46,7 @@ func judge(self hashReport, others []hashReport, voters int) comparison {
 		if t.others == 0 {
 			continue
 		}
+		c.judged = c.judged || t.otherVoters(self)
 		hash, agreed := t.majority(voters)
 		switch {
 		case agreed && hash != mine.hash && c.wrong == "":
@@ -86,6 +89,15 @@ func (t *tally) add(r hashReport, hash uint64) {
 	if r.voter {
 		t.voters[hash] = append(t.voters[hash], r.member)
 	}
+}
+
+// otherVoters reports whether a voter beside this member has the index.
+func (t *tally) otherVoters(self hashReport) bool {
+	n := 0
+	for _, members := range t.voters {
+		n += len(members)
+	}
+	return n > 1 || n == 1 && !self.voter
 }
 
 // majority returns the hash that more than half of the voters have.
