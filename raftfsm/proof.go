@@ -25,16 +25,28 @@ type voterLinks struct {
 // proveTerm was called, for it would have moved a majority to its term. raft.VerifyLeader is no such proof, for it
 // counts answers to messages sent before. It is called by one goroutine at a time.
 func (n *Node) proveTerm(ctx context.Context, term uint64) error {
-	voters := n.voters()
-	need := len(voters)/2 + 1
 	if n.raft.State() != raft.Leader || n.raft.CurrentTerm() != term {
 		return metasrv.ErrNotLeader.With("member %s is no longer the metasrv leader of term %d", n.cfg.MemberID, term)
 	}
-	voters = slices.DeleteFunc(voters, func(s raft.Server) bool { return string(s.ID) == n.cfg.MemberID })
-	if need == 1 || n.quickProof(ctx, voters, need-1, term) {
+	others, need := othersToAsk(n.voters(), n.cfg.MemberID)
+	if need == 0 || n.quickProof(ctx, others, need, term) {
 		return nil
 	}
-	return n.fullProof(ctx, voters, need, term)
+	return n.fullProof(ctx, others, need, term)
+}
+
+// othersToAsk returns the voters other than this member, and how many of them make a majority of all, with this member
+// if it votes: one that is about to be removed doesn't.
+func othersToAsk(voters []raft.Server, self string) (others []raft.Server, need int) {
+	need = len(voters)/2 + 1
+	for _, s := range voters {
+		if string(s.ID) == self {
+			need--
+			continue
+		}
+		others = append(others, s)
+	}
+	return others, need
 }
 
 // quickProof asks as few voters as are needed, on kept connections. False proves nothing: one of them is slow, gone or
@@ -72,7 +84,7 @@ func (n *Node) preferred(voters []raft.Server) []raft.Server {
 	return voters
 }
 
-// fullProof asks all voters at once.
+// fullProof asks all other voters at once; need of them must agree.
 func (n *Node) fullProof(ctx context.Context, voters []raft.Server, need int, term uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.PeerTimeout)
 	defer cancel()
@@ -85,7 +97,7 @@ func (n *Node) fullProof(ctx context.Context, voters []raft.Server, need int, te
 		n.rounds.wg.Go(func() { answers <- answer{v.ID, n.askTerm(ctx, v)} })
 	}
 	var order []raft.ServerID
-	agreed := 1
+	agreed := 0
 	for range voters {
 		switch a := <-answers; {
 		case a.term == 0: // no answer

@@ -111,8 +111,10 @@ func (n *Node) checkAddress() error {
 
 // rememberRemoved makes up for a metasrv leader that ended between the removal of a member and the record of it.
 func (n *Node) rememberRemoved(ctx context.Context, l Leadership) {
+	// The records first: a member publishes its own after it was added, so one that is missing later was removed.
+	records := machine.Members(n.View())
 	configuration := n.configuration()
-	for _, record := range machine.Members(n.View()) {
+	for _, record := range records {
 		if _, member := findServer(configuration, record.GetId()); member {
 			continue
 		}
