@@ -298,11 +298,15 @@ func (n *Node) configure(ctx context.Context) (*configuration, func(), error) {
 	if err := n.awaitLeadership(ctx); err != nil {
 		return nil, nil, err
 	}
-	n.changing.Lock()
+	select {
+	case n.changing <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, metasrv.ErrNotReady.With("another change of the members is under way: %v", context.Cause(ctx))
+	}
 	// The applied one has its index, which raft doesn't tell of the latest one. Where another change is under way, raft
 	// refuses a change that is bound to this index.
 	a := n.fsm.current.Load()
-	return &configuration{n: n, servers: a.configuration, index: a.configurationIndex}, n.changing.Unlock, nil
+	return &configuration{n: n, servers: a.configuration, index: a.configurationIndex}, func() { <-n.changing }, nil
 }
 
 func (c *configuration) member(id string) (raft.Server, error) {

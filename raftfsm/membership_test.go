@@ -209,3 +209,22 @@ func TestRemovalIsRemembered(t *testing.T) {
 		return was
 	})
 }
+
+// A change that waits for another one ends with its request.
+func TestChangesOfMembersWaitAsLongAsTheirRequests(t *testing.T) {
+	c := newCluster(t, 1)
+	_, n := c.leader()
+	_, unlock, err := n.configure(within(t, 10*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := n.TransferLeadership(ctx, "a"); !errors.Is(err, metasrv.ErrNotReady) {
+		t.Errorf("a change beside another one: %v", err)
+	}
+	unlock()
+	if _, err := n.TransferLeadership(within(t, 10*time.Second), "a"); err != nil {
+		t.Errorf("a change after the other one: %v", err)
+	}
+}

@@ -60,8 +60,8 @@ type Node struct {
 	knocksMu sync.Mutex
 	knocks   []string
 	knock    chan struct{}
-	// changing is held while this member changes the members of the cluster.
-	changing sync.Mutex
+	// changing has a value in it while this member changes the members of the cluster.
+	changing chan struct{}
 
 	leading        atomic.Pointer[Leadership]
 	leadingMu      sync.Mutex
@@ -105,7 +105,7 @@ func Open(cfg Config) (*Node, error) {
 		cfg: cfg, log: cfg.Logger.With("member", cfg.MemberID),
 		proposer: newProposer(), leadingChanged: make(chan struct{}),
 		ctx: ctx, cancel: cancel, started: make(chan struct{}), failed: make(chan struct{}),
-		knock: make(chan struct{}, 1),
+		knock: make(chan struct{}, 1), changing: make(chan struct{}, 1),
 	}
 	n.down, n.setDown = context.WithCancel(context.Background())
 	n.watch = newWatchdog(cfg.Timing.DiskTimeout, n.fail)
