@@ -197,7 +197,7 @@ func (s *Session) propose(ctx context.Context, arrived time.Time, value []byte, 
 		return nil, err
 	}
 	result := &storagepb.RegisterNodeResult{}
-	if err := state.Decode(out.Payload, result); err != nil {
+	if err := out.Decode(result); err != nil {
 		return nil, metasrv.ErrInternal.With("registration of node %d: %v", id, err)
 	}
 	if storageChanged {

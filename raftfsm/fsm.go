@@ -9,7 +9,6 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/metasrv/metasrv"
-	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/machine"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
@@ -56,7 +55,7 @@ func newFSM(from *applied, appliers []state.Applier, logs raft.LogStore, fail fu
 // entryResult is what raft returns to the proposer of an entry.
 type entryResult struct {
 	term    uint64
-	results []*storagepb.Result
+	outcome machine.Outcome
 	err     error
 }
 
@@ -86,7 +85,7 @@ func (f *fsm) Apply(log *raft.Log) any {
 	f.current.advance(f.machine.Position())
 	f.feed.Publish(out.Revisions)
 	f.flusher.written(f.dirtyBytes)
-	return entryResult{term: log.Term, results: out.Results}
+	return entryResult{term: log.Term, outcome: out}
 }
 
 // StoreConfiguration takes the place of Apply for entries that change the raft configuration.

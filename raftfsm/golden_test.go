@@ -141,7 +141,7 @@ func replay(t *testing.T, m *machine.Machine, entries []goldenEntry, from uint64
 		if err != nil {
 			t.Fatal(err)
 		}
-		for j, r := range out.Results {
+		for j, r := range out.Encoded() {
 			fmt.Fprintf(&b, "%d.%d %s revision %d: ", index, j, kindName(e.entry.Commands[j].Kind), r.Revision)
 			if r.Refusal != nil {
 				fmt.Fprintf(&b, "refused %s %s\n", r.Refusal.Reason, r.Refusal.Field)

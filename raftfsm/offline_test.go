@@ -37,7 +37,7 @@ func TestRestoreBeginsAnotherLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	opened := &storagepb.OpenSessionResult{}
-	if err := state.Decode(session.Payload, opened); err != nil {
+	if err := session.Decode(opened); err != nil {
 		t.Fatal(err)
 	}
 	var file bytes.Buffer
@@ -98,7 +98,7 @@ func TestRestoreBeginsAnotherLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	next := &storagepb.OpenSessionResult{}
-	if err := state.Decode(again.Payload, next); err != nil || next.Session < opened.Session+1<<39 {
+	if err := again.Decode(next); err != nil || next.Session < opened.Session+1<<39 {
 		t.Errorf("session %d after %d, %v", next.Session, opened.Session, err)
 	}
 	if err := old.admit(n.greet()); err == nil {

@@ -9,7 +9,6 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/metasrv/metasrv"
-	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/machine"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
@@ -30,8 +29,8 @@ type batch struct {
 	commands int
 	// done is shared by all who wait for the batch.
 	done chan struct{}
-	// results and err are set when done is closed.
-	results []*storagepb.Result
+	// outcome and err are set when done is closed.
+	outcome machine.Outcome
 	err     error
 }
 
@@ -154,7 +153,7 @@ func (n *Node) Propose(ctx context.Context, proposal state.Proposal) (state.Resu
 	if b.err != nil {
 		return state.Result{}, b.err
 	}
-	return machine.ResultOf(b.results[place])
+	return b.outcome.Result(place)
 }
 
 // requireRoom returns ErrOverloaded for what clients ask for while the image lags too far behind. Duties go on.
@@ -187,7 +186,7 @@ func (n *Node) commit(b *batch) {
 	case result.err != nil:
 		b.err = result.err
 	default:
-		b.results = result.results
+		b.outcome = result.outcome
 	}
 }
 

@@ -25,7 +25,7 @@ func openSession(t *testing.T, n *Node) uint64 {
 		t.Fatal(err)
 	}
 	opened := &storagepb.OpenSessionResult{}
-	if err := state.Decode(r.Payload, opened); err != nil {
+	if err := r.Decode(opened); err != nil {
 		t.Fatal(err)
 	}
 	return opened.Session

@@ -12,6 +12,23 @@ import (
 // nothing but the view.
 type Registered func(v state.View, id metasrv.NodeID) (metasrv.Incarnation, bool)
 
+// once returns the function for one view that asks once for each node: the replicas of a table are on a few.
+func (r Registered) once(v state.View) func(metasrv.NodeID) (metasrv.Incarnation, bool) {
+	type answer struct {
+		incarnation metasrv.Incarnation
+		ok          bool
+	}
+	known := make(map[metasrv.NodeID]answer)
+	return func(id metasrv.NodeID) (metasrv.Incarnation, bool) {
+		a, asked := known[id]
+		if !asked {
+			a.incarnation, a.ok = r(v, id)
+			known[id] = a
+		}
+		return a.incarnation, a.ok
+	}
+}
+
 // applier has what the commands of the router need beside the state.
 type applier struct {
 	registered Registered

@@ -50,10 +50,12 @@ func (a *applier) checkCreated(v state.View, route *storagepb.RouteRecord, creat
 	for _, c := range created {
 		byID[c.ReplicaId] = c
 	}
+	registered := a.registered.once(v)
 	for region, replica := range replicas(route) {
 		c := byID[replica.ReplicaId]
 		delete(byID, replica.ReplicaId)
-		if err := a.checkReplica(v, region, replica, c); err != nil {
+		present, ok := registered(metasrv.NodeID(replica.NodeId))
+		if err := checkReplica(region, replica, c, present, ok); err != nil {
 			return err
 		}
 	}
@@ -65,12 +67,14 @@ func (a *applier) checkCreated(v state.View, route *storagepb.RouteRecord, creat
 	return nil
 }
 
-func (a *applier) checkReplica(v state.View, region *storagepb.RegionRecord, replica *storagepb.ReplicaRecord, created *storagepb.CommittedReplica) error {
+// checkReplica checks one replica, whose node has the incarnation present if it is registered.
+func checkReplica(
+	region *storagepb.RegionRecord, replica *storagepb.ReplicaRecord, created *storagepb.CommittedReplica, present metasrv.Incarnation, registered bool,
+) error {
 	refuse := func(format string, args ...any) error {
 		return metasrv.ErrReplicaNotCreated.With("replica %d of region %s on node %d: %s",
 			replica.ReplicaId, metasrv.RegionID(region.RegionId), replica.NodeId, fmt.Sprintf(format, args...))
 	}
-	present, registered := a.registered(v, metasrv.NodeID(replica.NodeId))
 	switch {
 	case created == nil:
 		return refuse("is not among the replicas that were created")

@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/catalog"
@@ -46,16 +47,15 @@ func checkPlan(cmd *storagepb.CreateTable) error {
 		return metasrv.InvalidArgument("regions", "%d are planned, 1 to %d are allowed", len(cmd.Regions), MaxRegions)
 	}
 	for i, region := range cmd.Regions {
-		field := fmt.Sprintf("regions[%d].replicas", i)
+		field := func() string { return fmt.Sprintf("regions[%d].replicas", i) }
 		if len(region.Replicas) == 0 || len(region.Replicas) > MaxReplicas {
-			return metasrv.InvalidArgument(field, "%d are planned, 1 to %d are allowed", len(region.Replicas), MaxReplicas)
+			return metasrv.InvalidArgument(field(), "%d are planned, 1 to %d are allowed", len(region.Replicas), MaxReplicas)
 		}
-		seen := make(map[uint64]bool, len(region.Replicas))
-		for _, replica := range region.Replicas {
-			if replica.NodeId == 0 || seen[replica.NodeId] {
-				return metasrv.InvalidArgument(field, "node %d is planned twice, or none", replica.NodeId)
+		for j, replica := range region.Replicas {
+			twice := slices.ContainsFunc(region.Replicas[:j], func(r *storagepb.PlannedReplica) bool { return r.NodeId == replica.NodeId })
+			if replica.NodeId == 0 || twice {
+				return metasrv.InvalidArgument(field(), "node %d is planned twice, or none", replica.NodeId)
 			}
-			seen[replica.NodeId] = true
 		}
 	}
 	return nil
@@ -73,9 +73,10 @@ func ruleLen(rule *metasrvpb.PartitionRule) int {
 }
 
 func (a *applier) checkPlannedNodes(v state.View, cmd *storagepb.CreateTable) error {
+	registered := a.registered.once(v)
 	for _, region := range cmd.Regions {
 		for _, replica := range region.Replicas {
-			present, ok := a.registered(v, metasrv.NodeID(replica.NodeId))
+			present, ok := registered(metasrv.NodeID(replica.NodeId))
 			if !ok {
 				return metasrv.ErrStaleIncarnation.With("table %q: planned node %d is no longer registered; create it again",
 					catalog.NameOf(cmd.Name), replica.NodeId)

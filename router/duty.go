@@ -27,6 +27,7 @@ func (a Abort) Command() *storagepb.AbortTable {
 // because a planned node is gone. gone says whether the given incarnation of a node is, and why, for people.
 func PlanAborts(v state.View, now state.LeaderTime, gone func(metasrv.NodeID, metasrv.Incarnation) (bool, string)) ([]Abort, error) {
 	var aborts []Abort
+	gone = askedOnce(gone)
 	for table, err := range catalog.Pending(v) {
 		if err != nil {
 			return nil, err
@@ -44,6 +45,27 @@ func PlanAborts(v state.View, now state.LeaderTime, gone func(metasrv.NodeID, me
 		}
 	}
 	return aborts, nil
+}
+
+// askedOnce returns gone for one moment: with many creations under way, the same few incarnations come again and again.
+func askedOnce(gone func(metasrv.NodeID, metasrv.Incarnation) (bool, string)) func(metasrv.NodeID, metasrv.Incarnation) (bool, string) {
+	type node struct {
+		id          metasrv.NodeID
+		incarnation metasrv.Incarnation
+	}
+	type answer struct {
+		is  bool
+		why string
+	}
+	known := make(map[node]answer)
+	return func(id metasrv.NodeID, incarnation metasrv.Incarnation) (bool, string) {
+		a, asked := known[node{id, incarnation}]
+		if !asked {
+			a.is, a.why = gone(id, incarnation)
+			known[node{id, incarnation}] = a
+		}
+		return a.is, a.why
+	}
 }
 
 // abortReason returns "" for a creation that goes on.

@@ -78,7 +78,7 @@ func (s *services) execute(
 	if err != nil {
 		return nil, err
 	}
-	if err := state.Decode(r.Payload, result); err != nil {
+	if err := r.Decode(result); err != nil {
 		return nil, metasrv.ErrInternal.With("result of %s: %v", kind, err)
 	}
 	return &metasrvpb.ResponseHeader{Revision: r.Revision}, nil
@@ -106,7 +106,7 @@ func (s *services) firstResult(ctx context.Context, h *metasrvpb.RequestHeader, 
 	if err != nil {
 		return nil, err
 	}
-	if err := state.Decode(r.Payload, result); err != nil {
+	if err := r.Decode(result); err != nil {
 		return nil, metasrv.ErrInternal.With("remembered result: %v", err)
 	}
 	return &metasrvpb.ResponseHeader{Revision: r.Revision}, nil

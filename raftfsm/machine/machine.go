@@ -26,8 +26,11 @@ type Machine struct {
 
 // Outcome is what an entry did.
 type Outcome struct {
-	// Results has one result a command.
+	// Results has one result a command. That of a command without id lacks its payload: it is in Messages.
 	Results []*storagepb.Result
+	// Messages has what appliers returned where it is not encoded. Only where somebody waits for a result it is
+	// needed, so followers never encode it. Results that sessions remember are a part of the state.
+	Messages []proto.Message
 	// Revisions are the changes for the feed.
 	Revisions []state.Revision
 	// Written names every key that was written, perhaps more than once.
@@ -86,6 +89,7 @@ func (m *Machine) Apply(index, term uint64, data []byte) (Outcome, error) {
 	m.pos.Now = max(m.pos.Now, state.LeaderTime(entry.LeaderTimeMs))
 	out := Outcome{
 		Results:   make([]*storagepb.Result, len(entry.Commands)),
+		Messages:  make([]proto.Message, len(entry.Commands)),
 		Revisions: make([]state.Revision, 0, len(entry.Commands)),
 		Written:   make([]string, 0, len(entry.Commands)),
 	}
@@ -95,7 +99,7 @@ func (m *Machine) Apply(index, term uint64, data []byte) (Outcome, error) {
 			result, err = refusal(metasrv.ErrClusterVersion.With("%s came with version %d, it can't be executed in an entry of version %d",
 				c.Kind, since, entry.Version), m.pos.Revision)
 		} else {
-			result, err = m.command(term, c, &out)
+			result, out.Messages[i], err = m.command(term, c, &out)
 		}
 		if err != nil {
 			return Outcome{}, fmt.Errorf("entry %d, command %d: %w", index, i, err)
@@ -107,33 +111,37 @@ func (m *Machine) Apply(index, term uint64, data []byte) (Outcome, error) {
 }
 
 // command executes one command: at most once if it has an id.
-func (m *Machine) command(term uint64, c *storagepb.Command, out *Outcome) (*storagepb.Result, error) {
+func (m *Machine) command(term uint64, c *storagepb.Command, out *Outcome) (*storagepb.Result, proto.Message, error) {
 	if c.Id != nil {
-		return m.once(term, c, out)
+		result, err := m.once(term, c, out)
+		return result, nil, err
 	}
 	return m.execute(term, c, out)
 }
 
-func (m *Machine) execute(term uint64, c *storagepb.Command, out *Outcome) (*storagepb.Result, error) {
+// execute returns the result of a command without its payload, and the message that is to be it.
+func (m *Machine) execute(term uint64, c *storagepb.Command, out *Outcome) (*storagepb.Result, proto.Message, error) {
 	applier, known := m.appliers[c.Kind]
 	if !known {
-		return nil, fmt.Errorf("kind %s is unknown to this version of metasrv", c.Kind)
+		return nil, nil, fmt.Errorf("kind %s is unknown to this version of metasrv", c.Kind)
 	}
 	if c.PlannedTerm != 0 && c.PlannedTerm != term {
-		return refusal(metasrv.ErrStaleTerm.With("%s was planned in term %d, it is now %d", c.Kind, c.PlannedTerm, term), m.pos.Revision)
+		r, err := refusal(metasrv.ErrStaleTerm.With("%s was planned in term %d, it is now %d", c.Kind, c.PlannedTerm, term), m.pos.Revision)
+		return r, nil, err
 	}
 	t := &m.tx
 	t.begin(m)
 	message, err := applier.Apply(t, c.Kind, c.Payload)
 	if err != nil {
 		t.rollback()
-		return refusal(err, m.pos.Revision)
+		r, err := refusal(err, m.pos.Revision)
+		return r, nil, err
 	}
 	if changes := m.finish(t, out); len(changes) > 0 {
 		m.pos.Revision++
 		out.Revisions = append(out.Revisions, state.Revision{Number: m.pos.Revision, Changes: changes})
 	}
-	return accepted(message, m.pos.Revision)
+	return &storagepb.Result{Revision: m.pos.Revision}, message, nil
 }
 
 // finish takes what a transaction wrote into the outcome and the hash, and returns its changes for the feed.
@@ -143,12 +151,21 @@ func (m *Machine) finish(t *tx, out *Outcome) []state.Change {
 	return changes
 }
 
-func accepted(message proto.Message, revision uint64) (*storagepb.Result, error) {
-	result := &storagepb.Result{Revision: revision}
-	if message != nil {
-		result.Payload = state.Encode(message)
+// Result returns what the proposer of a command gets.
+func (o *Outcome) Result(i int) (state.Result, error) {
+	r, err := ResultOf(o.Results[i])
+	r.Message = o.Messages[i]
+	return r, err
+}
+
+// Encoded returns all results with their payloads.
+func (o *Outcome) Encoded() []*storagepb.Result {
+	for i, message := range o.Messages {
+		if message != nil {
+			o.Results[i].Payload, o.Messages[i] = state.Encode(message), nil
+		}
 	}
-	return result, nil
+	return o.Results
 }
 
 // refusal turns a domain error into a result. Any other error stops the member: it is not certain that the others

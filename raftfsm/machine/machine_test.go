@@ -87,7 +87,7 @@ func (f *fixture) applyEntry(term uint64, entry *storagepb.Entry) []*storagepb.R
 		f.t.Fatal(err)
 	}
 	f.feed = append(f.feed, out.Revisions...)
-	return out.Results
+	return out.Encoded()
 }
 
 func (f *fixture) openSession() uint64 {

@@ -3,6 +3,8 @@ package machine
 import (
 	"fmt"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/state"
@@ -43,7 +45,10 @@ func (m *Machine) once(term uint64, c *storagepb.Command, out *Outcome) (*storag
 		result, err = refusal(metasrv.ErrSessionFull.With("session %d has %d results of %d bytes that were not acknowledged, up to sequence %d they were",
 			c.Id.Session, session.Results, session.ResultBytes, session.Acknowledged), m.pos.Revision)
 	} else {
-		result, err = m.execute(term, c, out)
+		var message proto.Message
+		if result, message, err = m.execute(term, c, out); message != nil {
+			result.Payload = state.Encode(message)
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -287,3 +287,26 @@ func TestSessionsIteratesRecordsOnly(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Only results that a session remembers are encoded by every member.
+func TestResultsWithoutIDAreNotEncoded(t *testing.T) {
+	f := newFixture(t)
+	session := f.openSession()
+	open := &storagepb.Command{Kind: storagepb.CommandKind_COMMAND_KIND_OPEN_SESSION, Payload: state.Encode(&storagepb.OpenSession{})}
+	remembered := &storagepb.Command{Kind: open.Kind, Payload: open.Payload, Id: &storagepb.CommandId{Session: session, Sequence: 1}}
+	f.index++
+	out, err := f.Apply(f.index, 7, state.Encode(&storagepb.Entry{Version: EntryVersion, Commands: []*storagepb.Command{open, remembered}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, encoded := range []bool{false, true} {
+		if (out.Results[i].Payload != nil) != encoded || (out.Messages[i] == nil) != encoded {
+			t.Errorf("result %d: encoded %v, message %v", i, out.Results[i], out.Messages[i])
+		}
+		r, err := out.Result(i)
+		opened := &storagepb.OpenSessionResult{}
+		if err := errors.Join(err, r.Decode(opened)); err != nil || opened.Session <= session {
+			t.Errorf("result %d: %v, %v", i, opened, err)
+		}
+	}
+}

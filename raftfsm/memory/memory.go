@@ -76,7 +76,7 @@ func (n *Node) Propose(ctx context.Context, p state.Proposal) (state.Result, err
 	}
 	n.view = n.machine.View()
 	n.feed.Publish(out.Revisions)
-	return machine.ResultOf(out.Results[0])
+	return machine.ResultOf(out.Encoded()[0])
 }
 
 // View returns the present state.

@@ -9,9 +9,11 @@ package state
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"iter"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 )
@@ -63,10 +65,35 @@ type Proposal struct {
 
 // Result is what became of a proposal that was executed.
 type Result struct {
-	// Payload is the encoded message that the applier returned.
+	// Payload is the encoded message that the applier returned, nil where Message is set.
 	Payload []byte
+	// Message is the message itself where nothing needed it encoded. What it has may be shared with the state.
+	Message proto.Message
 	// Revision is that of the state after the command.
 	Revision uint64
+}
+
+// Decode fills m with the message of the result. It may share parts of it.
+func (r Result) Decode(m proto.Message) error {
+	switch from := r.Message.(type) {
+	case nil:
+		return Decode(r.Payload, m)
+	case *storagepb.KvResult: // of every write
+		if to, ok := m.(*storagepb.KvResult); ok {
+			to.Success, to.Deleted, to.Prev = from.GetSuccess(), from.GetDeleted(), from.GetPrev()
+			return nil
+		}
+	}
+	from, to := r.Message.ProtoReflect(), m.ProtoReflect()
+	if from.Descriptor() != to.Descriptor() {
+		return fmt.Errorf("the result is a %s, not a %s", from.Descriptor().FullName(), to.Descriptor().FullName())
+	}
+	proto.Reset(m)
+	from.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		to.Set(field, v)
+		return true
+	})
+	return nil
 }
 
 // Proposer executes commands through the log.
