@@ -29,6 +29,8 @@ type Offline struct {
 	Appliers []state.Applier
 	// LogStore says how a restored member keeps its log; a recovered one goes on as it did.
 	LogStore LogStore
+	// Network reaches the other members, to ask whether they run; TCP by default.
+	Network Network
 	// Adopters raise what the packages have given out to the outside world.
 	Adopters []func(state.Tx) error
 }
@@ -49,7 +51,8 @@ type Found struct {
 	Members []Member
 }
 
-// Restore makes a data folder, which must be absent or empty, from a snapshot.
+// Restore makes a data folder, which must be absent or empty, from a snapshot. It refuses to where the member would have
+// the address of one of before, and a majority of those runs.
 func (o Offline) Restore(r io.Reader, origin string) (Found, error) {
 	if err := mustBeEmpty(o.DataDir); err != nil {
 		return Found{}, err
@@ -82,6 +85,11 @@ func (o Offline) Restore(r io.Reader, origin string) (Found, error) {
 		return Found{}, fmt.Errorf("%w: %w", snapshot.ErrDamaged, err)
 	}
 	found := foundIn(a)
+	if o.meets(found) {
+		if err := o.refuseLiving(found, ""); err != nil {
+			return found, err
+		}
+	}
 	making := filepath.Clean(o.DataDir) + ".restoring"
 	if err := os.RemoveAll(making); err != nil {
 		return found, err
@@ -112,7 +120,8 @@ func mustBeEmpty(dir string) error {
 // recoveredFiles are the files of a member that a recovery replaces.
 var recoveredFiles = []string{"state.db", "raft.db", "wal", memberFileName, "install.db"}
 
-// Recover makes a cluster of one member out of a member whose cluster has lost its majority. confirm is asked before
+// Recover makes a cluster of one member out of a member whose cluster has lost its majority. It refuses to where this one
+// and those that run are a majority, or where another one has been recovered before. confirm is asked before
 // anything is changed. The files as they were are kept in the folder that is returned.
 func (o Offline) Recover(origin string, confirm func(Found) error) (found Found, kept string, err error) {
 	making := filepath.Join(o.DataDir, "recovering")
@@ -127,6 +136,9 @@ func (o Offline) Recover(origin string, confirm func(Found) error) (found Found,
 	o.LogStore = kind
 	a, found, err := o.replay()
 	if err != nil {
+		return found, "", err
+	}
+	if err := o.refuseLiving(found, o.MemberID); err != nil {
 		return found, "", err
 	}
 	if err := confirm(found); err != nil {

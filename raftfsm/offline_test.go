@@ -152,6 +152,7 @@ func TestRecoveryFromALostMajority(t *testing.T) {
 		c.stop(i)
 	}
 	o := offline(c.servers[survivor].ID, c.folder(survivor))
+	o.Network = c.net.Host(o.RaftAddr)
 	refused := errors.New("refused")
 	if _, _, err := o.Recover("test", func(Found) error { return refused }); !errors.Is(err, refused) {
 		t.Errorf("recovered without a confirmation: %v", err)
@@ -201,4 +202,60 @@ func TestRecoveryFromALostMajority(t *testing.T) {
 	if err := n.Err(); err != nil {
 		t.Error(err)
 	}
+}
+
+// What a majority still has must not be ended by a recovery or a restore of one member of it: those who hear of a later
+// life end for ever.
+func TestLivingMajorityIsNotGivenUp(t *testing.T) {
+	c := newCluster(t, 3)
+	at, leader := c.leader()
+	ctx := within(t, time.Minute)
+	if _, err := put(ctx, leader, key(0), "v"); err != nil {
+		t.Fatal(err)
+	}
+	var file bytes.Buffer
+	if err := leader.Snapshot().Write(&file); err != nil {
+		t.Fatal(err)
+	}
+	down, other := (at+1)%3, (at+2)%3
+	c.stop(down)
+	o := offline(c.servers[down].ID, c.folder(down))
+	o.RaftAddr, o.Network = c.servers[down].RaftAddr, c.net.Host(c.servers[down].RaftAddr)
+	recovery := func() error {
+		_, _, err := o.Recover("test", func(Found) error { return errors.New("asked") })
+		return err
+	}
+	restore := func(addr string) error {
+		r := o
+		r.DataDir, r.RaftAddr = filepath.Join(t.TempDir(), "restored"), addr
+		_, err := r.Restore(bytes.NewReader(file.Bytes()), "test")
+		return err
+	}
+	refused := func(what string, err error, want string) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", what, err, want)
+		}
+	}
+	refused("recovery beside a majority", recovery(), "is not lost")
+	refused("restore at the address of a member, beside a majority", restore(o.RaftAddr), "is not lost")
+	if err := restore("elsewhere:3003"); err != nil {
+		t.Errorf("restore at an address that no member knows: %v", err)
+	}
+	c.stop(other)
+	refused("recovery where this member makes up the majority", recovery(), "Start member "+o.MemberID)
+	if err := restore(o.RaftAddr); err != nil {
+		t.Errorf("restore beside a minority: %v", err)
+	}
+	c.stop(at)
+	refused("recovery where nobody else runs", recovery(), "asked")
+
+	first := offline(c.servers[at].ID, c.folder(at))
+	first.RaftAddr, first.Network = c.servers[at].RaftAddr, c.net.Host(c.servers[at].RaftAddr)
+	if _, _, err := first.Recover("test", func(Found) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	n := c.start(at)
+	eventually(t, "it leads alone", func() bool { _, leads := n.Leadership(); return leads })
+	refused("a second recovery", recovery(), "restored or recovered already")
 }

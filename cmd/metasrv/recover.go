@@ -29,6 +29,8 @@ Choose the surviving member that has the most (compare what this command prints 
 confirmed). What only the lost members had is gone, also where it was acknowledged; what this member has in its log is
 taken, also where it never was. Members of before that come back are refused. The files as they were are kept.
 
+It asks the other members first, and refuses where those that answer make a majority with this one.
+
 The cluster begins another life, in quarantine, as after a restore: see "metasrv restore --help".`,
 		Example: `  metasrv recover --node-id m1 --data-dir /var/lib/metasrv --raft-addr 10.0.0.1:3003`,
 		Args:    noArgs,

@@ -30,7 +30,8 @@ func newRestoreCommand() *cobra.Command {
 		Short: "Make a data folder from a snapshot, for the first member of a new cluster",
 		Long: `Makes the data folder of a member from a snapshot that "metactl snapshot save" wrote. Start the member on it: it is a
 cluster of one, to which others are added with "metactl member add". The members of the old cluster must not run any more;
-should one come back, it and the restored ones refuse each other.
+should one come back that dials --raft-addr, it ends for ever. So that address can't be one of theirs while a majority of
+them answers.
 
 What was written after the snapshot is gone. So the cluster begins another life: its revision and all ids go on far beyond
 what can have been given out, and it is in quarantine: datanodes keep what the state doesn't know until somebody confirms
@@ -61,7 +62,7 @@ it with "metactl quarantine end".`,
 		},
 	}
 	offlineFlags(cmd, &cfg)
-	cmd.Flags().StringVar(&logStore, "log-store", string(raftfsm.LogStoreBolt), "`KIND` how the member keeps its log: boltdb or wal, as for metasrv server")
+	cmd.Flags().StringVar(&logStore, "log-store", string(raftfsm.LogStoreBolt), "`STORE` how the member keeps its log: boltdb or wal, as for metasrv server")
 	return cmd
 }
 
