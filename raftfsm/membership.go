@@ -96,7 +96,11 @@ func (n *Node) PromoteMember(ctx context.Context, id string, change Change) (uin
 // awaitCaughtUp returns nil as soon as a non-voter has in its state what was committed when it was asked. Its record
 // must be published too: that is what its data is missed by, should it lose it.
 func (n *Node) awaitCaughtUp(ctx context.Context, s raft.Server) error {
-	ctx, cancel := context.WithTimeout(ctx, promoteTimeout)
+	timeout := promoteTimeout
+	if deadline, ok := ctx.Deadline(); ok { // the answer must come before the caller has given up
+		timeout = min(timeout, time.Until(deadline)/2)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	goal := n.raft.CommitIndex()
 	for {
@@ -105,6 +109,9 @@ func (n *Node) awaitCaughtUp(ctx context.Context, s raft.Server) error {
 		switch {
 		case answer != nil && answer.GetMemberId() != string(s.ID):
 			return metasrv.ErrMemberNotCaughtUp.With("at %s answers member %s, not %s", s.Address, answer.GetMemberId(), s.ID)
+		case answer.GetClusterId() != 0 && answer.GetClusterId() != n.identity().cluster:
+			return metasrv.ErrMemberNotCaughtUp.With("member %s at %s is part of cluster %d, this is cluster %d: start it with an empty folder "+
+				"and --initial-cluster-state existing", s.ID, s.Address, answer.GetClusterId(), n.identity().cluster)
 		case answer != nil && answer.GetAppliedIndex() >= goal && published:
 			return nil
 		}
@@ -117,7 +124,7 @@ func (n *Node) awaitCaughtUp(ctx context.Context, s raft.Server) error {
 }
 
 func (n *Node) errNotCaughtUp(s raft.Server, goal uint64) error {
-	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.Timing.PeerTimeout)
+	ctx, cancel := context.WithTimeout(n.ctx, min(n.cfg.Timing.PeerTimeout, promoteTimeout/6))
 	defer cancel()
 	answer := n.askHistory(ctx, string(s.Address))
 	if answer == nil {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/metasrv/metasrv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/machine"
 )
 
@@ -143,6 +145,26 @@ func TestPromotionWaitsForTheState(t *testing.T) {
 		}
 		if _, err := leader.PromoteMember(ctx, "b", Change{}); !errors.Is(err, metasrv.ErrMemberNotCaughtUp) || !strings.Contains(err.Error(), "does not answer") {
 			t.Errorf("promoted a member that was never started: %v", err)
+		}
+		brief, cancel := context.WithTimeout(ctx, time.Second)
+		_, err := leader.PromoteMember(brief, "b", Change{})
+		if cancel(); !errors.Is(err, metasrv.ErrMemberNotCaughtUp) {
+			t.Errorf("who waits for a second only hears %v", err)
+		}
+		other := c.config(0)
+		other.MemberID, other.DataDir, other.RaftAddr = server.ID, filepath.Join(t.TempDir(), "other"), server.RaftAddr
+		other.Member = &storagepb.MemberRecord{RaftAddr: server.RaftAddr}
+		other.InitialCluster, other.Network = []Server{server}, c.net.Host(server.RaftAddr)
+		stranger, err := Open(other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it leads another cluster", func() bool { _, leads := stranger.Leadership(); return leads })
+		if _, err := leader.PromoteMember(ctx, "b", Change{}); !errors.Is(err, metasrv.ErrMemberNotCaughtUp) || !strings.Contains(err.Error(), "is part of cluster") {
+			t.Errorf("promoted a member of another cluster: %v", err)
+		}
+		if err := stranger.Close(ctx); err != nil {
+			t.Error(err)
 		}
 		b := c.join("b")
 		eventually(t, "it is promoted", func() bool {

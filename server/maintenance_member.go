@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"strings"
 
 	"github.com/metasrv/metasrv"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
@@ -82,7 +83,7 @@ func serverOf(id, raftAddr string) (raftfsm.Server, error) {
 	switch {
 	case err != nil:
 		return raftfsm.Server{}, metasrv.InvalidArgument("raft_addr", "%q is not host:port", raftAddr)
-	case unspecified(host):
+	case unspecified(host) || strings.HasSuffix(raftAddr, ":0"):
 		return raftfsm.Server{}, metasrv.InvalidArgument("raft_addr", "%s can't be dialled; name the address at which the other members reach it", raftAddr)
 	}
 	return raftfsm.Server{ID: id, RaftAddr: raftAddr}, nil

@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/raftfsm/snapshot"
 )
 
 // What an operator does about an error, by its reason.
@@ -38,6 +41,9 @@ func (a *app) explain(ctx context.Context, err error) string {
 	if sick, ok := errors.AsType[*unhealthyError](err); ok {
 		return sick.Error()
 	}
+	if ofFiles(err) {
+		return err.Error()
+	}
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return "interrupted; a change that was under way may have been made or not"
 	}
@@ -59,11 +65,26 @@ func (a *app) explain(ctx context.Context, err error) string {
 	}
 	switch {
 	case isDomain:
-		return withAdvice(domain.Error()+"\n"+strings.TrimSuffix(said(answers), "\n"), domain.Reason)
+		return withAdvice(because(domain, err)+"\n"+strings.TrimSuffix(said(answers), "\n"), domain.Reason)
 	case !inTime:
 		return fmt.Sprintf("no answer within %v\n%sTry again with a longer --timeout.", a.timeout, said(answers))
 	}
 	return err.Error()
+}
+
+// ofFiles reports whether an error is of a file on this machine: no endpoint can say anything of it.
+func ofFiles(err error) bool {
+	_, path := errors.AsType[*fs.PathError](err)
+	_, link := errors.AsType[*os.LinkError](err)
+	return path || link || errors.Is(err, snapshot.ErrDamaged)
+}
+
+// because returns what a metasrv error says, and what was said by the call that ended with it.
+func because(domain *metasrv.Error, err error) string {
+	if said := err.Error(); !strings.Contains(domain.Error(), said) && domain.Reason == metasrv.ErrOutcomeUnknown.Reason {
+		return domain.Error() + ": " + said
+	}
+	return domain.Error()
 }
 
 const noLeader = "the cluster has no metasrv leader"

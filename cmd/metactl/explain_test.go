@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
+
+	"github.com/metasrv/metasrv"
 
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
@@ -49,5 +52,42 @@ func TestWhatIsKnownOfTheLeader(t *testing.T) {
 				t.Errorf("status shows leader %q, want %q", got, test.line)
 			}
 		})
+	}
+}
+
+// Endpoints of two clusters, or of two lives of one, are no cluster.
+func TestEndpointsOfOneCluster(t *testing.T) {
+	of := func(endpoint string, cluster, incarnation uint64) answer {
+		return answer{endpoint: endpoint, status: &metasrvpb.StatusResponse{
+			Header: &metasrvpb.ResponseHeader{ClusterId: cluster, ClusterIncarnation: incarnation},
+		}}
+	}
+	gone := answer{endpoint: "m3:3002", err: errors.New("gone")}
+	for _, test := range []struct {
+		name    string
+		answers []answer
+		want    string
+	}{
+		{"one cluster", []answer{of("m1:3002", 7, 1), gone, of("m2:3002", 7, 1)}, ""},
+		{"a member that waits has none", []answer{of("m1:3002", 0, 0), of("m2:3002", 7, 1)}, ""},
+		{"two clusters", []answer{of("m1:3002", 7, 1), of("m2:3002", 8, 1)}, "m1:3002 is part of cluster 7 and m2:3002 of cluster 8"},
+		{"two lives", []answer{gone, of("m1:3002", 7, 0), of("m2:3002", 7, 1)}, "different lives of cluster 7"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := mixed(test.answers); got != test.want && (test.want == "" || !strings.Contains(got, test.want)) {
+				t.Errorf("says %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// That a request may have been executed is no reason to keep silent about what went wrong.
+func TestUnknownOutcomeSaysWhy(t *testing.T) {
+	domain := metasrv.ErrOutcomeUnknown.With("Put may have been executed or not")
+	if got := because(domain, errors.New("message too large")); got != "Put may have been executed or not: message too large" {
+		t.Errorf("says %q", got)
+	}
+	if got := because(domain, domain); got != domain.Error() {
+		t.Errorf("says %q", got)
 	}
 }

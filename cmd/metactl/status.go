@@ -88,6 +88,9 @@ func faultsOf(answers []answer) []string {
 			faults = append(faults, fmt.Sprintf("%s does not answer: %s", a.endpoint, why(a.err)))
 		}
 	}
+	if fault := mixed(answers); fault != "" {
+		faults = append(faults, fault)
+	}
 	for _, a := range answers {
 		if split := a.status.GetSplit(); split != "" {
 			faults = append(faults, "writes are refused: "+split+". Keep all data folders, save a snapshot of each member, find out which is right,"+
@@ -113,6 +116,27 @@ func faultsOf(answers []answer) []string {
 		faults = append(faults, leader.status.GetMember().GetId()+" is still taking over as metasrv leader; try again in some seconds")
 	}
 	return faults
+}
+
+// mixed says which answers are of another cluster than the first one, or of another life of it; empty if none are. A client
+// with such endpoints would read from one and write to the other.
+func mixed(answers []answer) string {
+	var first *answer
+	for i, a := range answers {
+		switch h := a.status.GetHeader(); {
+		case h.GetClusterId() == 0:
+		case first == nil:
+			first = &answers[i]
+		case h.GetClusterId() != first.status.Header.GetClusterId():
+			return fmt.Sprintf("%s is part of cluster %d and %s of cluster %d: name the endpoints of one cluster",
+				first.endpoint, first.status.Header.GetClusterId(), a.endpoint, h.GetClusterId())
+		case h.GetClusterIncarnation() != first.status.Header.GetClusterIncarnation():
+			return fmt.Sprintf("%s and %s have parts in different lives of cluster %d (%016x and %016x), before and after a restore or a recovery: "+
+				"name the endpoints of the later one", first.endpoint, a.endpoint, h.GetClusterId(),
+				first.status.Header.GetClusterIncarnation(), h.GetClusterIncarnation())
+		}
+	}
+	return ""
 }
 
 func (a *app) showStatus(answers []answer, stats *metasrvpb.StatsResponse) error {
