@@ -50,8 +50,12 @@ func classify(err error) verdict {
 	case metasrv.ErrSessionExpired.Reason:
 		v.action = renewSession
 		return v
-	case metasrv.ErrNodesNotHeard.Reason, metasrv.ErrOverloaded.Reason, metasrv.ErrSessionFull.Reason, metasrv.ErrTooManySessions.Reason:
+	case metasrv.ErrNodesNotHeard.Reason, metasrv.ErrOverloaded.Reason, metasrv.ErrSessionFull.Reason, metasrv.ErrTooManySessions.Reason,
+		metasrv.ErrDiskFull.Reason:
 		v.action = again
+		return v
+	case metasrv.ErrStatesDiffer.Reason, metasrv.ErrClusterMismatch.Reason:
+		// No use to try again. They refuse this attempt before the log: an earlier one may have been executed.
 		return v
 	case metasrv.ErrNotReady.Reason:
 		v.action = another
