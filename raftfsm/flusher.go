@@ -25,6 +25,8 @@ type flusher struct {
 	// mu is held while a cut is written.
 	mu    sync.Mutex
 	image *image
+	// closed: the image is no longer mapped, and the log may not be.
+	closed bool
 	// err is why a cut failed in a way that leaves unknown what is on the disk. Then none is written any more: a failed
 	// sync may have lost pages, and the keys of its cut are in no later one. A full disk is no such reason.
 	err error
@@ -226,5 +228,6 @@ func (fl *flusher) close(failed bool) error {
 	}
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
+	fl.closed = true
 	return errors.Join(err, fl.image.close())
 }

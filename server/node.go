@@ -55,6 +55,8 @@ type Node interface {
 	Hashes() raftfsm.Hashes
 	// Snapshot returns the present state, for a backup.
 	Snapshot() snapshot.Snapshot
+	// WhileMapped runs use while log and image stay mapped where they are, or not at all.
+	WhileMapped(use func())
 	// Done is closed when the node failed and the process must end; Err then says why.
 	Done() <-chan struct{}
 	Err() error

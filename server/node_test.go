@@ -204,3 +204,5 @@ func (n *testNode) Close(context.Context) error {
 	n.follow(nil)
 	return nil
 }
+
+func (n *testNode) WhileMapped(func()) {}

@@ -257,7 +257,7 @@ func (s *Server) releaseMemory(ctx context.Context) error {
 	ticker := time.NewTicker(releasePeriod)
 	defer ticker.Stop()
 	for {
-		releaseMapped(dir)
+		s.services.node.WhileMapped(func() { releaseMapped(dir) })
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
