@@ -1,7 +1,6 @@
 package metasrv
 
 import (
-	"fmt"
 	"strconv"
 )
 
@@ -33,7 +32,9 @@ func (id RegionID) Table() TableID { return TableID(id >> 32) }
 func (id RegionID) Number() uint32 { return uint32(id) } //nolint:gosec // the lower half is what is asked for
 
 // String returns the id as people read it: "1024/3" is region 3 of table 1024.
-func (id RegionID) String() string { return fmt.Sprintf("%d/%d", id.Table(), id.Number()) }
+func (id RegionID) String() string {
+	return strconv.FormatUint(uint64(id.Table()), 10) + "/" + strconv.FormatUint(uint64(id.Number()), 10)
+}
 
 // ReplicaID names a copy of a region on a datanode for ever: it is never used twice in a cluster.
 type ReplicaID uint64

@@ -20,7 +20,7 @@ type logCache struct {
 
 	mu sync.RWMutex
 	// recent has entries of consecutive indexes, oldest first; those before head are gone.
-	recent []*raft.Log
+	recent []raft.Log
 	head   int
 	bytes  int
 }
@@ -31,14 +31,21 @@ func newLogCache(log raft.LogStore, limit int) *logCache {
 
 // GetLog returns an entry.
 func (c *logCache) GetLog(index uint64, log *raft.Log) error {
+	if c.get(index, log) {
+		return nil
+	}
+	return c.LogStore.GetLog(index, log)
+}
+
+func (c *logCache) get(index uint64, log *raft.Log) bool {
 	c.mu.RLock()
+	defer c.mu.RUnlock()
 	cached := c.at(index)
-	c.mu.RUnlock()
 	if cached == nil {
-		return c.LogStore.GetLog(index, log)
+		return false
 	}
 	*log = *cached
-	return nil
+	return true
 }
 
 // at returns the entry of an index, nil if it is not in memory.
@@ -47,7 +54,7 @@ func (c *logCache) at(index uint64) *raft.Log {
 	if len(kept) == 0 || index < kept[0].Index || index > kept[len(kept)-1].Index {
 		return nil
 	}
-	return kept[index-kept[0].Index]
+	return &kept[index-kept[0].Index]
 }
 
 // StoreLog appends an entry.
@@ -65,7 +72,8 @@ func (c *logCache) StoreLogs(logs []*raft.Log) error {
 		if n := len(c.recent); n > 0 && c.recent[n-1].Index+1 != log.Index {
 			c.drop()
 		}
-		c.recent = append(c.recent, log)
+		// A copy: raft's own is a part of the future that holds the results of the entry.
+		c.recent = append(c.recent, *log)
 		c.bytes += logBytes(log)
 	}
 	c.trim()
@@ -75,8 +83,8 @@ func (c *logCache) StoreLogs(logs []*raft.Log) error {
 // trim drops the oldest entries while there are too many bytes. It moves the others rarely.
 func (c *logCache) trim() {
 	for c.bytes > c.limit && c.head < len(c.recent) {
-		c.bytes -= logBytes(c.recent[c.head])
-		c.recent[c.head] = nil
+		c.bytes -= logBytes(&c.recent[c.head])
+		c.recent[c.head] = raft.Log{}
 		c.head++
 	}
 	if c.head > len(c.recent)/2 {
@@ -109,4 +117,5 @@ func (c *logCache) IsMonotonic() bool {
 	return ok && log.IsMonotonic()
 }
 
-func logBytes(log *raft.Log) int { return len(log.Data) + len(log.Extensions) + 128 }
+// logBytes is what an entry keeps in memory.
+func logBytes(log *raft.Log) int { return cap(log.Data) + cap(log.Extensions) + 128 }

@@ -2,7 +2,9 @@ package raftfsm
 
 import (
 	"errors"
+	"runtime"
 	"testing"
+	"weak"
 
 	"github.com/hashicorp/raft"
 	"pgregory.net/rapid"
@@ -123,4 +125,31 @@ func TestLogCacheAnswersAsTheLog(t *testing.T) {
 			},
 		})
 	})
+}
+
+// The entries of the metasrv leader are parts of raft's futures, which hold what the commands answered: the cache must
+// not keep that.
+func TestLogCacheKeepsNothingButEntries(t *testing.T) {
+	type future struct {
+		log    raft.Log
+		answer [1 << 16]byte
+	}
+	c := newLogCache(raft.NewInmemStore(), 1<<20)
+	f := &future{log: raft.Log{Index: 1, Data: []byte("x")}}
+	held := weak.Make(f)
+	if err := c.StoreLogs([]*raft.Log{&f.log}); err != nil {
+		t.Fatal(err)
+	}
+	f = nil
+	// The log below keeps what it was given until it is emptied.
+	if err := c.LogStore.DeleteRange(1, 1); err != nil {
+		t.Fatal(err)
+	}
+	runtime.GC()
+	if held.Value() != nil {
+		t.Error("the future of an entry is still in memory")
+	}
+	if got := c.at(1); got == nil || string(got.Data) != "x" {
+		t.Errorf("the cache has %v", got)
+	}
 }
