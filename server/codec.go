@@ -29,14 +29,28 @@ func newCodec() codec { return codec{encoding.GetCodecV2(encodingproto.Name)} }
 
 // Marshal implements encoding.CodecV2.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
-	e, ok := v.(*encoded)
-	if !ok {
-		return c.CodecV2.Marshal(v)
+	switch m := v.(type) {
+	case *encoded:
+		setHeader(m.Message, m.header)
+		return parts(m.Message, m.shared)
+	case *metasrvpb.RouteResponse:
+		if routes := m.ProtoReflect().GetUnknown(); len(routes) > copied {
+			m.ProtoReflect().SetUnknown(nil)
+			defer m.ProtoReflect().SetUnknown(routes)
+			return parts(m, routes)
+		}
 	}
-	setHeader(e.Message, e.header)
-	head, err := proto.Marshal(e.Message)
+	return c.CodecV2.Marshal(v)
+}
+
+// copied is the size up to which it costs less to copy encoded routes than to send them as a part of their own.
+const copied = 4 << 10
+
+// parts returns the encoding of a message and what is encoded already behind it.
+func parts(m proto.Message, rest []byte) (mem.BufferSlice, error) {
+	head, err := proto.Marshal(m)
 	if err != nil {
 		return nil, err
 	}
-	return mem.BufferSlice{mem.SliceBuffer(head), mem.SliceBuffer(e.shared)}, nil
+	return mem.BufferSlice{mem.SliceBuffer(head), mem.SliceBuffer(rest)}, nil
 }
