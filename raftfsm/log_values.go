@@ -142,7 +142,7 @@ func uint64Bytes(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v)
 
 // reconcile makes log and image of a starting member fit: raft starts at the index of the image and replays what
 // the log has behind it.
-func reconcile(log *logStore, imageIndex uint64) error {
+func reconcile(log *logStore, imageIndex, imageTerm uint64) error {
 	first, err := log.FirstIndex()
 	if err != nil {
 		return err
@@ -160,7 +160,27 @@ func reconcile(log *logStore, imageIndex uint64) error {
 		// The member ended between the install of a snapshot and the reset of its log.
 		return log.db.DeleteRange(first, last)
 	}
+	if other, err := log.isOther(first, imageIndex, imageTerm); err != nil || other {
+		if err == nil {
+			err = log.db.DeleteRange(first, last)
+		}
+		return err
+	}
 	return log.checkTerm(last)
+}
+
+// isOther reports whether the log has another entry than the image at its index: the member ended between an install and
+// the reset as well, with a longer log of which no majority had the end. What is in the image was committed, so nothing
+// behind another entry can have been.
+func (s *logStore) isOther(first, imageIndex, imageTerm uint64) (bool, error) {
+	if imageIndex < first {
+		return false, nil
+	}
+	var entry raft.Log
+	if err := s.GetLog(imageIndex, &entry); err != nil {
+		return false, fmt.Errorf("read entry %d: %w", imageIndex, err)
+	}
+	return entry.Term != imageTerm, nil
 }
 
 // checkTerm returns an error if the last entry is of a later term than the member has been in: it has lost its term,

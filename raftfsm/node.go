@@ -188,7 +188,7 @@ func (n *Node) openStores() error {
 	if err := n.checkVersion(from.view.Position().Version); err != nil {
 		return errors.Join(err, img.close())
 	}
-	if err := n.reconcile(from.index()); err != nil {
+	if err := n.reconcile(from.view.Position()); err != nil {
 		return errors.Join(err, img.close())
 	}
 	// The files are there for good before the member promises anything.
@@ -272,16 +272,16 @@ func (n *Node) snapshots() *snapshotStore {
 	return &snapshotStore{fsm: n.fsm, flusher: n.flusher, dir: n.cfg.DataDir, logger: n.log, checkVersion: n.checkVersion}
 }
 
-func (n *Node) reconcile(imageIndex uint64) error {
+func (n *Node) reconcile(image machine.Position) error {
 	term, err := n.store.GetUint64(keyCurrentTerm)
 	if err != nil {
 		return err
 	}
-	if term == 0 && imageIndex > 0 {
+	if term == 0 && image.Index > 0 {
 		return fmt.Errorf("%s has a state at index %d but no log: a member that has lost its log may have voted and must not vote again; "+
-			"remove this member from the cluster and let it join again with an empty folder under a new id", n.cfg.DataDir, imageIndex)
+			"remove this member from the cluster and let it join again with an empty folder under a new id", n.cfg.DataDir, image.Index)
 	}
-	return reconcile(n.store, imageIndex)
+	return reconcile(n.store, image.Index, image.Term)
 }
 
 func (n *Node) raftConfig(logger *raftLogger, notify chan bool) *raft.Config {
