@@ -37,15 +37,19 @@ type batch struct {
 // proposer puts the commands of concurrent requests into one entry (group commit). One entry is in flight at a
 // time: meanwhile the next batch grows, and an idle member adds no delay.
 type proposer struct {
-	mu     sync.Mutex
-	queue  []*batch
-	bytes  int
-	usual  int
-	closed bool
-	wake   chan struct{}
+	mu    sync.Mutex
+	queue []*batch
+	// bytes and waiting are the size and the number of the commands in the queue.
+	bytes, waiting int
+	usual          int
+	closed         bool
+	wake           chan struct{}
+	gathering      gathering
 }
 
-func newProposer() *proposer { return &proposer{wake: make(chan struct{}, 1)} }
+func newProposer() *proposer {
+	return &proposer{wake: make(chan struct{}, 1), gathering: gathering{enough: make(chan struct{}, 1)}}
+}
 
 // add encodes a command into the batch that is open and returns the batch and the command's place in it.
 func (p *proposer) add(proposal *state.Proposal) (*batch, int, error) {
@@ -71,7 +75,9 @@ func (p *proposer) add(proposal *state.Proposal) (*batch, int, error) {
 	}
 	open.entry = state.AppendCommand(open.entry, proposal)
 	open.commands++
+	p.waiting++
 	p.bytes += size
+	p.gathering.arrived(p.waiting, p.bytes)
 	select {
 	case p.wake <- struct{}{}:
 	default:
@@ -88,6 +94,7 @@ func (p *proposer) next() *batch {
 	}
 	b := p.queue[0]
 	p.queue = p.queue[1:]
+	p.waiting -= b.commands
 	p.bytes -= len(b.entry) - state.EntryHeaderRoom
 	// Room for as much as came last time, and a little more.
 	p.usual = min(len(b.entry)*5/4, maxBatchBytes)
@@ -105,8 +112,11 @@ func (p *proposer) run(ctx context.Context, commit func(*batch)) {
 			}
 			continue
 		}
+		began := time.Now()
 		commit(b)
+		took := time.Since(began)
 		close(b.done)
+		p.gather(ctx, b.commands, took)
 	}
 	p.mu.Lock()
 	p.closed = true
