@@ -123,6 +123,8 @@ func (m *metasrvScript) beat(request *metasrvpb.HeartbeatRequest) (*metasrvpb.He
 // await waits until done, which may read m, is true after some beat.
 func (m *metasrvScript) await(t *testing.T, what string, done func() bool) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	for {
 		m.mu.Lock()
 		ok, changed := done(), m.changed
@@ -132,8 +134,8 @@ func (m *metasrvScript) await(t *testing.T, what string, done func() bool) {
 		}
 		select {
 		case <-changed:
-		case <-t.Context().Done():
-			t.Fatalf("%s: %v", what, t.Context().Err())
+		case <-ctx.Done():
+			t.Fatalf("%s: %v", what, ctx.Err())
 		}
 	}
 }
