@@ -16,8 +16,12 @@ const (
 	hashValueFactor = 0xC2B2AE3D27D4EB4F
 )
 
-// pairHash returns the hash of one pair.
+// pairHash returns the hash of one pair. The words of a remembered refusal are not in it: members that were upgraded one
+// after the other may have others.
 func pairHash(key string, value []byte) uint64 {
+	if isResult(key) {
+		value = withoutMessage(value)
+	}
 	return mixPair(xxhash.Sum64String(key), xxhash.Sum64(value))
 }
 
@@ -50,7 +54,12 @@ func hashAt(sum uint64, pos Position) uint64 {
 type Hasher struct{ sum uint64 }
 
 // Add takes the next pair.
-func (h *Hasher) Add(key, value []byte) { h.sum += mixPair(xxhash.Sum64(key), xxhash.Sum64(value)) }
+func (h *Hasher) Add(key, value []byte) {
+	if isResult(key) {
+		value = withoutMessage(value)
+	}
+	h.sum += mixPair(xxhash.Sum64(key), xxhash.Sum64(value))
+}
 
 // At returns the hash of a state of the pairs that were added.
 func (h *Hasher) At(pos Position) uint64 { return hashAt(h.sum, pos) }

@@ -25,6 +25,30 @@ func resultKey(session, sequence uint64) string {
 	return fmt.Sprintf("%s/%016x", sessionKey(session), sequence)
 }
 
+// isResult reports whether a key is one of resultKey.
+func isResult[K string | []byte](key K) bool {
+	return len(key) > len(sessionPrefix)+len("0000000000000000") && string(key[:len(sessionPrefix)]) == sessionPrefix
+}
+
+// refusalField is the number of storagepb.Result.refusal.
+const refusalField = 2
+
+// withoutMessage returns a remembered result without the words of a refusal, which another build may choose otherwise:
+// neither what commands do nor the hash of the state may depend on them.
+func withoutMessage(value []byte) []byte {
+	if _, refusal := state.Field(value, refusalField); refusal == nil {
+		return value
+	}
+	result := &storagepb.Result{}
+	if err := state.Decode(value, result); err != nil || result.Refusal == nil {
+		return value
+	}
+	result.Refusal.Message = ""
+	return state.Encode(result)
+}
+
+func resultBytes(value []byte) uint64 { return uint64(len(withoutMessage(value))) }
+
 // once executes a command with an id at most once and remembers its result.
 func (m *Machine) once(term uint64, c *storagepb.Command, out *Outcome) (*storagepb.Result, error) {
 	session, remembered, err := m.recall(c.Id)
@@ -59,7 +83,7 @@ func (m *Machine) once(term uint64, c *storagepb.Command, out *Outcome) (*storag
 			value := state.Encode(result)
 			t.Put(resultKey(c.Id.Session, c.Id.Sequence), value)
 			session.Results++
-			session.ResultBytes += uint64(len(value))
+			session.ResultBytes += resultBytes(value)
 		}
 		t.Put(sessionKey(c.Id.Session), state.Encode(session))
 	}
@@ -121,7 +145,7 @@ func acknowledge(t *tx, session *storagepb.SessionRecord, id *storagepb.CommandI
 	for key, value := range t.Ascend(resultKey(id.Session, session.Acknowledged+1), resultKey(id.Session, acknowledged+1)) {
 		t.Delete(key)
 		session.Results -= min(session.Results, 1)
-		session.ResultBytes -= min(session.ResultBytes, uint64(len(value)))
+		session.ResultBytes -= min(session.ResultBytes, resultBytes(value))
 	}
 	session.Acknowledged = acknowledged
 }
