@@ -131,6 +131,9 @@ func (n *Node) open() error {
 	if err := n.openStores(); err != nil {
 		return err
 	}
+	if err := n.claimLog(); err != nil {
+		return err
+	}
 	listener, err := n.cfg.Network.Listen(n.cfg.RaftAddr)
 	if err != nil {
 		return fmt.Errorf("listen for members on %s: %w", n.cfg.RaftAddr, err)
