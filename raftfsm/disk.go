@@ -31,6 +31,8 @@ const (
 	spacePeriod = time.Second
 	// reserveShare of the floor is kept for what isn't refused below the floor.
 	reserveShare = 8
+	// leastRoom must be free before a file system that has refused a write is taken to have space again, whatever the floor.
+	leastRoom = 1 << 20
 )
 
 // disk watches the free space of the data folder.
@@ -91,7 +93,7 @@ func (d *disk) look(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
-	case free < d.floor/reserveShare, now.Sub(d.refused) < spacePeriod:
+	case free < d.floor/reserveShare, now.Sub(d.refused) < spacePeriod, free < leastRoom && !d.refused.IsZero():
 		d.set(spaceOut)
 		return
 	case free < d.floor:
