@@ -99,23 +99,24 @@ func plannedRoute(tx state.Tx, table metasrv.TableID, planned []*storagepb.Plann
 		count += len(p.Replicas)
 	}
 	next := state.Take(tx, sequenceKey, firstReplicaID, uint64(count)) //nolint:gosec // never negative
+	// Made at once: a table has many.
+	regions, records := make([]storagepb.RegionRecord, len(planned)), make([]storagepb.ReplicaRecord, count)
+	all := make([]*storagepb.ReplicaRecord, 0, count)
 	for i, p := range planned {
 		number := uint32(i) //nolint:gosec // checkPlan bounds it
-		region := &storagepb.RegionRecord{
-			RegionId:        uint64(metasrv.NewRegionID(table, number)),
-			PartitionNumber: number,
-			Partition:       p.Partition,
-			LeaderEpoch:     1,
-			ConfVersion:     1,
-		}
-		for _, replica := range p.Replicas {
-			region.Replicas = append(region.Replicas, &storagepb.ReplicaRecord{
-				ReplicaId:          next,
-				NodeId:             replica.NodeId,
-				PlannedIncarnation: replica.Incarnation,
-			})
+		region := &regions[i]
+		region.RegionId = uint64(metasrv.NewRegionID(table, number))
+		region.PartitionNumber = number
+		region.Partition = p.Partition
+		region.LeaderEpoch, region.ConfVersion = 1, 1
+		first := len(all)
+		for _, planned := range p.Replicas {
+			replica := &records[len(all)]
+			replica.ReplicaId, replica.NodeId, replica.PlannedIncarnation = next, planned.NodeId, planned.Incarnation
+			all = append(all, replica)
 			next++
 		}
+		region.Replicas = all[first:len(all):len(all)]
 		region.LeaderReplicaId = region.Replicas[0].ReplicaId
 		route.Regions = append(route.Regions, region)
 	}

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"iter"
+	"slices"
 
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
@@ -94,13 +95,25 @@ func merged(writes []write) []write {
 	if len(writes) < 2 {
 		return writes
 	}
-	whole, at := make([]write, 0, len(writes)), make(map[string]int, len(writes))
+	whole := make([]write, 0, len(writes))
+	find := func(key string) int {
+		return slices.IndexFunc(whole, func(w write) bool { return w.key == key })
+	}
+	if len(writes) > maxRoom {
+		at := make(map[string]int, len(writes))
+		find = func(key string) int {
+			if i, again := at[key]; again {
+				return i
+			}
+			at[key] = len(whole)
+			return -1
+		}
+	}
 	for _, w := range writes {
-		if i, again := at[w.key]; again {
+		if i := find(w.key); i >= 0 {
 			whole[i].value, whole[i].exists = w.value, w.exists
 			continue
 		}
-		at[w.key] = len(whole)
 		whole = append(whole, w)
 	}
 	return whole

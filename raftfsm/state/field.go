@@ -13,16 +13,22 @@ var errField = errors.New("a stored record can't be read")
 // keep bytes.
 func EachField(record []byte, f func(number protowire.Number, varint uint64, bytes []byte) error) error {
 	for b := record; len(b) > 0; {
-		number, kind, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return errField
+		number, kind, n := protowire.Number(b[0]>>3), protowire.Type(b[0]&7), 1
+		if b[0] >= 0x80 || number == 0 {
+			if number, kind, n = protowire.ConsumeTag(b); n < 0 {
+				return errField
+			}
 		}
 		b = b[n:]
 		var varint uint64
 		var bytes []byte
 		switch kind {
 		case protowire.VarintType:
-			varint, n = protowire.ConsumeVarint(b)
+			if len(b) > 0 && b[0] < 0x80 {
+				varint, n = uint64(b[0]), 1
+			} else {
+				varint, n = protowire.ConsumeVarint(b)
+			}
 		case protowire.BytesType:
 			bytes, n = protowire.ConsumeBytes(b)
 		default:
