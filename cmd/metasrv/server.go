@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"os"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -44,7 +46,12 @@ func newServerCommand() *cobra.Command {
 			}
 			logger.Info("member serves", "member", cfg.NodeID, "version", cfg.Version, "data_dir", cfg.DataDir,
 				"grpc_addr", s.GRPCAddr(), "raft_addr", s.RaftAddr(), "http_addr", s.HTTPAddr())
-			return s.Wait(cmd.Context())
+			ctx, stop := context.WithCancel(cmd.Context())
+			var pacing sync.WaitGroup
+			pacing.Go(func() { paceCollection(ctx) })
+			defer pacing.Wait()
+			defer stop()
+			return s.Wait(ctx)
 		},
 	}
 	flags := cmd.Flags()
