@@ -1,13 +1,11 @@
 package raftfsm
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -165,126 +163,8 @@ func (n *Node) open() error {
 	return nil
 }
 
-// openStores opens log and image and checks that they belong together.
-func (n *Node) openStores() error {
-	snapshots := &snapshotStore{dir: n.cfg.DataDir}
-	if err := n.openFile(); err != nil {
-		return err
-	}
-	store, err := n.openLog(snapshots.imagePath())
-	if err != nil {
-		return err
-	}
-	if n.cfg.wrapLog != nil {
-		store.db = n.cfg.wrapLog(store.db)
-	}
-	store.watch, store.disk, store.stop = n.watch, n.disk, n.ctx.Done()
-	n.store = store
-	img, err := openImage(snapshots.imagePath())
-	if err != nil {
-		return err
-	}
-	from, err := img.load()
-	if err != nil {
-		return errors.Join(err, img.close())
-	}
-	if err := n.checkVersion(from.view.Position().Version); err != nil {
-		return errors.Join(err, img.close())
-	}
-	if err := n.reconcile(from.view.Position()); err != nil {
-		return errors.Join(err, img.close())
-	}
-	// The files are there for good before the member promises anything.
-	if err := errors.Join(syncDir(n.cfg.DataDir), syncDir(filepath.Dir(n.cfg.DataDir))); err != nil {
-		return errors.Join(err, img.close())
-	}
-	n.fsm = newFSM(from, n.cfg.Appliers, store, n.fail)
-	n.fsm.machine.Know(n.cfg.CommandVersion)
-	n.flusher = newFlusher(n.fsm, img, n.cfg.Timing, n.fail)
-	n.flusher.watch, n.flusher.disk = n.watch, n.disk
-	n.fsm.install = n.snapshots().install
-	return nil
-}
-
-func (n *Node) openLog(imagePath string) (*logStore, error) {
-	asked := cmp.Or(n.cfg.LogStore, LogStoreBolt)
-	if err := checkLogStore(n.cfg.DataDir, asked); err != nil {
-		return nil, err
-	}
-	if asked == LogStoreWAL {
-		return openWAL(walPath(n.cfg.DataDir), walSegment, newRaftLogger(n.log), n.fail)
-	}
-	path := boltLogPath(n.cfg.DataDir)
-	if err := checkLost(path, imagePath); err != nil {
-		return nil, err
-	}
-	return openLog(path, n.fail)
-}
-
-// checkLost returns an error if the log is there but empty while there is an image: bbolt makes the log first, so it was
-// not always so.
-func checkLost(logPath, imagePath string) error {
-	log, err := os.Stat(logPath)
-	if err != nil || log.Size() > 0 {
-		return nil //nolint:nilerr // a log that is not there is found out by what the image has
-	}
-	if _, err := os.Stat(imagePath); err != nil {
-		return nil //nolint:nilerr // the member ended while it made its files
-	}
-	return damaged(logPath, "it is empty")
-}
-
-// openFile reads what the member remembers of its way into the cluster, and checks whether it may go on.
-func (n *Node) openFile() error {
-	_, hadLog, err := logOf(n.cfg.DataDir)
-	if err != nil {
-		return err
-	}
-	if n.file, err = openMemberFile(n.cfg.DataDir); err != nil {
-		return err
-	}
-	if n.file.Ended != "" {
-		return errors.New(n.file.Ended)
-	}
-	return n.checkFounded(hadLog)
-}
-
-// logOf returns which kind of log a data folder has; false where it has none.
-func logOf(dir string) (LogStore, bool, error) {
-	for _, kind := range []LogStore{LogStoreBolt, LogStoreWAL} {
-		path := boltLogPath(dir)
-		if kind == LogStoreWAL {
-			path = walPath(dir)
-		}
-		if there, err := exists(path); there || err != nil {
-			return kind, there, err
-		}
-	}
-	return LogStoreBolt, false, nil
-}
-
-func exists(path string) (bool, error) {
-	_, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 func (n *Node) snapshots() *snapshotStore {
 	return &snapshotStore{fsm: n.fsm, flusher: n.flusher, dir: n.cfg.DataDir, logger: n.log, checkVersion: n.checkVersion}
-}
-
-func (n *Node) reconcile(image machine.Position) error {
-	term, err := n.store.GetUint64(keyCurrentTerm)
-	if err != nil {
-		return err
-	}
-	if term == 0 && image.Index > 0 {
-		return fmt.Errorf("%s has a state at index %d but no log: a member that has lost its log may have voted and must not vote again; "+
-			"remove this member from the cluster and let it join again with an empty folder under a new id", n.cfg.DataDir, image.Index)
-	}
-	return reconcile(n.store, image.Index, image.Term)
 }
 
 func (n *Node) raftConfig(logger *raftLogger, notify chan bool) *raft.Config {
@@ -381,91 +261,6 @@ func (n *Node) Err() error {
 	default:
 		return nil
 	}
-}
-
-// Close ends the member: it hands the leadership to another one if it has it, writes the image and closes its
-// files. ctx bounds the hand-over only.
-func (n *Node) Close(ctx context.Context) error {
-	n.closeOnce.Do(func() {
-		n.transferLeadership(ctx)
-		n.stopping.Store(true)
-		n.cancel()
-		n.closeErr = n.release()
-	})
-	return n.closeErr
-}
-
-// transferLeadership makes another voter the metasrv leader, so that the cluster need not wait for an election.
-func (n *Node) transferLeadership(ctx context.Context) {
-	if ctx.Err() != nil || n.Err() != nil || n.raft.State() != raft.Leader || len(n.voters()) < 2 {
-		return
-	}
-	if err := n.awaitFuture(ctx, n.raft.LeadershipTransfer()); err != nil {
-		n.log.Info("the leadership was not handed over, the other members will elect", "error", err)
-	}
-}
-
-// leaveWhenFailed breaks all connections to the other members once this one has failed: heartbeats that it goes on
-// sending until the process ends would keep the others from electing.
-func (n *Node) leaveWhenFailed() {
-	select {
-	case <-n.failed:
-		n.mux.shut()
-		n.setDown()
-	case <-n.ctx.Done():
-	}
-}
-
-// failedCloseLimit is how long the close of a member that has failed may take. Calls to a disk that hangs never return.
-const failedCloseLimit = 2 * time.Second
-
-// release closes what open has opened. Where the member has failed it leaves to the end of the process what doesn't end
-// by itself.
-func (n *Node) release() error {
-	if n.Err() == nil {
-		return n.releaseAll()
-	}
-	released := make(chan error, 1)
-	go func() { released <- n.releaseAll() }()
-	select {
-	case err := <-released:
-		return err
-	case <-time.After(failedCloseLimit):
-		return errors.New("the files of the member are not closed, for a call to the disk has not returned")
-	}
-}
-
-// releaseAll closes in the reverse order.
-func (n *Node) releaseAll() error {
-	var errs []error
-	if n.raft != nil {
-		n.awaitAnswers()
-		errs = append(errs, n.raft.Shutdown().Error())
-	}
-	n.setDown()
-	n.asking.Wait()
-	n.wg.Wait()
-	if n.peers != nil {
-		n.peers.close()
-	}
-	if n.trans != nil {
-		n.trans.CloseStreams()
-		errs = append(errs, n.trans.Close())
-	}
-	if n.mux != nil {
-		errs = append(errs, n.mux.Close())
-	}
-	n.rounds.wg.Wait()
-	n.asks.wg.Wait()
-	n.voterLinks.close()
-	n.leaderLink.close()
-	if n.flusher != nil {
-		errs = append(errs, n.flusher.close(n.Err() != nil))
-	}
-	if n.store != nil {
-		errs = append(errs, n.store.Close())
-	}
-	return errors.Join(errs...)
 }
 
 var (
