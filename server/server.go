@@ -242,10 +242,10 @@ func (s *Server) watchNode(ctx context.Context) error {
 	}
 }
 
-// releasePeriod is how often the memory of mapped files is given back.
+// releasePeriod is how often memory is given back that the member doesn't need.
 const releasePeriod = 10 * time.Second
 
-// releaseMemory keeps what the start and each flush read of the files from counting as the member's memory.
+// releaseMemory gives back what the start and each flush read of the files, and what a burst of writes has left.
 func (s *Server) releaseMemory(ctx context.Context) error {
 	dir, err := filepath.Abs(s.cfg.DataDir)
 	if err == nil {
@@ -256,10 +256,11 @@ func (s *Server) releaseMemory(ctx context.Context) error {
 	}
 	ticker := time.NewTicker(releasePeriod)
 	defer ticker.Stop()
-	for {
+	for rest := (heap{}); ; {
 		s.services.node.WhileMapped(func() { releaseMapped(dir) })
 		select {
 		case <-ticker.C:
+			rest.release()
 		case <-ctx.Done():
 			return nil
 		}
