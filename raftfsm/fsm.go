@@ -31,7 +31,9 @@ type fsm struct {
 	current published
 	flusher *flusher
 	logs    raft.LogStore
-	install func(old *image) (*image, *applied, error)
+	// checkReceived says whether install may put the received snapshot in the place of the image.
+	checkReceived func() error
+	install       func(old *image) (*image, *applied, error)
 	// installed is called when a snapshot has replaced the state.
 	installed func()
 	fail      func(error)
@@ -148,6 +150,9 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 // meanwhile, and what was dirty belongs to the old state.
 func (f *fsm) Restore(source io.ReadCloser) error {
 	_ = source.Close()
+	if err := f.checkReceived(); err != nil {
+		return err // nothing has changed, and the metasrv leader sends another one
+	}
 	err := f.flusher.replace(func(old *image) (*image, uint64, error) {
 		img, a, err := f.install(old)
 		if err != nil {

@@ -45,7 +45,23 @@ func openImage(path string) (*image, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = db.Update(func(tx *bbolt.Tx) error {
+	if err := prepareImage(db); err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare %s: %w", path, err), db.Close())
+	}
+	return &image{db: db}, nil
+}
+
+// prepareImage makes the buckets of a new image. It writes nothing to one that has them: that must open on a full disk.
+func prepareImage(db *bbolt.DB) error {
+	ready := false
+	err := db.View(func(tx *bbolt.Tx) error {
+		ready = tx.Bucket(stateBucket) != nil && tx.Bucket(metaBucket) != nil
+		return nil
+	})
+	if err != nil || ready {
+		return err
+	}
+	return db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{stateBucket, metaBucket} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
@@ -53,10 +69,6 @@ func openImage(path string) (*image, error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("prepare %s: %w", path, err), db.Close())
-	}
-	return &image{db: db}, nil
 }
 
 func boltOptions() *bbolt.Options {

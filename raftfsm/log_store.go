@@ -30,6 +30,8 @@ type logStore struct {
 	fail  func(error)
 	watch *watchdog
 	disk  *disk
+	// pins keeps what members that are being fed with a snapshot will need, nil for nothing.
+	pins *pins
 	// stop is closed when the member closes.
 	stop <-chan struct{}
 	// checkedFrom is the first entry that must have a checksum.
@@ -219,6 +221,9 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 	case last < end:
 		if last > flushed {
 			return fmt.Errorf("%w to drop the entries %d to %d: the image has reached %d", errRefused, first, last, flushed)
+		}
+		if last = min(last, s.pins.before()); last < first {
+			return nil // raft asks again
 		}
 		do = s.write
 	case first <= applied && !s.reset.Load():

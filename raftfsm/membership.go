@@ -308,12 +308,17 @@ func (n *Node) configure(ctx context.Context) (*configuration, func(), error) {
 	select {
 	case n.changing <- struct{}{}:
 	case <-ctx.Done():
-		return nil, nil, metasrv.ErrNotReady.With("another change of the members is under way: %v", context.Cause(ctx))
+		return nil, nil, metasrv.ErrNotReady.With("member %s is busy with another change of the members or a transfer of the leadership; try again", n.cfg.MemberID)
+	}
+	unlock := func() { <-n.changing }
+	if err := n.awaitLeadership(ctx); err != nil { // it may have been handed over meanwhile
+		unlock()
+		return nil, nil, err
 	}
 	// The applied one has its index, which raft doesn't tell of the latest one. Where another change is under way, raft
 	// refuses a change that is bound to this index.
 	a := n.fsm.current.Load()
-	return &configuration{n: n, servers: a.configuration, index: a.configurationIndex}, func() { <-n.changing }, nil
+	return &configuration{n: n, servers: a.configuration, index: a.configurationIndex}, unlock, nil
 }
 
 func (c *configuration) member(id string) (raft.Server, error) {

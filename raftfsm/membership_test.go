@@ -177,6 +177,25 @@ func TestPromotionWaitsForTheState(t *testing.T) {
 	})
 }
 
+// A change that waits for another one ends with its request.
+func TestChangesWaitForEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
+		_, leader := c.leader()
+		_, unlock, err := leader.configure(within(t, time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := leader.TransferLeadership(within(t, time.Second), ""); !errors.Is(err, metasrv.ErrNotReady) || !strings.Contains(err.Error(), "busy") {
+			t.Errorf("a second change ended with %v", err)
+		}
+		time.AfterFunc(time.Second, unlock)
+		if _, err := leader.TransferLeadership(within(t, time.Minute), leader.cfg.MemberID); err != nil {
+			t.Errorf("the next change: %v", err)
+		}
+	})
+}
+
 func TestLeadershipIsTransferred(t *testing.T) {
 	c := newCluster(t, 3)
 	at, leader := c.leader()

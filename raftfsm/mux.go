@@ -102,7 +102,7 @@ func (m *mux) dispatch(conn net.Conn) {
 	case err == nil && preamble[0] == protocolRaft:
 		// Raft doesn't close what it has accepted when it stops, so it stays among the open ones.
 		select {
-		case m.raft <- &trackedConn{Conn: conn, mux: m}:
+		case m.raft <- &answeringConn{Conn: &trackedConn{Conn: conn, mux: m}}:
 		case <-m.closed:
 			m.untrack(conn)
 		}
@@ -189,7 +189,11 @@ func (m *mux) Addr() net.Addr { return memberAddr(m.advertise) }
 func (m *mux) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return m.dial(ctx, string(addr), m.gate.greet().encode())
+	conn, err := m.dial(ctx, string(addr), m.gate.greet().encode())
+	if err != nil {
+		return nil, err
+	}
+	return &askingConn{Conn: conn}, nil
 }
 
 func (m *mux) dialPeer(ctx context.Context, addr string) (net.Conn, error) {

@@ -20,7 +20,7 @@ import (
 // Raft's own numbers that are not a matter of the cluster's speed.
 const (
 	maxAppend = 32
-	// A message of maxAppend entries must be sent and stored within this time.
+	// A member must have stored a message of maxAppend entries within this time. What sends it may pause as long.
 	transportTimeout = 10 * time.Second
 )
 
@@ -139,7 +139,7 @@ func (n *Node) open() error {
 	logger := newRaftLogger(n.log)
 	n.stopping = logger.stopping
 	n.mux = newMux(n.cfg.Network, listener, n.cfg.Member.RaftAddr, n.servePeer, raftGate{greet: n.greet, admit: n.admit})
-	n.trans = newTransport(n.mux, transportTimeout, n.disk, logger)
+	n.trans = newTransport(n.mux, transportTimeout, n.disk, n.store.pins, logger)
 	n.peers = newPeerClient(n.mux, n.cfg.Timing.PeerTimeout)
 	n.wg.Go(n.leaveWhenFailed)
 	n.leaderLink.peers = n.peers

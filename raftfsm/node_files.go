@@ -47,7 +47,8 @@ func (n *Node) openStores() error {
 	n.fsm.machine.Know(n.cfg.CommandVersion)
 	n.flusher = newFlusher(n.fsm, img, n.cfg.Timing, n.fail)
 	n.flusher.watch, n.flusher.disk = n.watch, n.disk
-	n.fsm.install = n.snapshots().install
+	store.pins = newPins(n.cfg.Log.Bytes, n.fsm.entryBytes.Load, n.disk)
+	n.fsm.checkReceived, n.fsm.install = n.snapshots().checkReceived, n.snapshots().install
 	return nil
 }
 

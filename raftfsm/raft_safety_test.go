@@ -25,7 +25,7 @@ func openGate(addr string) raftGate {
 }
 
 // testTransports returns two transports that reach each other.
-func testTransports(t *testing.T) (a, b *transport) {
+func testTransports(t *testing.T, timeout time.Duration) (a, b *transport) {
 	t.Helper()
 	network := &memnet.Net{}
 	open := func(addr string) *transport {
@@ -34,7 +34,7 @@ func testTransports(t *testing.T) (a, b *transport) {
 			t.Fatal(err)
 		}
 		m := newMux(network.Host(addr), listener, addr, nil, openGate(addr))
-		trans := newTransport(m, time.Second, nil, newRaftLogger(testLogger()))
+		trans := newTransport(m, timeout, nil, newPins(1, nil, nil), newRaftLogger(testLogger()))
 		t.Cleanup(func() {
 			trans.CloseStreams()
 			_ = trans.Close()
@@ -47,7 +47,7 @@ func testTransports(t *testing.T) (a, b *transport) {
 
 // hashicorp/raft#695: heartbeats are handled by raft's main goroutine, in turn with everything else.
 func TestHeartbeatsTakeNoShortcut(t *testing.T) {
-	a, b := testTransports(t)
+	a, b := testTransports(t, time.Second)
 	shortcut := false
 	b.SetHeartbeatHandler(func(rpc raft.RPC) {
 		shortcut = true
@@ -72,7 +72,7 @@ func TestHeartbeatsTakeNoShortcut(t *testing.T) {
 // hashicorp/raft#612: v1.7.3 still has it. pipelineReplicate goes on sending when the follower has refused an append and
 // nobody takes the answers any more, and then waits for ever. So there is no pipeline.
 func TestReplicationUsesNoPipeline(t *testing.T) {
-	a, _ := testTransports(t)
+	a, _ := testTransports(t, time.Second)
 	if _, err := a.AppendEntriesPipeline("b", "b:1"); !errors.Is(err, raft.ErrPipelineReplicationNotSupported) {
 		t.Errorf("opened a pipeline: %v", err)
 	}

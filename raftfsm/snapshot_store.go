@@ -237,16 +237,22 @@ func (s *snapshotStore) receivedIndex() (uint64, error) {
 	return index, errors.Join(err, img.close())
 }
 
-// install puts the received file in the place of the image and loads it. It refuses to go back: entries that were on
-// their way to the state when the snapshot arrived may have overtaken it.
-func (s *snapshotStore) install(old *image) (*image, *applied, error) {
+// checkReceived looks at the received file before it is installed, and removes it where that can't be. It refuses to go
+// back: entries that were on their way to the state when the snapshot arrived may have overtaken it.
+func (s *snapshotStore) checkReceived() error {
 	received, err := s.receivedIndex()
+	if have := s.fsm.current.index(); err == nil && received < have {
+		err = fmt.Errorf("the snapshot is of index %d, this member has applied %d", received, have)
+	}
 	if err != nil {
-		return nil, nil, err
+		return errors.Join(err, os.Remove(s.installPath()))
 	}
-	if have := s.fsm.current.index(); received < have {
-		return nil, nil, fmt.Errorf("the snapshot is of index %d, this member has applied %d", received, have)
-	}
+	return nil
+}
+
+// install puts the received file in the place of the image and loads it. After an error the member must end: nothing is
+// known of which of the two is in that place.
+func (s *snapshotStore) install(old *image) (*image, *applied, error) {
 	if err := old.close(); err != nil {
 		return nil, nil, err
 	}

@@ -1,6 +1,7 @@
 package raftfsm
 
 import (
+	"io"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -13,12 +14,13 @@ type transport struct {
 	*raft.NetworkTransport
 	disk  *disk
 	reach *reach
+	pins  *pins
 	// beforeTimeoutNow lets tests delay the last step of a transfer.
 	beforeTimeoutNow func()
 }
 
-func newTransport(layer raft.StreamLayer, timeout time.Duration, disk *disk, logger hclog.Logger) *transport {
-	return &transport{disk: disk, reach: newReach(), NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+func newTransport(layer raft.StreamLayer, timeout time.Duration, disk *disk, pins *pins, logger hclog.Logger) *transport {
+	network := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:  layer,
 		MaxPool: 3,
 		// One request in flight keeps replication off the pipeline, which stops for ever after a follower has
@@ -27,7 +29,9 @@ func newTransport(layer raft.StreamLayer, timeout time.Duration, disk *disk, log
 		MaxRPCsInFlight: 1,
 		Timeout:         timeout,
 		Logger:          logger,
-	})}
+	})
+	network.TimeoutScale = int(installRate * timeout.Seconds())
+	return &transport{disk: disk, reach: newReach(), pins: pins, NetworkTransport: network}
 }
 
 // AppendEntries sends entries or a heartbeat to another member.
@@ -37,6 +41,19 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, r
 	}
 	err := t.NetworkTransport.AppendEntries(id, target, req, resp)
 	t.reach.note(id, err)
+	if err == nil && resp.Success && !isHeartbeat(req) {
+		t.pins.acknowledged(id, req.PrevLogEntry+uint64(len(req.Entries)), req.LeaderCommitIndex)
+	}
+	return err
+}
+
+// InstallSnapshot streams the state to another member. The log keeps what comes after it until that member has it.
+func (t *transport) InstallSnapshot(
+	id raft.ServerID, target raft.ServerAddress, req *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader,
+) error {
+	t.pins.feed(id, req.LastLogIndex)
+	err := t.NetworkTransport.InstallSnapshot(id, target, req, resp, data)
+	t.pins.fed(id, err == nil && resp.Success)
 	return err
 }
 

@@ -1,0 +1,118 @@
+package raftfsm
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A member that has no space for the snapshot that it is sent keeps its state, goes on, and gets it when there is space.
+func TestInstallOnAFullDisk(t *testing.T) {
+	c, leader, behind := lagging(t)
+	value := strings.Repeat("x", 64<<10)
+	for i := range 100 {
+		if _, err := put(t.Context(), leader, "large"+key(i), value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	folder := filepath.Join(smallDisk(t, 64<<20), "member")
+	if err := os.CopyFS(folder, os.DirFS(c.folder(behind))); err != nil {
+		t.Fatal(err)
+	}
+	empty := fill(t, filepath.Dir(folder), 3<<20)
+	c.configure = func(i int, cfg *Config) {
+		if i == behind {
+			cfg.DataDir = folder
+		}
+	}
+	n := c.start(behind)
+	defer c.stop(behind) // before its disk is unmounted
+	asBefore := func() bool { return get(n.View(), key(4)) == "v" && get(n.View(), key(199)) == "<absent>" }
+	eventually(t, "the disk is full", func() bool { return n.Status().DiskFull != nil })
+	eventually(t, "what was received is dropped", func() bool {
+		_, err := os.Stat(filepath.Join(folder, "install.db"))
+		return os.IsNotExist(err)
+	})
+	if err := n.Err(); err != nil {
+		t.Fatalf("the member ended: %v", err)
+	}
+	if !asBefore() {
+		t.Error("its state has changed")
+	}
+	c.stop(behind)
+	n = c.start(behind)
+	if eventually(t, "it replays its log", asBefore); n.Status().DiskFull == nil {
+		eventually(t, "the disk is full again", func() bool { return n.Status().DiskFull != nil })
+	}
+	empty()
+	eventually(t, "the member gets the snapshot", func() bool { return get(n.View(), "large"+key(99)) == value })
+}
+
+// running cuts off a follower until it needs a snapshot, and lets it come back after f.
+func running(t *testing.T, f func(c *cluster, at int)) *Node {
+	t.Helper()
+	c, leader, behind := lagging(t)
+	n := c.start(behind)
+	eventually(t, "it has caught up", func() bool { return get(n.View(), key(199)) == "v" })
+	c.net.Cut(c.servers[behind].RaftAddr)
+	at := n.Status().AppliedIndex
+	eventually(t, "the log is shortened", func() bool {
+		mustPut(t, leader, "more")
+		first, err := leader.store.FirstIndex()
+		return err == nil && first > at+10
+	})
+	f(c, behind)
+	c.net.Heal(c.servers[behind].RaftAddr)
+	return n
+}
+
+// A snapshot that can't take the place of the image for good ends the member: nobody knows which of the two is there.
+func TestFailedSwapEndsTheMember(t *testing.T) {
+	n := running(t, func(c *cluster, at int) {
+		image := filepath.Join(c.folder(at), "state.db")
+		if err := os.Remove(image); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(image, "in the way"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	})
+	eventually(t, "the member ends", func() bool { return n.Err() != nil })
+	if err := n.Err(); !strings.Contains(err.Error(), "install snapshot") {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+// A received snapshot that can't be read, or is older than the state, changes nothing.
+func TestRefusedInstallChangesNothing(t *testing.T) {
+	b := newBench(t)
+	for range 10 {
+		b.putNext()
+	}
+	store := &snapshotStore{fsm: b.fsm, flusher: b.flusher, dir: t.TempDir()}
+	b.fsm.checkReceived, b.fsm.install = store.checkReceived, store.install
+	before := b.fsm.current.latest()
+	if err := os.WriteFile(store.installPath(), []byte(strings.Repeat("x", 1<<16)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // damaged, then, since that was removed, of index 0
+		if err := b.fsm.Restore(eofCloser{}); err == nil {
+			t.Error("installed what is no snapshot, or an older one")
+		}
+		if _, err := os.Stat(store.installPath()); !os.IsNotExist(err) {
+			t.Errorf("it is still there: %v", err)
+		}
+	}
+	if b.fsm.current.latest() != before || b.fsm.failed {
+		t.Error("the state was replaced, or the member has failed")
+	}
+	b.putNext()
+	if err := b.flusher.close(false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+type eofCloser struct{ eof }
+
+func (eofCloser) Close() error { return nil }
