@@ -29,6 +29,18 @@ type Change struct {
 	At uint64
 }
 
+// Removal says what a removal of a member may do that it refuses otherwise.
+type Removal struct {
+	// Force: nobody is asked whether enough of the voters that remain answer.
+	Force bool
+	// Shrink: a voter that works may go although fewer than minVoters remain.
+	Shrink bool
+}
+
+// minVoters bear the loss of one. Fewer remain only where an operator has said so, or where the one that is removed is
+// lost already (hashicorp/consul#5922).
+const minVoters = 3
+
 // ConfigurationIndex returns the index of the configuration of members that this member has applied.
 func (n *Node) ConfigurationIndex() uint64 { return n.fsm.current.view.Load().configurationIndex }
 
@@ -139,9 +151,9 @@ func (n *Node) errNotCaughtUp(s raft.Server, goal uint64) error {
 }
 
 // RemoveMember removes a member for ever. A metasrv leader that is to be removed hands over and returns ErrNotLeader:
-// the next one removes it. ErrQuorumAtRisk: fewer than a majority of the voters that remain answer; force doesn't ask
-// them. The last voter is never removed.
-func (n *Node) RemoveMember(ctx context.Context, id string, force bool, change Change) (uint64, error) {
+// the next one removes it. ErrQuorumAtRisk: fewer than a majority of the voters that remain answer, or fewer than
+// minVoters would remain of a cluster that has them; Removal allows either. The last voter is never removed.
+func (n *Node) RemoveMember(ctx context.Context, id string, allowed Removal, change Change) (uint64, error) {
 	c, unlock, err := n.configure(ctx)
 	if err != nil {
 		return 0, err
@@ -158,7 +170,7 @@ func (n *Node) RemoveMember(ctx context.Context, id string, force bool, change C
 		return 0, err
 	}
 	if isVoter(s) {
-		if err := n.checkQuorumWithout(ctx, c, s, force); err != nil {
+		if err := n.checkQuorumWithout(ctx, c, s, allowed); err != nil {
 			return 0, err
 		}
 	}
@@ -178,7 +190,7 @@ func (n *Node) RemoveMember(ctx context.Context, id string, force bool, change C
 }
 
 // checkQuorumWithout returns an error if the cluster could not go on without a voter.
-func (n *Node) checkQuorumWithout(ctx context.Context, c *configuration, without raft.Server, force bool) error {
+func (n *Node) checkQuorumWithout(ctx context.Context, c *configuration, without raft.Server, allowed Removal) error {
 	var remaining []Server
 	for _, s := range c.servers.Servers {
 		if isVoter(s) && s.ID != without.ID {
@@ -188,7 +200,11 @@ func (n *Node) checkQuorumWithout(ctx context.Context, c *configuration, without
 	if len(remaining) == 0 {
 		return metasrv.ErrQuorumAtRisk.With("member %s is the only voter; promote another one first", without.ID)
 	}
-	if force {
+	if len(remaining) == minVoters-1 && !allowed.Shrink && n.works(ctx, without) {
+		return metasrv.ErrQuorumAtRisk.With("without member %s the cluster has %d voters, and the loss of one more stops writes. "+
+			"Add and promote another member first, or allow it with --shrink", without.ID, len(remaining))
+	}
+	if allowed.Force {
 		return nil
 	}
 	var silent []string
@@ -203,6 +219,15 @@ func (n *Node) checkQuorumWithout(ctx context.Context, c *configuration, without
 	}
 	return metasrv.ErrQuorumAtRisk.With("without member %s the cluster has %d voters and needs %d of them, but only %d answer (silent: %s): "+
 		"writes would stop. Bring them back, or remove a silent one first", without.ID, len(remaining), need, live, strings.Join(silent, ", "))
+}
+
+// works reports whether a member answers as one of this cluster.
+func (n *Node) works(ctx context.Context, s raft.Server) bool {
+	if string(s.ID) == n.cfg.MemberID {
+		return true
+	}
+	answer := n.askHistory(ctx, string(s.Address))
+	return answer.GetMemberId() == string(s.ID) && answer.GetClusterId() == n.identity().cluster
 }
 
 // UpdateMember changes the address at which the other members dial one.

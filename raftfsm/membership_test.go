@@ -62,17 +62,17 @@ func TestMemberIsReplacedUnderWrites(t *testing.T) {
 	})
 	old := leader
 	eventually(t, "a metasrv leader that is to be removed hands over", func() bool {
-		_, err := old.RemoveMember(ctx, old.cfg.MemberID, false, Change{})
+		_, err := old.RemoveMember(ctx, old.cfg.MemberID, Removal{}, Change{})
 		if err != nil && !errors.Is(err, metasrv.ErrNotLeader) && !errors.Is(err, metasrv.ErrNotTransferred) {
 			t.Fatal(err)
 		}
 		return errors.Is(err, metasrv.ErrNotLeader)
 	})
 	_, leader = c.leader()
-	if _, err := leader.RemoveMember(ctx, old.cfg.MemberID, false, Change{}); err != nil {
+	if _, err := leader.RemoveMember(ctx, old.cfg.MemberID, Removal{}, Change{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := leader.RemoveMember(ctx, old.cfg.MemberID, false, Change{}); err != nil {
+	if _, err := leader.RemoveMember(ctx, old.cfg.MemberID, Removal{}, Change{}); err != nil {
 		t.Errorf("removed again: %v", err)
 	}
 	eventually(t, "the removed member ends", func() bool { return old.Err() != nil })
@@ -116,18 +116,23 @@ func TestRemovalKeepsAQuorum(t *testing.T) {
 		c := newCluster(t, 3)
 		at, leader := c.leader()
 		silent, other := c.servers[(at+1)%3], c.servers[(at+2)%3]
-		c.net.Cut(silent.RaftAddr)
 		ctx := within(t, time.Minute)
-		if _, err := leader.RemoveMember(ctx, other.ID, false, Change{}); !errors.Is(err, metasrv.ErrQuorumAtRisk) || !strings.Contains(err.Error(), "silent: "+silent.ID) {
+		for _, s := range c.servers {
+			if _, err := leader.RemoveMember(ctx, s.ID, Removal{Force: true}, Change{}); !errors.Is(err, metasrv.ErrQuorumAtRisk) || !strings.Contains(err.Error(), "--shrink") {
+				t.Errorf("removed one of three that work: %v", err)
+			}
+		}
+		c.net.Cut(silent.RaftAddr)
+		if _, err := leader.RemoveMember(ctx, other.ID, Removal{Shrink: true}, Change{}); !errors.Is(err, metasrv.ErrQuorumAtRisk) || !strings.Contains(err.Error(), "silent: "+silent.ID) {
 			t.Errorf("removed a voter that the cluster needs: %v", err)
 		}
-		if _, err := leader.RemoveMember(ctx, silent.ID, false, Change{}); err != nil {
+		if _, err := leader.RemoveMember(ctx, silent.ID, Removal{}, Change{}); err != nil {
 			t.Errorf("the silent one: %v", err)
 		}
-		if _, err := leader.RemoveMember(ctx, other.ID, false, Change{}); err != nil {
+		if _, err := leader.RemoveMember(ctx, other.ID, Removal{}, Change{}); err != nil {
 			t.Errorf("down to one: %v", err)
 		}
-		if _, err := leader.RemoveMember(ctx, c.servers[at].ID, true, Change{}); !errors.Is(err, metasrv.ErrQuorumAtRisk) {
+		if _, err := leader.RemoveMember(ctx, c.servers[at].ID, Removal{Force: true}, Change{}); !errors.Is(err, metasrv.ErrQuorumAtRisk) {
 			t.Errorf("removed the last voter: %v", err)
 		}
 	})

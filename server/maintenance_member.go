@@ -41,11 +41,11 @@ func (s maintenanceService) RemoveMember(ctx context.Context, req *metasrvpb.Rem
 	if err := validateMemberID(req.GetId()); err != nil {
 		return nil, err
 	}
-	index, err := s.node.RemoveMember(ctx, req.GetId(), req.GetForce(), raftfsm.Change{At: req.GetConfigurationIndex()})
+	index, err := s.node.RemoveMember(ctx, req.GetId(), raftfsm.Removal{Force: req.GetForce(), Shrink: req.GetShrink()}, raftfsm.Change{At: req.GetConfigurationIndex()})
 	if err != nil {
 		return nil, err
 	}
-	s.log.Info("member removed", "removed", req.GetId(), "force", req.GetForce(), "index", index)
+	s.log.Info("member removed", "removed", req.GetId(), "force", req.GetForce(), "shrink", req.GetShrink(), "index", index)
 	return &metasrvpb.RemoveMemberResponse{Header: revision(s.node.View()), ConfigurationIndex: index}, nil
 }
 

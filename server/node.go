@@ -22,7 +22,7 @@ import (
 type Membership interface {
 	AddMember(ctx context.Context, server raftfsm.Server, change raftfsm.Change) (uint64, error)
 	PromoteMember(ctx context.Context, id string, change raftfsm.Change) (uint64, error)
-	RemoveMember(ctx context.Context, id string, force bool, change raftfsm.Change) (uint64, error)
+	RemoveMember(ctx context.Context, id string, allowed raftfsm.Removal, change raftfsm.Change) (uint64, error)
 	UpdateMember(ctx context.Context, server raftfsm.Server, change raftfsm.Change) (uint64, error)
 	TransferLeadership(ctx context.Context, id string) (string, error)
 }

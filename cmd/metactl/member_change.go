@@ -63,7 +63,8 @@ func (a *app) memberRemoveCommand() *cobra.Command {
 		`Removes a member. It ends by itself when it hears of it, and its id is never used again.
 
 It is refused where too few of the voters that remain answer: the cluster would stop. With --force they are not asked;
-the change still needs a majority of the present voters. A metasrv leader that is removed hands over first. Where the
+the change still needs a majority of the present voters. One of three voters is removed while it works only with
+--shrink: two bear no loss, so add and promote another one first. A metasrv leader that is removed hands over first. Where the
 majority is gone already, see: metasrv recover --help`,
 		func(ctx context.Context, c *client.Client, id string) error {
 			req.Id = id
@@ -76,6 +77,7 @@ majority is gone already, see: metasrv recover --help`,
 			})
 		})
 	cmd.Flags().BoolVar(&req.Force, "force", false, "don't ask whether enough of the remaining voters answer")
+	cmd.Flags().BoolVar(&req.Shrink, "shrink", false, "let fewer than three voters remain")
 	cmd.Flags().Uint64Var(&req.ConfigurationIndex, "at", 0, atHelp)
 	return cmd
 }

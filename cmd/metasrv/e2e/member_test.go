@@ -99,7 +99,7 @@ func TestMemberIsReplaced(t *testing.T) {
 	}
 
 	leader := c.leader()
-	if _, err := cl.Maintenance().RemoveMember(t.Context(), &metasrvpb.RemoveMemberRequest{Id: leader.id}); err != nil {
+	if _, err := cl.Maintenance().RemoveMember(t.Context(), &metasrvpb.RemoveMemberRequest{Id: leader.id, Shrink: true}); err != nil {
 		t.Fatal(err)
 	}
 	<-leader.done

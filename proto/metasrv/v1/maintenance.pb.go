@@ -856,7 +856,9 @@ type RemoveMemberRequest struct {
 	// See AddMemberRequest.
 	ConfigurationIndex uint64 `protobuf:"varint,3,opt,name=configuration_index,json=configurationIndex,proto3" json:"configuration_index,omitempty"`
 	// Don't look whether enough of the voters that remain answer. Never removes the last voter.
-	Force         bool `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
+	Force bool `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
+	// Let a voter go that works although fewer than three remain: the loss of one more stops writes then.
+	Shrink        bool `protobuf:"varint,20,opt,name=shrink,proto3" json:"shrink,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -915,6 +917,13 @@ func (x *RemoveMemberRequest) GetConfigurationIndex() uint64 {
 func (x *RemoveMemberRequest) GetForce() bool {
 	if x != nil {
 		return x.Force
+	}
+	return false
+}
+
+func (x *RemoveMemberRequest) GetShrink() bool {
+	if x != nil {
+		return x.Shrink
 	}
 	return false
 }
@@ -1556,12 +1565,13 @@ const file_metasrv_v1_maintenance_proto_rawDesc = "" +
 	"\x13configuration_index\x18\x03 \x01(\x04R\x12configurationIndex\"|\n" +
 	"\x15PromoteMemberResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12/\n" +
-	"\x13configuration_index\x18\x02 \x01(\x04R\x12configurationIndex\"\x9f\x01\n" +
+	"\x13configuration_index\x18\x02 \x01(\x04R\x12configurationIndex\"\xb7\x01\n" +
 	"\x13RemoveMemberRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12/\n" +
 	"\x13configuration_index\x18\x03 \x01(\x04R\x12configurationIndex\x12\x14\n" +
-	"\x05force\x18\x04 \x01(\bR\x05force\"{\n" +
+	"\x05force\x18\x04 \x01(\bR\x05force\x12\x16\n" +
+	"\x06shrink\x18\x14 \x01(\bR\x06shrink\"{\n" +
 	"\x14RemoveMemberResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12/\n" +
 	"\x13configuration_index\x18\x02 \x01(\x04R\x12configurationIndex\"\xa6\x01\n" +
