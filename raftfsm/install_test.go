@@ -54,7 +54,7 @@ func running(t *testing.T, f func(c *cluster, at int)) *Node {
 	t.Helper()
 	c, leader, behind := lagging(t)
 	n := c.start(behind)
-	eventually(t, "it has caught up", func() bool { return get(n.View(), key(199)) == "v" })
+	eventually(t, "it has caught up", func() bool { return get(n.View(), key(199)) == "v" && !leader.store.pins.any.Load() })
 	c.net.Cut(c.servers[behind].RaftAddr)
 	at := n.Status().AppliedIndex
 	eventually(t, "the log is shortened", func() bool {

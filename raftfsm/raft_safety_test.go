@@ -134,6 +134,9 @@ func TestInstallLeavesNoGapInTheLog(t *testing.T) {
 	eventually(t, "the member catches up", func() bool { return get(n.View(), "after") == "v" })
 	eventually(t, "the member follows the log", func() bool {
 		mustPut(t, leader, "more")
+		if err := n.Err(); err != nil {
+			t.Fatal(err)
+		}
 		first, err := n.store.FirstIndex()
 		return err == nil && first > 0
 	})
