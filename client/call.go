@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -47,16 +48,21 @@ func (c *Client) runOnce(ctx context.Context, k *call) error {
 	}
 	k.request = request
 	w := c.members.walk(firstLeader)
+	begun := c.lifeNumber()
 	var expired *session
 	for {
 		s, err := c.sessions.get(ctx, expired)
 		if err != nil {
 			return k.sessionError(err)
 		}
+		if c.lifeNumber() != begun {
+			return errLifeEnded(k.method)
+		}
 		sequence, ok := s.begin()
 		if !ok {
 			continue // another call has opened the next session
 		}
+		header.ClusterIncarnation = cmp.Or(header.ClusterIncarnation, c.lives.incarnation())
 		k.beforeAttempt = func() { header.RequestId = s.requestID(sequence) }
 		err = c.run(ctx, k)
 		if s.end(sequence) && !errors.Is(err, metasrv.ErrSessionExpired) {
@@ -128,8 +134,15 @@ func (c *Client) attempt(ctx context.Context, addr string, k *call) (sent bool, 
 	// gRPC sets the peer when the request was given to a connection.
 	var p peer.Peer
 	err = cc.Invoke(attemptCtx, k.method, k.request, k.reply, append(k.opts[:len(k.opts):len(k.opts)], grpc.Peer(&p))...)
-	if err != nil && attemptCtx.Err() != nil {
+	switch {
+	case err == nil:
+		return true, c.lives.observe(addr, k.reply)
+	case attemptCtx.Err() != nil:
 		k.cut++
+	case Reason(err) == metasrv.ErrClusterMismatch.Reason:
+		if past := c.meet(ctx, addr); past != nil {
+			return false, past
+		}
 	}
 	return p.Addr != nil, err
 }

@@ -21,6 +21,7 @@ type Client struct {
 	members  *members
 	conns    *conns
 	sessions *sessions
+	lives    lives
 
 	// base ends with Close; calls are cancelled by it.
 	base   context.Context
@@ -47,6 +48,7 @@ func New(cfg Config) (*Client, error) {
 	c := &Client{cfg: cfg, members: newMembers(cfg)}
 	c.conns = newConns(cfg, c.members.isKnown)
 	c.sessions = newSessions(c.openSession)
+	c.lives.logger, c.lives.changed = cfg.Logger, c.sessions.forget
 	c.base, c.cancel = context.WithCancel(context.Background())
 	_, release, err := c.conns.use(cfg.Endpoints[0])
 	if err != nil {

@@ -43,7 +43,7 @@ func (t *HeartbeatTask) explainMismatch(ctx context.Context, member string, refu
 	answer, err := metasrvpb.NewHeartbeatClient(cc).AskLeader(ctx, &metasrvpb.AskLeaderRequest{
 		Header: &metasrvpb.RequestHeader{MemberId: t.cfg.Peer.GetId()},
 	})
-	if id := answer.GetHeader().GetClusterId(); err == nil && id != 0 {
+	if id := answer.GetHeader().GetClusterId(); err == nil && id != 0 && id != t.ClusterID() {
 		return errOtherCluster(member, id, t.ClusterID())
 	}
 	return refusal

@@ -180,6 +180,10 @@ func (s *heartbeatStream) receive() error {
 		if err != nil {
 			return err
 		}
+		// What a member of an earlier life asks for, such as to drop a replica, must not be done.
+		if err := s.task.client.lives.observe(s.member, response); err != nil {
+			return err
+		}
 		if !s.answered {
 			s.answered = true
 			s.task.outage.over(s.member)

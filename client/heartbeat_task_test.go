@@ -20,6 +20,7 @@ type fakeLeader struct {
 	incarnation uint64
 	interval    time.Duration
 	cluster     uint64 // unknown if 0
+	life        life   // where it is not that of the first life
 
 	mu       sync.Mutex
 	beats    []*metasrvpb.HeartbeatRequest
@@ -46,7 +47,9 @@ func (f *fakeLeader) serve(_ string, stream grpc.ServerStream) error {
 		}
 		f.beats = append(f.beats, request)
 		response := &metasrvpb.HeartbeatResponse{
-			Header:              &metasrvpb.ResponseHeader{ClusterId: f.cluster},
+			Header: &metasrvpb.ResponseHeader{
+				ClusterId: f.cluster, ClusterIncarnation: f.life.incarnation, ClusterGeneration: f.life.generation,
+			},
 			Sequence:            request.GetSequence(),
 			Incarnation:         f.incarnation,
 			HeartbeatIntervalMs: uint64(f.interval.Milliseconds()),

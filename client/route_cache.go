@@ -26,7 +26,11 @@ type RouteCache struct {
 	// catchUp is how long a fetch is repeated for a version that metasrv doesn't have yet.
 	catchUp time.Duration
 
+	// lifeNumber changes when the cluster has begun another life, in which the routes are others.
+	lifeNumber func() uint64
+
 	mu      sync.Mutex
+	seen    uint64 // the life that the entries are of
 	entries map[metasrv.TableName]*entry
 	names   map[metasrv.TableID]metasrv.TableName // of the entries with a route
 	// floor is the revision from which Run knows all changes: routes read before it may have missed some.
@@ -59,16 +63,32 @@ func WithCatchUp(d time.Duration) RouteCacheOption { return func(c *RouteCache) 
 // NewRouteCache returns an empty cache.
 func NewRouteCache(source RouterSource, options ...RouteCacheOption) *RouteCache {
 	c := &RouteCache{
-		router:  source.Router(),
-		logger:  slog.New(slog.DiscardHandler),
-		catchUp: time.Second,
-		entries: make(map[metasrv.TableName]*entry),
-		names:   make(map[metasrv.TableID]metasrv.TableName),
+		router:     source.Router(),
+		logger:     slog.New(slog.DiscardHandler),
+		catchUp:    time.Second,
+		lifeNumber: func() uint64 { return 0 },
+		entries:    make(map[metasrv.TableName]*entry),
+		names:      make(map[metasrv.TableID]metasrv.TableName),
+	}
+	if s, ok := source.(interface{ lifeNumber() uint64 }); ok {
+		c.lifeNumber = s.lifeNumber
 	}
 	for _, o := range options {
 		o(c)
 	}
 	return c
+}
+
+// renew forgets all routes when the cluster was restored or recovered. The caller holds mu.
+func (c *RouteCache) renew() {
+	now := c.lifeNumber()
+	if now == c.seen {
+		return
+	}
+	c.seen, c.floor = now, 0
+	for name := range c.entries {
+		c.drop(name)
+	}
 }
 
 // Get returns the route of a table. A table that doesn't exist is the error of Router.Route
@@ -85,6 +105,7 @@ func (c *RouteCache) Get(ctx context.Context, name metasrv.TableName) (*TableRou
 func (c *RouteCache) cached(name metasrv.TableName) *TableRoute {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.renew()
 	if e := c.entries[name]; e != nil && !e.stale {
 		return e.route
 	}
@@ -141,6 +162,7 @@ func (c *RouteCache) board(
 ) (led, joined map[metasrv.TableName]*flight) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.renew()
 	led, joined = make(map[metasrv.TableName]*flight), make(map[metasrv.TableName]*flight)
 	for _, name := range names {
 		if routes[name] != nil || failed[name] != nil || led[name] != nil {

@@ -90,6 +90,13 @@ func newSessions(open func(ctx context.Context) (uint64, error)) *sessions {
 	return &sessions{open: open, turn: make(chan struct{}, 1)}
 }
 
+// forget leaves the present session, which belonged to a life of the cluster that has ended.
+func (s *sessions) forget() {
+	if old := s.current.Swap(nil); old != nil {
+		old.leave()
+	}
+}
+
 // get returns the session, another one than expired and none that is crowded: requests that take long must not hold up
 // the others.
 func (s *sessions) get(ctx context.Context, expired *session) (*session, error) {

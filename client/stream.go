@@ -189,8 +189,10 @@ func (s *watchStream) RecvMsg(m any) error {
 	for {
 		err := s.stream().RecvMsg(m)
 		if err == nil {
-			s.answered = true
-			return nil
+			if err = s.client.lives.observe(s.walk.target, m); err == nil {
+				s.answered = true
+				return nil
+			}
 		}
 		s.end()
 		if errors.Is(err, io.EOF) {

@@ -189,6 +189,8 @@ type Status struct {
 	CaughtUp bool
 	// Incarnation is the life of the cluster, 0 for its first.
 	Incarnation uint64
+	// Generation counts the lives of the cluster before this one.
+	Generation uint64
 	// Quarantined: the state was restored or recovered, and nobody has confirmed it yet.
 	Quarantined bool
 	// Waiting says what a member without data waits for, empty where it doesn't.
@@ -222,7 +224,7 @@ func (n *Node) Status() Status {
 		DiskFull:      n.disk.full(spaceLow),
 	}
 	cluster := machine.Cluster(&n.fsm.current)
-	s.Incarnation, s.Quarantined = cluster.GetIncarnation(), cluster.GetQuarantine() != nil
+	s.Incarnation, s.Generation, s.Quarantined = cluster.GetIncarnation(), cluster.GetGeneration(), cluster.GetQuarantine() != nil
 	s.ConfigurationIndex = n.ConfigurationIndex()
 	if waiting := n.waiting.Load(); waiting != nil {
 		s.Waiting = *waiting

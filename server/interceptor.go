@@ -116,7 +116,8 @@ func (i *interceptor) admit(access access, early bool, req any) error {
 // header returns what all response headers of this member have in common.
 func (i *interceptor) header() *metasrvpb.ResponseHeader {
 	return &metasrvpb.ResponseHeader{
-		ProtocolVersion: protocolVersion, ClusterId: i.clusterID(), ClusterIncarnation: i.incarnation.Load(), Member: i.memberID,
+		ProtocolVersion: protocolVersion, ClusterId: i.clusterID(), ClusterIncarnation: i.incarnation.Load(),
+		ClusterGeneration: i.generation.Load(), Member: i.memberID,
 	}
 }
 
@@ -135,7 +136,7 @@ func (i *interceptor) complete(resp any) {
 		setHeader(m, h)
 	}
 	h.ProtocolVersion, h.ClusterId, h.Member = protocolVersion, i.clusterID(), i.memberID
-	h.ClusterIncarnation = i.incarnation.Load()
+	h.ClusterIncarnation, h.ClusterGeneration = i.incarnation.Load(), i.generation.Load()
 }
 
 // setHeader sets the field header of a message that has one.

@@ -42,6 +42,8 @@ type services struct {
 	cluster atomic.Uint64
 	// incarnation is the life of the cluster; it is known when cluster is.
 	incarnation atomic.Uint64
+	// generation counts the lives before it.
+	generation atomic.Uint64
 }
 
 // clusterID returns the id of the cluster, 0 while this member doesn't know it.
@@ -51,6 +53,7 @@ func (s *services) clusterID() uint64 {
 	}
 	status := s.node.Status()
 	s.incarnation.Store(status.Incarnation)
+	s.generation.Store(status.Generation)
 	s.cluster.Store(status.ClusterID)
 	return status.ClusterID
 }

@@ -254,6 +254,8 @@ type ResponseHeader struct {
 	Member string `protobuf:"bytes,21,opt,name=member,proto3" json:"member,omitempty"`
 	// Life of the cluster that answered: restoring or recovering it begins another one. 0 is the first.
 	ClusterIncarnation uint64 `protobuf:"varint,24,opt,name=cluster_incarnation,json=clusterIncarnation,proto3" json:"cluster_incarnation,omitempty"`
+	// How often the cluster was restored or recovered: of two lives, which is the later one.
+	ClusterGeneration uint64 `protobuf:"varint,26,opt,name=cluster_generation,json=clusterGeneration,proto3" json:"cluster_generation,omitempty"`
 	// Only in answers to stale reads, those with a min_revision included: the answer contains every change that was
 	// acknowledged more than this many milliseconds before the request arrived. Proven by an exchange with the metasrv
 	// leader that the member made this long ago; an idle member makes one a second. Absent: unknown, because the member
@@ -331,6 +333,13 @@ func (x *ResponseHeader) GetMember() string {
 func (x *ResponseHeader) GetClusterIncarnation() uint64 {
 	if x != nil {
 		return x.ClusterIncarnation
+	}
+	return 0
+}
+
+func (x *ResponseHeader) GetClusterGeneration() uint64 {
+	if x != nil {
+		return x.ClusterGeneration
 	}
 	return 0
 }
@@ -744,7 +753,7 @@ const file_metasrv_v1_header_proto_rawDesc = "" +
 	"\tRequestId\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\"\n" +
-	"\facknowledged\x18\x03 \x01(\x04R\facknowledged\"\x8f\x02\n" +
+	"\facknowledged\x18\x03 \x01(\x04R\facknowledged\"\xbe\x02\n" +
 	"\x0eResponseHeader\x12)\n" +
 	"\x10protocol_version\x18\x01 \x01(\x04R\x0fprotocolVersion\x12\x1d\n" +
 	"\n" +
@@ -752,7 +761,8 @@ const file_metasrv_v1_header_proto_rawDesc = "" +
 	"\x05error\x18\x03 \x01(\v2\x11.metasrv.v1.ErrorR\x05error\x12\x1a\n" +
 	"\brevision\x18\x14 \x01(\x04R\brevision\x12\x16\n" +
 	"\x06member\x18\x15 \x01(\tR\x06member\x12/\n" +
-	"\x13cluster_incarnation\x18\x18 \x01(\x04R\x12clusterIncarnation\x12\x1a\n" +
+	"\x13cluster_incarnation\x18\x18 \x01(\x04R\x12clusterIncarnation\x12-\n" +
+	"\x12cluster_generation\x18\x1a \x01(\x04R\x11clusterGeneration\x12\x1a\n" +
 	"\x06age_ms\x18\x16 \x01(\x04H\x00R\x05ageMs\x88\x01\x01B\t\n" +
 	"\a_age_ms\"4\n" +
 	"\x05Error\x12\x12\n" +
