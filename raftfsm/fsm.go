@@ -1,6 +1,7 @@
 package raftfsm
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -34,6 +35,8 @@ type fsm struct {
 	// checkReceived says whether install may put the received snapshot in the place of the image.
 	checkReceived func() error
 	install       func(old *image) (*image, *applied, error)
+	// installs counts the snapshots that have replaced the state.
+	installs atomic.Uint64
 	// installed is called when a snapshot has replaced the state.
 	installed func()
 	fail      func(error)
@@ -143,7 +146,8 @@ func (f *fsm) putBack(keys []string, bytes int) {
 // Snapshot makes raft drop log entries that the image has. It waits, in Persist, until the image has all that
 // is applied now; there is no dump.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
-	return &localSnapshot{index: f.current.index(), flusher: f.flusher}, nil
+	installs := f.installs.Load()
+	return &localSnapshot{index: f.current.index(), fsm: f, installs: installs}, nil
 }
 
 // Restore replaces the state by the one that the snapshot store has received and verified. Nothing is flushed
@@ -166,6 +170,7 @@ func (f *fsm) Restore(source io.ReadCloser) error {
 		f.hashes.clear()
 		f.current.store(a)
 		f.feed.Reset(a.view.Revision())
+		f.installs.Add(1)
 		f.installed()
 		return img, a.index(), nil
 	})
@@ -179,12 +184,26 @@ func (f *fsm) Restore(source io.ReadCloser) error {
 
 // localSnapshot is the image itself, once it has reached an index.
 type localSnapshot struct {
-	index   uint64
-	flusher *flusher
+	index uint64
+	fsm   *fsm
+	// installs is how many there were when the index was taken.
+	installs uint64
 }
 
-// Persist waits until the image on disk has reached the index.
-func (s *localSnapshot) Persist(raft.SnapshotSink) error { return s.flusher.flushTo(s.index) }
+var errReplaced = errors.New("a snapshot has replaced the state")
+
+// Persist waits until the image on disk has reached the index. It fails where a snapshot was installed meanwhile: raft
+// would take the lower index for that of its latest snapshot, refuse what the metasrv leader sends next, and be sent
+// snapshots without end. That is likely, for raft goes on to here only when an install has ended.
+func (s *localSnapshot) Persist(raft.SnapshotSink) error {
+	if err := s.fsm.flusher.flushTo(s.index); err != nil {
+		return err
+	}
+	if s.fsm.installs.Load() != s.installs {
+		return errReplaced
+	}
+	return nil
+}
 
 // Release does nothing: the image stays.
 func (s *localSnapshot) Release() {}

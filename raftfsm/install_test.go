@@ -1,10 +1,13 @@
 package raftfsm
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hashicorp/raft"
 )
 
 // A member that has no space for the snapshot that it is sent keeps its state, goes on, and gets it when there is space.
@@ -110,6 +113,47 @@ func TestRefusedInstallChangesNothing(t *testing.T) {
 	b.putNext()
 	if err := b.flusher.close(false); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Raft goes on from the index of a received snapshot, and forgets about one of its own that was begun before: else it
+// takes a lower index for the latest snapshot, and is sent snapshots without end.
+func TestRaftGoesOnFromTheInstalledIndex(t *testing.T) {
+	other, b := newBench(t), newBench(t)
+	for range 20 {
+		other.putNext()
+	}
+	b.putNext()
+	store := &snapshotStore{fsm: b.fsm, flusher: b.flusher, dir: filepath.Dir(b.path), logger: testLogger()}
+	b.fsm.checkReceived, b.fsm.install, b.fsm.installed = store.checkReceived, store.install, func() {}
+	own, err := b.fsm.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink, err := store.Create(1, 20, 3, raft.Configuration{}, 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := snapshotOf(other.fsm.current.Load()).Write(sink); err != nil {
+		t.Fatal(err)
+	}
+	if err := sink.Close(); err != nil {
+		t.Fatal(err)
+	}
+	meta, source, err := store.Open(sink.ID())
+	if err != nil || meta.Index != 20 || meta.Term != 3 {
+		t.Fatalf("raft goes on from %+v, %v; want index 20 of term 3", meta, err)
+	}
+	if err := b.fsm.Restore(source); err != nil {
+		t.Fatal(err)
+	}
+	if err := own.Persist(nil); !errors.Is(err, errReplaced) {
+		t.Errorf("the member's own snapshot of index 1 was finished after the install: %v", err)
+	}
+	for _, b := range []*bench{other, b} {
+		if err := b.flusher.close(false); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

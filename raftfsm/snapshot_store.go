@@ -67,14 +67,17 @@ func raftMeta(id string, meta *storagepb.ImageMeta, size int64) *raft.SnapshotMe
 	}
 }
 
-// Open returns the state for another member. For a snapshot that was just installed there is nothing to read: its
-// file takes the place of the image in fsm.Restore.
+// Open returns the state for another member. For a snapshot that was just received there is nothing to read: its
+// file takes the place of the image in fsm.Restore. But raft goes on from its index.
 func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
-	a := s.fsm.current.Load()
 	if id == installSnapshotID {
-		return raftMeta(id, a.meta(), 0), io.NopCloser(eof{}), nil
+		meta, err := s.receivedMeta()
+		if err != nil {
+			return nil, nil, errors.Join(err, os.Remove(s.installPath()))
+		}
+		return raftMeta(id, meta, 0), io.NopCloser(eof{}), nil
 	}
-	snap := snapshotOf(a)
+	snap := snapshotOf(s.fsm.current.Load())
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(snap.Write(w)) }() // ends when the reader is closed
 	return raftMeta(id, snap.Meta, snap.Size()), r, nil
@@ -222,27 +225,25 @@ func fillImage(db *bbolt.DB, r io.Reader, admit func(*storagepb.ImageMeta) error
 	return tx.Commit()
 }
 
-// receivedIndex returns the index of the received snapshot.
-func (s *snapshotStore) receivedIndex() (uint64, error) {
+// receivedMeta returns the meta record of the received snapshot.
+func (s *snapshotStore) receivedMeta() (meta *storagepb.ImageMeta, err error) {
 	img, err := openImage(s.installPath())
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	var index uint64
 	err = img.view(func(tx *bbolt.Tx) error {
-		meta, err := readMeta(tx)
-		index = meta.GetIndex()
+		meta, err = readMeta(tx)
 		return err
 	})
-	return index, errors.Join(err, img.close())
+	return meta, errors.Join(err, img.close())
 }
 
 // checkReceived looks at the received file before it is installed, and removes it where that can't be. It refuses to go
 // back: entries that were on their way to the state when the snapshot arrived may have overtaken it.
 func (s *snapshotStore) checkReceived() error {
-	received, err := s.receivedIndex()
-	if have := s.fsm.current.index(); err == nil && received < have {
-		err = fmt.Errorf("the snapshot is of index %d, this member has applied %d", received, have)
+	meta, err := s.receivedMeta()
+	if have := s.fsm.current.index(); err == nil && meta.Index < have {
+		err = fmt.Errorf("the snapshot is of index %d, this member has applied %d", meta.Index, have)
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(s.installPath()))
