@@ -131,8 +131,8 @@ func TestLogCacheAnswersAsTheLog(t *testing.T) {
 // not keep that.
 func TestLogCacheKeepsNothingButEntries(t *testing.T) {
 	type future struct {
-		log    raft.Log
-		answer [1 << 16]byte
+		log raft.Log
+		_   [1 << 16]byte // the answer
 	}
 	c := newLogCache(raft.NewInmemStore(), 1<<20)
 	f := &future{log: raft.Log{Index: 1, Data: []byte("x")}}

@@ -42,12 +42,12 @@ func TestEachFieldReadsAsProtobufDoes(t *testing.T) {
 			if kind != protowire.BytesType {
 				bytes = nil
 			}
-			want = append(want, fmt.Sprint(field, varint, bytes))
+			want = append(want, fmt.Sprintf("%d %d %x", field, varint, bytes))
 			b = b[n+m:]
 		}
 		var got []string
 		err := EachField(record, func(field protowire.Number, varint uint64, bytes []byte) error {
-			got = append(got, fmt.Sprint(field, varint, bytes))
+			got = append(got, fmt.Sprintf("%d %d %x", field, varint, bytes))
 			return nil
 		})
 		if (err != nil) != bad || fmt.Sprint(got) != fmt.Sprint(want) {
