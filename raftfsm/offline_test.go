@@ -24,7 +24,18 @@ func offline(id, dir string) Offline {
 // Rule 14: a restored cluster has everything of the snapshot, goes on far beyond what the lost state can have given out,
 // lives another life, and is in quarantine until somebody confirms it. Others join it.
 func TestRestoreBeginsAnotherLife(t *testing.T) {
-	c := newCluster(t, 1)
+	for _, kind := range []LogStore{LogStoreBolt, LogStoreWAL} {
+		t.Run(string(kind), func(t *testing.T) { testRestore(t, kind) })
+	}
+}
+
+// keepsLogIn has the members of a cluster keep their logs in a store.
+func keepsLogIn(kind LogStore) func(*cluster) {
+	return func(c *cluster) { c.configure = func(_ int, cfg *Config) { cfg.LogStore = kind } }
+}
+
+func testRestore(t *testing.T, kind LogStore) {
+	c := newCluster(t, 1, keepsLogIn(kind))
 	_, old := c.leader()
 	ctx := within(t, time.Minute)
 	for i := range 100 {
@@ -55,7 +66,9 @@ func TestRestoreBeginsAnotherLife(t *testing.T) {
 	if left, _ := filepath.Glob(dir + "*"); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	found, err := offline("r1", dir).Restore(bytes.NewReader(file.Bytes()), "restored from a test")
+	o := offline("r1", dir)
+	o.LogStore = kind
+	found, err := o.Restore(bytes.NewReader(file.Bytes()), "restored from a test")
 	if err != nil || found.Revision != revision || found.ClusterID != identity.cluster {
 		t.Fatalf("restored %+v, %v", found, err)
 	}
@@ -64,6 +77,7 @@ func TestRestoreBeginsAnotherLife(t *testing.T) {
 	}
 
 	r := &cluster{t: t, dir: filepath.Dir(dir), timing: DefaultTiming(), servers: []Server{{ID: "r1", RaftAddr: "r1:3003"}}, nodes: make([]*Node, 1)}
+	keepsLogIn(kind)(r)
 	t.Cleanup(func() {
 		for i := range r.nodes {
 			r.stop(i)
@@ -123,7 +137,13 @@ func TestRestoreBeginsAnotherLife(t *testing.T) {
 // Rule 14: what the last member of a lost majority has, its log included, goes on in another life; members of before that
 // come back end.
 func TestRecoveryFromALostMajority(t *testing.T) {
-	c := newCluster(t, 3)
+	for _, kind := range []LogStore{LogStoreBolt, LogStoreWAL} {
+		t.Run(string(kind), func(t *testing.T) { testRecovery(t, kind) })
+	}
+}
+
+func testRecovery(t *testing.T, kind LogStore) {
+	c := newCluster(t, 3, keepsLogIn(kind))
 	at, leader := c.leader()
 	ctx := within(t, time.Minute)
 	for i := range 50 {
@@ -166,7 +186,8 @@ func TestRecoveryFromALostMajority(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(kept, "raft.db")); err != nil {
+	file := map[LogStore]string{LogStoreBolt: "raft.db", LogStoreWAL: "wal"}[kind]
+	if _, err := os.Stat(filepath.Join(kept, file)); err != nil {
 		t.Errorf("the files of before: %v", err)
 	}
 	n := c.start(survivor)
