@@ -94,20 +94,20 @@ func TestRefusedInstallChangesNothing(t *testing.T) {
 		b.putNext()
 	}
 	store := &snapshotStore{fsm: b.fsm, flusher: b.flusher, dir: t.TempDir()}
-	b.fsm.checkReceived, b.fsm.install = store.checkReceived, store.install
-	before := b.fsm.current.latest()
+	b.checkReceived, b.install = store.checkReceived, store.install
+	before := b.current.latest()
 	if err := os.WriteFile(store.installPath(), []byte(strings.Repeat("x", 1<<16)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // damaged, then, since that was removed, of index 0
-		if err := b.fsm.Restore(eofCloser{}); err == nil {
+		if err := b.Restore(eofCloser{}); err == nil {
 			t.Error("installed what is no snapshot, or an older one")
 		}
 		if _, err := os.Stat(store.installPath()); !os.IsNotExist(err) {
 			t.Errorf("it is still there: %v", err)
 		}
 	}
-	if b.fsm.current.latest() != before || b.fsm.failed {
+	if b.current.latest() != before || b.failed {
 		t.Error("the state was replaced, or the member has failed")
 	}
 	b.putNext()
@@ -125,8 +125,8 @@ func TestRaftGoesOnFromTheInstalledIndex(t *testing.T) {
 	}
 	b.putNext()
 	store := &snapshotStore{fsm: b.fsm, flusher: b.flusher, dir: filepath.Dir(b.path), logger: testLogger()}
-	b.fsm.checkReceived, b.fsm.install, b.fsm.installed = store.checkReceived, store.install, func() {}
-	own, err := b.fsm.Snapshot()
+	b.checkReceived, b.install, b.installed = store.checkReceived, store.install, func() {}
+	own, err := b.Snapshot()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestRaftGoesOnFromTheInstalledIndex(t *testing.T) {
 	if err != nil || meta.Index != 20 || meta.Term != 3 {
 		t.Fatalf("raft goes on from %+v, %v; want index 20 of term 3", meta, err)
 	}
-	if err := b.fsm.Restore(source); err != nil {
+	if err := b.Restore(source); err != nil {
 		t.Fatal(err)
 	}
 	if err := own.Persist(nil); !errors.Is(err, errReplaced) {
