@@ -5,7 +5,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
-	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
 // decodeRoute is decodeHot for the messages of sizeRoute.
@@ -47,11 +46,12 @@ func (s *slab[T]) take(n, lists int) []*T {
 	return list
 }
 
-// nested decodes a message by protobuf where the field is there; nil where it isn't.
+// nested decodes a message by protobuf where the field is there; nil where it isn't. Its last argument says which
+// message.
 func nested[M any, P interface {
 	*M
 	proto.Message
-}](r *reader, field protowire.Number) P {
+}](r *reader, field protowire.Number, _ P) P {
 	b := r.bytes(field)
 	if b == nil {
 		return nil
@@ -82,7 +82,7 @@ func decodeRegion(b []byte, m *storagepb.RegionRecord, replicas *slab[storagepb.
 	r := reader{b: b}
 	m.RegionId = r.varint(1)
 	m.PartitionNumber = uint32(r.varint(2)) //nolint:gosec // as protobuf does
-	m.Partition = nested[metasrvpb.Partition](&r, 3)
+	m.Partition = nested(&r, 3, m.Partition)
 	m.LeaderEpoch = r.varint(4)
 	m.ConfVersion = r.varint(5)
 	m.LeaderReplicaId = r.varint(6)
@@ -103,9 +103,9 @@ func decodeRegion(b []byte, m *storagepb.RegionRecord, replicas *slab[storagepb.
 
 func decodeCreateTable(b []byte, m *storagepb.CreateTable) bool {
 	r := reader{b: b}
-	m.Name = nested[metasrvpb.TableName](&r, 1)
-	m.Schema = nested[metasrvpb.TableSchema](&r, 2)
-	m.PartitionRule = nested[metasrvpb.PartitionRule](&r, 3)
+	m.Name = nested(&r, 1, m.Name)
+	m.Schema = nested(&r, 2, m.Schema)
+	m.PartitionRule = nested(&r, 3, m.PartitionRule)
 	m.TableInfo = r.bytes(4)
 	var regions slab[storagepb.PlannedRegion]
 	var replicas slab[storagepb.PlannedReplica]
@@ -124,7 +124,7 @@ func decodeCreateTable(b []byte, m *storagepb.CreateTable) bool {
 
 func decodePlannedRegion(b []byte, m *storagepb.PlannedRegion, replicas *slab[storagepb.PlannedReplica], lists int) bool {
 	r := reader{b: b}
-	m.Partition = nested[metasrvpb.Partition](&r, 1)
+	m.Partition = nested(&r, 1, m.Partition)
 	m.Replicas = replicas.take(r.count(2), lists)
 	for _, replica := range m.Replicas {
 		f := reader{b: r.bytes(2)}
@@ -141,7 +141,7 @@ func decodeCommitTable(b []byte, m *storagepb.CommitTable) bool {
 	r := reader{b: b}
 	m.TableId = r.varint(1)
 	m.CreationToken = r.varint(2)
-	m.Schema = nested[metasrvpb.TableSchema](&r, 3)
+	m.Schema = nested(&r, 3, m.Schema)
 	var replicas slab[storagepb.CommittedReplica]
 	m.Replicas = replicas.take(r.count(4), 1)
 	for _, replica := range m.Replicas {
