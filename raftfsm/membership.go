@@ -3,7 +3,6 @@ package raftfsm
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -258,64 +257,6 @@ func (n *Node) UpdateMember(ctx context.Context, server Server, change Change) (
 		}
 		return n.raft.AddNonvoter(s.ID, raft.ServerAddress(server.RaftAddr), prev, configureTimeout)
 	})
-}
-
-// TransferLeadership makes another voter the metasrv leader: the one with an id, or where that is empty the one that is
-// furthest. It returns who that is. ErrNotTransferred: the leadership stayed here.
-func (n *Node) TransferLeadership(ctx context.Context, id string) (string, error) {
-	c, unlock, err := n.configure(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	if id == n.cfg.MemberID {
-		return id, nil
-	}
-	if err := n.transferTo(ctx, c, id); err != nil {
-		return "", err
-	}
-	for {
-		if _, leader := n.raft.LeaderWithID(); leader != "" && string(leader) != n.cfg.MemberID {
-			return string(leader), nil
-		}
-		select {
-		case <-time.After(promotePause):
-		case <-ctx.Done():
-			return id, nil
-		}
-	}
-}
-
-func (n *Node) transferTo(ctx context.Context, c *configuration, id string) error {
-	var err error
-	if id == "" {
-		if !slices.ContainsFunc(c.servers.Servers, func(s raft.Server) bool { return isVoter(s) && string(s.ID) != n.cfg.MemberID }) {
-			return metasrv.ErrNotTransferred.With("member %s is the only voter", n.cfg.MemberID)
-		}
-		err = n.awaitFuture(ctx, n.raft.LeadershipTransfer())
-	} else {
-		s, missing := c.member(id)
-		switch {
-		case missing != nil:
-			return missing
-		case !isVoter(s):
-			return metasrv.ErrNotTransferred.With("member %s does not vote; promote it first", id)
-		case n.askHistory(ctx, string(s.Address)).GetMemberId() != id:
-			return metasrv.ErrNotTransferred.With("member %s does not answer at %s", id, s.Address)
-		}
-		err = n.awaitFuture(ctx, n.raft.LeadershipTransferToServer(s.ID, s.Address))
-	}
-	if err != nil && n.raft.State() == raft.Leader {
-		return metasrv.ErrNotTransferred.With("member %s is still the metasrv leader: %v", n.cfg.MemberID, err)
-	}
-	// Its duties end a moment later than raft's leadership.
-	for n.leading.Load() != nil && ctx.Err() == nil {
-		select {
-		case <-time.After(promotePause):
-		case <-ctx.Done():
-		}
-	}
-	return nil
 }
 
 // configuration is the latest one of the members, while nobody else changes it here.

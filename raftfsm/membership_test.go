@@ -221,6 +221,21 @@ func TestLeadershipIsTransferred(t *testing.T) {
 	}
 }
 
+// A transfer ends where nobody else has the leadership afterwards: this member was elected again, or there is no leader.
+func TestTransferEndsWithoutSuccessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		_, leader := c.leader()
+		term := leader.raft.CurrentTerm()
+		if _, err := leader.awaitSuccessor(within(t, time.Hour), term-1); !errors.Is(err, metasrv.ErrNotTransferred) || !strings.Contains(err.Error(), "elected again") {
+			t.Errorf("elected again: %v", err)
+		}
+		if _, err := leader.awaitSuccessor(within(t, time.Hour), term); !errors.Is(err, metasrv.ErrNotTransferred) || !strings.Contains(err.Error(), "no other member") {
+			t.Errorf("nobody else leads: %v", err)
+		}
+	})
+}
+
 // A member moves to another address: the cluster is told first.
 func TestMemberMoves(t *testing.T) {
 	c := newCluster(t, 3)

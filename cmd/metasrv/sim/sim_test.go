@@ -75,8 +75,13 @@ func judge(t *testing.T, s schedule) *linear.Report {
 	return r
 }
 
+// lifeLimit bounds the simulated time of a schedule: one that goes on and on shows where, instead of hanging.
+const lifeLimit = 10 * time.Minute
+
 // simulate is a whole life of a cluster.
 func simulate(t *testing.T, s schedule, dir string, history *linear.History) {
+	limit := time.AfterFunc(lifeLimit, func() { panic(fmt.Sprintf("seed %d: not ended after %s of simulated time", s.seed, lifeLimit)) })
+	defer limit.Stop()
 	c := newCluster(t, s, dir)
 	defer c.end()
 	node := clienttest.StartDatanode(t, c.library, 1)
