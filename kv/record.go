@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/proto/metasrv/storage/wire"
 )
 
 // Pair is a key with its value and its history. Its bytes must not be modified.
@@ -38,33 +39,12 @@ const (
 
 // encodeRecord returns the record of a pair. It copies the value, which is part of a whole log entry.
 func encodeRecord(p *Pair) []byte {
-	size := sizeVarint(createField, p.CreateRevision) + sizeVarint(modField, p.ModRevision) + sizeVarint(versionField, p.Version)
-	if len(p.Value) > 0 {
-		size += protowire.SizeTag(valueField) + protowire.SizeBytes(len(p.Value))
-	}
+	size := wire.SizeVarint(p.CreateRevision) + wire.SizeVarint(p.ModRevision) + wire.SizeVarint(p.Version) + wire.SizeBytes(p.Value)
 	b := make([]byte, 0, size)
-	b = appendVarint(b, createField, p.CreateRevision)
-	b = appendVarint(b, modField, p.ModRevision)
-	b = appendVarint(b, versionField, p.Version)
-	if len(p.Value) > 0 {
-		b = protowire.AppendTag(b, valueField, protowire.BytesType)
-		b = protowire.AppendBytes(b, p.Value)
-	}
-	return b
-}
-
-func sizeVarint(field protowire.Number, v uint64) int {
-	if v == 0 {
-		return 0
-	}
-	return protowire.SizeTag(field) + protowire.SizeVarint(v)
-}
-
-func appendVarint(b []byte, field protowire.Number, v uint64) []byte {
-	if v == 0 {
-		return b
-	}
-	return protowire.AppendVarint(protowire.AppendTag(b, field, protowire.VarintType), v)
+	b = wire.AppendVarint(b, createField, p.CreateRevision)
+	b = wire.AppendVarint(b, modField, p.ModRevision)
+	b = wire.AppendVarint(b, versionField, p.Version)
+	return wire.AppendBytes(b, valueField, p.Value)
 }
 
 // decodeRecord fills p, but for its key, from a record. The value shares the record's bytes. It refuses fields that

@@ -5,43 +5,58 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/proto/metasrv/storage/wire"
 )
+
+// Coded is a message that is encoded and decoded by hand, to the bytes that protobuf gives it. It is for those whose cost
+// counts; the functions of this file treat it like any other message.
+type Coded interface {
+	proto.Message
+	// WireSize returns the size of the encoding; false where protobuf must encode the message, since it has fields that
+	// this build doesn't know.
+	WireSize() (size int, ok bool)
+	// AppendWire adds the encoding to b. WireSize was called before, and nothing has changed since.
+	AppendWire(b []byte) []byte
+	// DecodeWire fills the message, which is empty, from b, with which it may share memory. It returns false, and may have
+	// filled half of the message, where b is not as AppendWire writes it.
+	DecodeWire(b []byte) bool
+	// LeftToProtobuf returns the messages in it that protobuf encodes.
+	LeftToProtobuf() []proto.Message
+}
+
+// coded returns m if it is to be encoded by hand, and the size of its encoding.
+func coded(m proto.Message) (c Coded, size int, ok bool) {
+	if c, ok = m.(Coded); ok {
+		size, ok = c.WireSize()
+	}
+	return c, size, ok
+}
 
 // Encode returns the deterministic encoding of a record or a result. A failure is a bug of the caller, for
 // only invalid UTF-8 makes one, and that is refused at the API; it panics.
 func Encode(m proto.Message) []byte {
-	if n, hot := sizeHot(m); hot {
-		return appendHot(make([]byte, 0, n), m)
+	if c, size, ok := coded(m); ok {
+		return c.AppendWire(make([]byte, 0, size))
 	}
-	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
-	if err != nil {
-		panic(encodeError(m, err))
-	}
-	return b
+	return wire.AppendProto(make([]byte, 0, proto.Size(m)), m)
 }
 
 // Size returns the size of what Encode returns.
 func Size(m proto.Message) int {
-	if n, hot := sizeHot(m); hot {
-		return n
+	if _, size, ok := coded(m); ok {
+		return size
 	}
 	return proto.Size(m)
 }
 
 // Append adds to b what Encode returns. Size was called on m before, and m has not changed since.
 func Append(b []byte, m proto.Message) []byte {
-	if _, hot := sizeHot(m); hot {
-		return appendHot(b, m)
+	if c, _, ok := coded(m); ok {
+		return c.AppendWire(b)
 	}
-	b, err := proto.MarshalOptions{Deterministic: true, UseCachedSize: true}.MarshalAppend(b, m)
-	if err != nil {
-		panic(encodeError(m, err))
-	}
-	return b
-}
-
-func encodeError(m proto.Message, err error) error {
-	return fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().FullName(), err)
+	return wire.AppendProto(b, m)
 }
 
 // Decode fills m from an encoded record or command. It refuses fields that this build does not know: it could
@@ -49,7 +64,7 @@ func encodeError(m proto.Message, err error) error {
 // longer than b copies them.
 func Decode(b []byte, m proto.Message) error {
 	proto.Reset(m)
-	if len(b) == 0 || decodeHot(b, m) {
+	if len(b) == 0 || decodedByHand(b, m) {
 		return nil
 	}
 	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(b, m); err != nil {
@@ -69,6 +84,17 @@ func Decode(b []byte, m proto.Message) error {
 	return nil
 }
 
+// decodedByHand reports whether m was filled without protobuf; else m may be left half filled.
+func decodedByHand(b []byte, m proto.Message) bool {
+	switch m := m.(type) {
+	case *storagepb.Entry:
+		return decodeEntry(b, m)
+	case Coded:
+		return m.DecodeWire(b)
+	}
+	return false
+}
+
 func decodeError(m proto.Message, err error) error {
 	return fmt.Errorf("decode %s: %w", m.ProtoReflect().Descriptor().FullName(), err)
 }
@@ -77,8 +103,8 @@ func decodeError(m proto.Message, err error) error {
 // refuse it.
 func Known(m proto.Message) error {
 	parts := []proto.Message{m}
-	if _, hot := sizeHot(m); hot {
-		parts = nestedIn(m)
+	if c, _, ok := coded(m); ok {
+		parts = c.LeftToProtobuf()
 	}
 	for _, part := range parts {
 		if name := unknownField(part.ProtoReflect()); name != "" {

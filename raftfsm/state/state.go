@@ -75,14 +75,11 @@ type Result struct {
 
 // Decode fills m with the message of the result. It may share parts of it.
 func (r Result) Decode(m proto.Message) error {
-	switch from := r.Message.(type) {
-	case nil:
+	if r.Message == nil {
 		return Decode(r.Payload, m)
-	case *storagepb.KvResult: // of every write
-		if to, ok := m.(*storagepb.KvResult); ok {
-			to.Success, to.Deleted, to.Prev = from.GetSuccess(), from.GetDeleted(), from.GetPrev()
-			return nil
-		}
+	}
+	if from, ok := r.Message.(interface{ ShareWith(proto.Message) bool }); ok && from.ShareWith(m) {
+		return nil
 	}
 	from, to := r.Message.ProtoReflect(), m.ProtoReflect()
 	if from.Descriptor() != to.Descriptor() {

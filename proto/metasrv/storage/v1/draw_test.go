@@ -1,0 +1,90 @@
+package storagepb_test
+
+import (
+	"pgregory.net/rapid"
+
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+)
+
+var number = rapid.OneOf(rapid.Just(uint64(0)), rapid.Uint64Max(300), rapid.Uint64())
+
+func drawPut(t *rapid.T) *storagepb.Put {
+	return &storagepb.Put{
+		Key:    rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(t, "key"),
+		Value:  rapid.SliceOfN(rapid.Byte(), 0, 300).Draw(t, "value"),
+		PrevKv: rapid.Bool().Draw(t, "prev"),
+	}
+}
+
+func drawResult(t *rapid.T) *storagepb.KvResult {
+	return &storagepb.KvResult{Success: rapid.Bool().Draw(t, "success"), Deleted: rapid.Int64().Draw(t, "deleted")}
+}
+
+func drawPartition(t *rapid.T) *metasrvpb.Partition {
+	if rapid.Bool().Draw(t, "no partition") {
+		return nil
+	}
+	return &metasrvpb.Partition{ColumnList: rapid.SliceOfN(rapid.SliceOfN(rapid.Byte(), 0, 9), 0, 3).Draw(t, "columns")}
+}
+
+func drawSchema(t *rapid.T) *metasrvpb.TableSchema {
+	if rapid.Bool().Draw(t, "no schema") {
+		return nil
+	}
+	return &metasrvpb.TableSchema{
+		Columns: []*metasrvpb.Column{{Name: rapid.String().Draw(t, "column")}},
+		Options: map[string]string{"x": "1", "y": "2", "z": "3"},
+	}
+}
+
+func drawRoute(t *rapid.T) *storagepb.RouteRecord {
+	m := &storagepb.RouteRecord{TableId: number.Draw(t, "table"), RouteVersion: number.Draw(t, "version")}
+	for range rapid.IntRange(0, 5).Draw(t, "regions") {
+		region := &storagepb.RegionRecord{
+			RegionId: number.Draw(t, "region"), PartitionNumber: uint32(number.Draw(t, "partition")), Partition: drawPartition(t),
+			LeaderEpoch: number.Draw(t, "epoch"), ConfVersion: number.Draw(t, "conf"), LeaderReplicaId: number.Draw(t, "leader"),
+		}
+		for range rapid.IntRange(0, 4).Draw(t, "replicas") {
+			region.Replicas = append(region.Replicas, &storagepb.ReplicaRecord{
+				ReplicaId: number.Draw(t, "replica"), NodeId: number.Draw(t, "node"), PlannedIncarnation: number.Draw(t, "incarnation"),
+				InSync: rapid.Bool().Draw(t, "in sync"), Dropped: rapid.Bool().Draw(t, "dropped"),
+			})
+		}
+		m.Regions = append(m.Regions, region)
+	}
+	return m
+}
+
+func drawCreation(t *rapid.T) *storagepb.CreateTable {
+	m := &storagepb.CreateTable{
+		Schema: drawSchema(t), TableInfo: rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(t, "info"),
+		CreationToken: number.Draw(t, "token"), CreationTimeoutMs: number.Draw(t, "timeout"),
+		WallTimeMs: rapid.Int64().Draw(t, "time"), Commit: rapid.Bool().Draw(t, "commit"),
+	}
+	if rapid.Bool().Draw(t, "has a name") {
+		m.Name = &metasrvpb.TableName{TableName: rapid.String().Draw(t, "name")}
+		m.PartitionRule = &metasrvpb.PartitionRule{}
+	}
+	for range rapid.IntRange(0, 5).Draw(t, "regions") {
+		region := &storagepb.PlannedRegion{Partition: drawPartition(t)}
+		for range rapid.IntRange(0, 4).Draw(t, "replicas") {
+			region.Replicas = append(region.Replicas, &storagepb.PlannedReplica{
+				NodeId: number.Draw(t, "node"), Incarnation: number.Draw(t, "incarnation"),
+			})
+		}
+		m.Regions = append(m.Regions, region)
+	}
+	return m
+}
+
+func drawCommit(t *rapid.T) *storagepb.CommitTable {
+	m := &storagepb.CommitTable{TableId: number.Draw(t, "table"), CreationToken: number.Draw(t, "token"), Schema: drawSchema(t)}
+	for range rapid.IntRange(0, 5).Draw(t, "replicas") {
+		m.Replicas = append(m.Replicas, &storagepb.CommittedReplica{
+			RegionId: number.Draw(t, "region"), ReplicaId: number.Draw(t, "replica"),
+			NodeId: number.Draw(t, "node"), Incarnation: number.Draw(t, "incarnation"),
+		})
+	}
+	return m
+}
