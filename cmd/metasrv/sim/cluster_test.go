@@ -194,7 +194,7 @@ func (c *cluster) crash(m *member) {
 	m.mu.Lock()
 	m.life++
 	m.mu.Unlock()
-	if err := os.CopyFS(c.folder(m), os.DirFS(old)); err != nil {
+	if err := copyFolder(c.folder(m), old); err != nil {
 		c.t.Error(err)
 	}
 	// What is left of it can reach nobody and its folder is not used any more.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -17,7 +18,21 @@ import (
 	"github.com/metasrv/metasrv/cmd/metasrv/internal/workload"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(cleanerVar); dir != "" {
+		os.Exit(clean(dir))
+	}
+	// Schedules make much garbage and keep little.
+	debug.SetGCPercent(400)
+	os.Exit(runInFolder(func() (code int) {
+		code = m.Run()
+		if err := goleak.Find(); code == 0 && err != nil {
+			fmt.Fprintln(os.Stderr, "goroutines are left:", err)
+			code = 1
+		}
+		return code
+	}))
+}
 
 // verbose tells the faults as they come.
 var verbose = os.Getenv("SEED") != ""
@@ -61,12 +76,11 @@ func runSchedule(t *testing.T, s schedule) *linear.Report {
 // judge runs one schedule and judges what its clients saw.
 func judge(t *testing.T, s schedule) *linear.Report {
 	t.Helper()
-	dir, err := os.MkdirTemp(fastDir(), "metasrv-sim-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := filepath.Join(root, fmt.Sprint(s.seed))
 	defer func() { _ = os.RemoveAll(dir) }()
 	var history linear.History
+	note(fmt.Sprint(s.seed))
+	defer bound(s.seed).Stop()
 	synctest.Test(t, func(t *testing.T) { simulate(t, s, dir, &history) })
 	r, err := linear.Check(history.Ops(), checkLimit, outDir(s.seed))
 	if err != nil {
@@ -75,8 +89,21 @@ func judge(t *testing.T, s schedule) *linear.Report {
 	return r
 }
 
-// lifeLimit bounds the simulated time of a schedule: one that goes on and on shows where, instead of hanging.
-const lifeLimit = 10 * time.Minute
+const (
+	// lifeLimit bounds the simulated time of a schedule: one that goes on and on shows where, instead of hanging.
+	lifeLimit = 10 * time.Minute
+	// realLimit bounds its real time, which is a tenth of a second: simulated time stands still while a goroutine waits
+	// for a mutex or computes without end.
+	realLimit = 90 * time.Second
+)
+
+// bound ends the process, with the stacks of all goroutines, if a schedule takes too long. It must be called outside of
+// the simulated time.
+func bound(seed uint64) *time.Timer {
+	return time.AfterFunc(realLimit, func() {
+		panic(fmt.Sprintf("seed %d: not ended after %s: look for a goroutine that waits for a sync.Mutex or runs", seed, realLimit))
+	})
+}
 
 // simulate is a whole life of a cluster.
 func simulate(t *testing.T, s schedule, dir string, history *linear.History) {
@@ -126,14 +153,6 @@ func (c *cluster) verify(load *workload.Config) {
 			c.t.Errorf("seed %d: member %s did not come back", c.schedule.seed, m.id)
 		}
 	}
-}
-
-// fastDir is a folder in memory where there is one: the simulation has no power cuts.
-func fastDir() string {
-	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
-		return "/dev/shm"
-	}
-	return ""
 }
 
 // outDir is where histories are shown that are wrong.
