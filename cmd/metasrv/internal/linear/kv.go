@@ -18,19 +18,39 @@ const All = -1
 
 // Action is one part of an operation on a group.
 type Action struct {
-	// Put writes Value, Delete removes; neither reads.
-	Put, Delete bool
-	Slot        int
-	Value       string
+	// Put writes Value, Delete removes, Move gives the key To the value of Slot, which is removed; none of them reads.
+	Put, Delete, Move bool
+	Slot, To          int
+	Value             string
 	// Blind: the answer does not tell the values before the action.
 	Blind bool
 }
 
-// Compare is a condition on one key, which an empty Value wants to be absent.
+// Compare is a condition: that the key has Value or, where that is empty, is absent. Of All keys at least one must be
+// there, and each that is must have Value; where that is empty, none may be there. Not wants another value, or the key,
+// or any of All, to be there.
 type Compare struct {
 	Slot  int
 	Value string
+	Not   bool
 }
+
+func (c Compare) holds(s KVState) bool {
+	there, all := false, true
+	for i, value := range s {
+		if value != "" && covers(c.Slot, i) {
+			there = true
+			all = all && (value == c.Value) != c.Not
+		}
+	}
+	if c.Value == "" {
+		return there == c.Not
+	}
+	return there && all
+}
+
+// covers reports whether a slot of an operation means a key.
+func covers(slot, key int) bool { return slot == All || slot == key }
 
 // KVCall is an operation on one group of keys: Then where every comparison holds, else Else. Actions see those before
 // them. An operation without comparisons does Then.
@@ -39,11 +59,12 @@ type KVCall struct {
 	Compare []Compare
 	Then    []Action
 	Else    []Action
-	// Name of the operation, for people.
+	// Name says which request the operation is.
 	Name string
 }
 
-// KVAnswer says which branch was taken, and what each of its actions found: the values before it, in its own slots.
+// KVAnswer says which branch was taken, and what each of its actions found: the values before it, in its own slots. A
+// move tells the value that it moves or, where there is none, the one that To has.
 type KVAnswer struct {
 	Else  bool
 	Found []KVState
@@ -52,39 +73,74 @@ type KVAnswer struct {
 // Writes reports whether the operation can change something.
 func (c *KVCall) Writes() bool {
 	for _, a := range append(c.Then[:len(c.Then):len(c.Then)], c.Else...) {
-		if a.Put || a.Delete {
+		if a.Put || a.Delete || a.Move {
 			return true
 		}
 	}
 	return false
 }
 
+// taken returns the actions of the branch that an answer names.
+func (c *KVCall) taken(a *KVAnswer) []Action {
+	if a.Else {
+		return c.Else
+	}
+	return c.Then
+}
+
 // run returns the state after the operation, and its answer.
 func (c *KVCall) run(s KVState) (KVState, KVAnswer) {
 	var answer KVAnswer
 	for _, cmp := range c.Compare {
-		answer.Else = answer.Else || s[cmp.Slot] != cmp.Value
+		answer.Else = answer.Else || !cmp.holds(s)
 	}
-	actions := c.Then
-	if answer.Else {
-		actions = c.Else
-	}
-	for _, a := range actions {
+	for _, a := range c.taken(&answer) {
 		var found KVState
-		for i := range s {
-			if a.Slot != All && a.Slot != i {
-				continue
-			}
-			if !a.Blind {
-				found[i] = s[i]
-			}
-			if a.Put || a.Delete {
-				s[i] = a.Value
-			}
-		}
+		s, found = a.run(s)
 		answer.Found = append(answer.Found, found)
 	}
 	return s, answer
+}
+
+// run returns the state after the action, and what it found.
+func (a Action) run(s KVState) (after, found KVState) {
+	after = s
+	if a.Move {
+		told := a.Slot
+		if s[a.Slot] == "" {
+			told = a.To
+		} else {
+			after[a.Slot] = ""
+			after[a.To] = s[a.Slot]
+		}
+		found[told] = s[told]
+		return after, found
+	}
+	for i := range s {
+		if !covers(a.Slot, i) {
+			continue
+		}
+		if !a.Blind {
+			found[i] = s[i]
+		}
+		if a.Put || a.Delete {
+			after[i] = a.Value
+		}
+	}
+	return after, found
+}
+
+// Known returns what a client knows of the values after an answer, where it took before for them until then.
+func (c *KVCall) Known(before KVState, answer KVAnswer) KVState {
+	for i, a := range c.taken(&answer) {
+		for slot, value := range answer.Found[i] {
+			if covers(a.Slot, slot) && !a.Blind || value != "" {
+				before[slot] = value
+			}
+		}
+		before, _ = a.run(before)
+	}
+	return before
 }
 
 func (a *KVAnswer) equal(b *KVAnswer) bool {
@@ -101,12 +157,9 @@ func (a *KVAnswer) equal(b *KVAnswer) bool {
 
 // changed reports whether an answered operation changed something, as far as the answer tells.
 func changed(c *KVCall, answer *KVAnswer) bool {
-	actions := c.Then
-	if answer.Else {
-		actions = c.Else
-	}
-	for i, a := range actions {
-		if a.Put || a.Delete && (a.Blind || answer.Found[i] != KVState{}) {
+	for i, a := range c.taken(answer) {
+		switch found := answer.Found[i]; {
+		case a.Put, a.Delete && (a.Blind || found != KVState{}), a.Move && a.Slot != a.To && found[a.Slot] != "":
 			return true
 		}
 	}
@@ -151,30 +204,40 @@ func (c *KVCall) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s", c.Name, c.Group)
 	for _, cmp := range c.Compare {
-		fmt.Fprintf(&b, " if %d=%q", cmp.Slot, cmp.Value)
-	}
-	describe := func(actions []Action) {
-		for _, a := range actions {
-			slot := fmt.Sprint(a.Slot)
-			if a.Slot == All {
-				slot = "*"
-			}
-			switch {
-			case a.Put:
-				fmt.Fprintf(&b, " put %s=%s", slot, a.Value)
-			case a.Delete:
-				fmt.Fprintf(&b, " delete %s", slot)
-			default:
-				fmt.Fprintf(&b, " get %s", slot)
-			}
+		operator := "="
+		if cmp.Not {
+			operator = "!="
 		}
+		fmt.Fprintf(&b, " if %s%s%q", slotName(cmp.Slot), operator, cmp.Value)
 	}
-	describe(c.Then)
+	describeActions(&b, c.Then)
 	if len(c.Else) > 0 {
 		b.WriteString(" else")
-		describe(c.Else)
+		describeActions(&b, c.Else)
 	}
 	return b.String()
+}
+
+func describeActions(b *strings.Builder, actions []Action) {
+	for _, a := range actions {
+		switch slot := slotName(a.Slot); {
+		case a.Put:
+			fmt.Fprintf(b, " put %s=%s", slot, a.Value)
+		case a.Delete:
+			fmt.Fprintf(b, " delete %s", slot)
+		case a.Move:
+			fmt.Fprintf(b, " move %s to %d", slot, a.To)
+		default:
+			fmt.Fprintf(b, " get %s", slot)
+		}
+	}
+}
+
+func slotName(slot int) string {
+	if slot == All {
+		return "*"
+	}
+	return fmt.Sprint(slot)
 }
 
 func describeAnswer(out any) string {

@@ -94,7 +94,7 @@ func TestHistories(t *testing.T) {
 			p.End(found(""), at(1, "a"))
 		}, "two changes have revision 1"},
 		{"a transaction", func(s *script) {
-			txn := KVCall{Name: "txn", Group: "g", Compare: []Compare{{0, ""}}, Then: []Action{{Put: true, Value: "1"}, {Slot: All}}, Else: []Action{{Slot: All}}}
+			txn := KVCall{Name: "txn", Group: "g", Compare: []Compare{{0, "", false}}, Then: []Action{{Put: true, Value: "1"}, {Slot: All}}, Else: []Action{{Slot: All}}}
 			s.do(txn, KVAnswer{Found: []KVState{{""}, {"1"}}}, at(1, "a"))
 			s.do(txn, KVAnswer{Else: true, Found: []KVState{{"1"}}}, at(1, "a"))
 		}, ""},
@@ -102,6 +102,35 @@ func TestHistories(t *testing.T) {
 			txn := KVCall{Name: "txn", Group: "g", Then: []Action{{Put: true, Value: "1"}, {Put: true, Slot: 1, Value: "2"}}}
 			s.do(txn, KVAnswer{Found: []KVState{{}, {}}}, at(1, "a"))
 			s.do(KVCall{Name: "range", Group: "g", Then: []Action{{Slot: All}}}, KVAnswer{Found: []KVState{{"1", ""}}}, at(1, "a"))
+		}, "not linearizable"},
+		{"comparisons", func(s *script) {
+			s.do(put("1"), found(""), at(1, "a"))
+			for _, c := range []struct {
+				compare Compare
+				holds   bool
+			}{
+				{Compare{0, "1", false}, true}, {Compare{0, "2", false}, false}, {Compare{0, "", false}, false}, {Compare{1, "", false}, true},
+				{Compare{0, "2", true}, true}, {Compare{0, "1", true}, false}, {Compare{0, "", true}, true}, {Compare{1, "", true}, false},
+				{Compare{1, "1", false}, false}, {Compare{1, "1", true}, false}, // a value that is not there is no other one either
+				{Compare{All, "1", false}, true}, {Compare{All, "2", false}, false}, {Compare{All, "", false}, false}, {Compare{All, "", true}, true},
+			} {
+				read := KVCall{Name: "txn", Group: "g", Compare: []Compare{c.compare}, Then: []Action{{}}, Else: []Action{{}}}
+				s.do(read, KVAnswer{Else: !c.holds, Found: []KVState{{"1"}}}, at(1, "a"))
+			}
+		}, ""},
+		{"a move", func(s *script) {
+			move := KVCall{Name: "move-value", Group: "g", Then: []Action{{Move: true, To: 1}}}
+			s.do(move, found(""), at(0, "a"))
+			s.do(put("1"), found(""), at(1, "a"))
+			s.do(move, found("1"), at(2, "a"))
+			s.do(move, KVAnswer{Found: []KVState{{"", "1"}}}, at(2, "a"))
+			s.do(KVCall{Name: "move-value", Group: "g", Then: []Action{{Move: true, Slot: 1, To: 1}}}, KVAnswer{Found: []KVState{{"", "1"}}}, at(2, "a"))
+			s.do(KVCall{Name: "range", Group: "g", Then: []Action{{Slot: All}}}, KVAnswer{Found: []KVState{{"", "1"}}}, at(2, "a"))
+		}, ""},
+		{"a move that leaves the old key", func(s *script) {
+			s.do(put("1"), found(""), at(1, "a"))
+			s.do(KVCall{Name: "move-value", Group: "g", Then: []Action{{Move: true, To: 1}}}, found("1"), at(2, "a"))
+			s.do(KVCall{Name: "range", Group: "g", Then: []Action{{Slot: All}}}, KVAnswer{Found: []KVState{{"1", "1"}}}, at(2, "a"))
 		}, "not linearizable"},
 		{"the life of a table", func(s *script) {
 			s.do(TableCall{Op: CreateTable, Name: "t"}, TableAnswer{ID: 1024}, nil)
@@ -153,6 +182,28 @@ func TestIllegalHistoriesAreShown(t *testing.T) {
 	for _, page := range r.Pages {
 		if text, err := os.ReadFile(page); err != nil || !strings.Contains(string(text), "put 0=1") {
 			t.Errorf("%s doesn't show the operations: %v", page, err)
+		}
+	}
+}
+
+// What a client knows after an answer is what the answer says of it.
+func TestKnownAfterAnAnswer(t *testing.T) {
+	before := KVState{"1", "2", "3"}
+	for _, test := range []struct {
+		action Action
+		found  KVState
+		want   KVState
+	}{
+		{Action{Slot: All}, KVState{"4", "", "5"}, KVState{"4", "", "5"}},
+		{Action{Put: true, Value: "4"}, KVState{"0"}, KVState{"4", "2", "3"}},
+		{Action{Put: true, Value: "4", Blind: true}, KVState{}, KVState{"4", "2", "3"}},
+		{Action{Delete: true, Slot: 1}, KVState{"", "9"}, KVState{"1", "", "3"}},
+		{Action{Move: true, To: 1}, KVState{"7"}, KVState{"", "7", "3"}},
+		{Action{Move: true, To: 1}, KVState{"", "7"}, KVState{"", "7", "3"}},
+	} {
+		call := KVCall{Then: []Action{test.action}}
+		if got := call.Known(before, KVAnswer{Found: []KVState{test.found}}); got != test.want {
+			t.Errorf("%s with the answer %s: %s, want %s", &call, test.found, got, test.want)
 		}
 	}
 }

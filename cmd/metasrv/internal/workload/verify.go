@@ -15,7 +15,7 @@ import (
 func Verify(ctx context.Context, cfg *Config) error {
 	w := cfg.worker(cfg.Workers + cfg.TableWorkers)
 	for _, group := range cfg.Groups {
-		call := linear.KVCall{Name: "range", Group: group, Then: []linear.Action{{Slot: linear.All}}}
+		call := linear.KVCall{Name: rangeOfKeys, Group: group, Then: []linear.Action{{Slot: linear.All}}}
 		if err := w.until(ctx, func(ctx context.Context) error {
 			_, revision, err := send(ctx, cfg.Client, &call, &metasrvpb.RequestHeader{})
 			w.seen = max(w.seen, revision)
@@ -30,7 +30,7 @@ func Verify(ctx context.Context, cfg *Config) error {
 	}
 	for _, m := range cfg.Members {
 		for _, group := range cfg.Groups {
-			call := linear.KVCall{Name: "range", Group: group, Then: []linear.Action{{Slot: linear.All}}}
+			call := linear.KVCall{Name: rangeOfKeys, Group: group, Then: []linear.Action{{Slot: linear.All}}}
 			header := &metasrvpb.RequestHeader{MinRevision: w.seen}
 			if err := w.until(ctx, func(ctx context.Context) error {
 				_, _, err := send(ctx, m.Conn, &call, header)

@@ -127,12 +127,9 @@ func (w *worker) openSession(ctx context.Context) {
 	w.session, w.sequence = answer.GetSession(), 0
 }
 
-// read reads a key or the whole group, at one of the levels.
+// read reads some of a group, at one of the levels.
 func (w *worker) read(ctx context.Context, group string) {
-	call := linear.KVCall{Name: "get", Group: group, Then: []linear.Action{{Slot: w.random.IntN(linear.Slots)}}}
-	if w.chance(40) {
-		call = linear.KVCall{Name: "range", Group: group, Then: []linear.Action{{Slot: linear.All}}}
-	}
+	call := w.question(group)
 	switch {
 	case w.chance(25):
 		w.ask(ctx, call, w.Client, nil, &metasrvpb.RequestHeader{})
@@ -159,6 +156,9 @@ func (w *worker) ask(ctx context.Context, call linear.KVCall, conn grpc.ClientCo
 	p := w.History.Begin(w.id, call)
 	answer, revision, err := send(ctx, conn, &call, header)
 	if err != nil {
+		if client.Reason(err) == metasrv.ErrInvalidArgument.Reason {
+			panic(err) // no request of the workload is
+		}
 		return
 	}
 	p.End(answer, func(op *linear.Op) {
@@ -182,35 +182,7 @@ func lifeOf(life func() string) string {
 // learn keeps what an answer tells for later operations.
 func (w *worker) learn(call *linear.KVCall, answer *linear.KVAnswer, revision uint64) {
 	w.seen = max(w.seen, revision)
-	if answer.Else || len(call.Then) == 0 || len(answer.Found) == 0 {
-		return
-	}
-	state, found := w.known[call.Group], answer.Found[0]
-	for i := range state {
-		if call.Then[0].Slot == i || call.Then[0].Slot == linear.All {
-			state[i] = found[i]
-		}
-	}
-	w.known[call.Group] = state
-}
-
-// change returns an operation that may change a group.
-func (w *worker) change(group string) linear.KVCall {
-	slot := w.random.IntN(linear.Slots)
-	switch {
-	case w.chance(40):
-		return linear.KVCall{Name: "put", Group: group, Then: []linear.Action{{Put: true, Slot: slot, Value: w.value(), Blind: w.chance(50)}}}
-	case w.chance(60):
-		expect := w.known[group][slot]
-		put := linear.Action{Put: true, Slot: slot, Value: w.value(), Blind: true}
-		return linear.KVCall{
-			Name: "compare-and-put", Group: group, Compare: []linear.Compare{{Slot: slot, Value: expect}},
-			Then: []linear.Action{put}, Else: []linear.Action{{Slot: slot}},
-		}
-	case w.chance(80):
-		return linear.KVCall{Name: "delete", Group: group, Then: []linear.Action{{Delete: true, Slot: slot}}}
-	}
-	return linear.KVCall{Name: "delete", Group: group, Then: []linear.Action{{Delete: true, Slot: linear.All}}}
+	w.known[call.Group] = call.Known(w.known[call.Group], *answer)
 }
 
 // write makes a change: by the client library, by one request without an id, or by requests under one id that the
