@@ -44,9 +44,9 @@ test: ## Run every test of both modules
 race: ## Run every test of both modules under the race detector (needs a C compiler)
 	$(call each-module,CGO_ENABLED=1 $(GO) test -race -tags $(TAGS) -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./...)
 
-# Two processes of schedules, one for each core. SECONDS bounds them, SEED repeats one schedule, FIRST and SCHEDULES
-# choose; DURATION is how long real processes are disturbed. Histories that are wrong go to LINEAR_OUT.
-LINEAR_SECONDS ?= 100
+# Two processes of schedules, one for each core, of LINEAR_SCHEDULES each. LINEAR_SECONDS bounds them, SEED repeats one
+# schedule, FIRST chooses the first seed; DURATION is how long real processes are disturbed. Histories that are wrong go to LINEAR_OUT.
+LINEAR_SECONDS ?= 200
 LINEAR_SCHEDULES ?= 1500
 DURATION ?= 1m
 
