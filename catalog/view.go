@@ -273,22 +273,32 @@ func (f Filter) nameless(v state.View) ([]*storagepb.TableRecord, error) {
 	return records, nil
 }
 
-// Pending returns the tables that are not PUBLIC, in the order of their ids. It costs nothing for the tables
-// that are. After an error it ends.
-func Pending(v state.View) iter.Seq2[*storagepb.TableRecord, error] {
-	return func(yield func(*storagepb.TableRecord, error) bool) {
+// PendingIDs returns the ids of the tables that are not PUBLIC, rising. It costs nothing for the tables that are. After an
+// error it ends.
+func PendingIDs(v state.View) iter.Seq2[metasrv.TableID, error] {
+	return func(yield func(metasrv.TableID, error) bool) {
 		for key := range v.Ascend(pendingPrefix, end(pendingPrefix)) {
 			id, err := strconv.ParseUint(key[len(pendingPrefix):], 16, 64)
 			if err != nil {
-				yield(nil, fmt.Errorf("key %s has no table id", key))
+				yield(0, fmt.Errorf("key %s has no table id", key))
 				return
 			}
-			record, err := GetTable(v, metasrv.TableID(id))
-			if err != nil {
-				yield(nil, fmt.Errorf("%s names table %d, which has no record", key, id))
+			if !yield(metasrv.TableID(id), nil) {
 				return
 			}
-			if !yield(record, nil) {
+		}
+	}
+}
+
+// Pending returns the tables that are not PUBLIC, as PendingIDs does.
+func Pending(v state.View) iter.Seq2[*storagepb.TableRecord, error] {
+	return func(yield func(*storagepb.TableRecord, error) bool) {
+		for id, err := range PendingIDs(v) {
+			var record *storagepb.TableRecord
+			if err == nil {
+				record, err = GetTable(v, id)
+			}
+			if !yield(record, err) || err != nil {
 				return
 			}
 		}

@@ -109,6 +109,13 @@ func (c *logCache) forget(first, last uint64) {
 	}
 }
 
+// size returns what is in memory.
+func (c *logCache) size() (entries, bytes int) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return len(c.recent) - c.head, c.bytes
+}
+
 func (c *logCache) drop() { c.recent, c.head, c.bytes = nil, 0, 0 }
 
 // IsMonotonic is that of the log.

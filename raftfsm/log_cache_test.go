@@ -47,6 +47,9 @@ func TestLogCacheIsBoundedInBytes(t *testing.T) {
 		if c.bytes > 10_000 || len(c.recent) > 200 {
 			t.Fatalf("%d bytes and room for %d entries are kept", c.bytes, len(c.recent))
 		}
+		if entries, bytes := c.size(); entries != int(min(i, 43)) || bytes != entries*(112+128) && bytes != entries*(100+128) {
+			t.Fatalf("%d entries of %d bytes are said to be kept", entries, bytes)
+		}
 	}
 	var log raft.Log
 	for i := uint64(1000); i > 960; i-- {

@@ -201,6 +201,9 @@ type Status struct {
 	// nil where they aren't.
 	DiskFreeBytes uint64
 	DiskFull      error
+	// FeedBytes are those of the changes that are remembered for watches, LogCacheBytes those of the LogCacheEntries that
+	// are kept in memory beside the log.
+	FeedBytes, LogCacheBytes, LogCacheEntries int
 	// LastContact is the time of the last message of the metasrv leader, zero on the leader itself.
 	LastContact time.Time
 }
@@ -223,6 +226,8 @@ func (n *Node) Status() Status {
 		DiskFreeBytes: n.disk.bytes.Load(),
 		DiskFull:      n.disk.full(spaceLow),
 	}
+	_, s.FeedBytes = n.fsm.feed.Remembered()
+	s.LogCacheEntries, s.LogCacheBytes = n.logCache.size()
 	cluster := machine.Cluster(&n.fsm.current)
 	s.Incarnation, s.Generation, s.Quarantined = cluster.GetIncarnation(), cluster.GetGeneration(), cluster.GetQuarantine() != nil
 	s.ConfigurationIndex = n.ConfigurationIndex()

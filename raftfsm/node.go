@@ -32,11 +32,13 @@ type Node struct {
 	fsm     *fsm
 	flusher *flusher
 	store   *logStore
-	watch   *watchdog
-	disk    *disk
-	mux     *mux
-	trans   *transport
-	peers   *peerClient
+	// logCache is above store: raft reads and writes the log through both.
+	logCache *logCache
+	watch    *watchdog
+	disk     *disk
+	mux      *mux
+	trans    *transport
+	peers    *peerClient
 
 	proposer  *proposer
 	transfers *transferGuard
@@ -208,11 +210,11 @@ func (n *Node) startRaft(c *raft.Config) error {
 // newRaft starts raft in a goroutine, which ends without a result where the log can't be read, see raftLog.
 func (n *Node) newRaft(c *raft.Config, snapshots raft.SnapshotStore) (r *raft.Raft, err error) {
 	log := raftLog{n.store}
-	cache := newLogCache(log, logCacheBytes)
+	n.logCache = newLogCache(log, logCacheBytes)
 	started := make(chan struct{})
 	go func() {
 		defer close(started)
-		r, err = raft.NewRaft(c, n.fsm, cache, log, snapshots, n.trans)
+		r, err = raft.NewRaft(c, n.fsm, n.logCache, log, snapshots, n.trans)
 	}()
 	<-started
 	if r == nil && err == nil {

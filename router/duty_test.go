@@ -22,7 +22,7 @@ func TestPlanAborts(t *testing.T) {
 	c.public("public", 1, 2)
 	c.must(abortTable, abortOf(c.create("aborted", 1, 2)))
 	c.Advance(500 * time.Millisecond)
-	c.create("late", 1, 1) // 1028, deadline 1500
+	late := c.create("late", 1, 1) // 1028, deadline 1500
 
 	alive := func(metasrv.NodeID, metasrv.Incarnation) (bool, string) { return false, "" }
 	dead := func(id metasrv.NodeID, i metasrv.Incarnation) (bool, string) {
@@ -39,9 +39,10 @@ func TestPlanAborts(t *testing.T) {
 		{"first deadline", 1000, alive, map[metasrv.TableID]string{1024: "deadline", 1025: "deadline"}},
 		{"all deadlines", 1500, alive, map[metasrv.TableID]string{1024: "deadline", 1025: "deadline", 1028: "deadline"}},
 	}
+	var creations router.Creations
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			aborts, err := router.PlanAborts(c.View(), tt.now, tt.gone)
+			aborts, err := creations.PlanAborts(c.View(), tt.now, tt.gone)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -55,7 +56,7 @@ func TestPlanAborts(t *testing.T) {
 			}
 		})
 	}
-	aborts, err := router.PlanAborts(c.View(), 1000, alive)
+	aborts, err := creations.PlanAborts(c.View(), 1000, alive)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,6 +64,18 @@ func TestPlanAborts(t *testing.T) {
 		if got := c.must(abortTable, a.Command()); got.Table.State != aborting {
 			t.Errorf("table %d is %s, want ABORTING", a.Table, got.Table.State)
 		}
+	}
+	// What was seen before is not taken for what is.
+	if aborts, err := creations.PlanAborts(c.View(), 1499, dead); err != nil || len(aborts) > 0 {
+		t.Errorf("creations that were aborted: %v, %v", aborts, err)
+	}
+	c.must(commitTable, commitOf(late))
+	c.create("later", 1, 3)
+	if aborts, err := creations.PlanAborts(c.View(), 1499, dead); err != nil || len(aborts) != 1 || aborts[0].Table != 1029 {
+		t.Errorf("a creation that began since: %v, %v", aborts, err)
+	}
+	if aborts, err := creations.PlanAborts(c.View(), 1500, alive); err != nil || len(aborts) != 1 || aborts[0].Table != 1029 {
+		t.Errorf("beside a table that was committed: %v, %v", aborts, err)
 	}
 }
 

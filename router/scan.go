@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
 // The fields on the way from a RouteRecord to its replica ids.
@@ -17,15 +19,15 @@ const (
 // for those of each of its tables: decoding the records takes more than ten times as long.
 func scanReplicaIDs(route []byte) ([]uint64, error) {
 	ids := []uint64{}
-	err := fields(route, func(n protowire.Number, region []byte, _ uint64) error {
+	err := state.EachField(route, func(n protowire.Number, _ uint64, region []byte) error {
 		if n != regionsOfRoute {
 			return nil
 		}
-		return fields(region, func(n protowire.Number, replica []byte, _ uint64) error {
+		return state.EachField(region, func(n protowire.Number, _ uint64, replica []byte) error {
 			if n != replicasOfRegion {
 				return nil
 			}
-			return fields(replica, func(n protowire.Number, _ []byte, id uint64) error {
+			return state.EachField(replica, func(n protowire.Number, id uint64, _ []byte) error {
 				if n == idOfReplica {
 					ids = append(ids, id)
 				}
@@ -33,34 +35,8 @@ func scanReplicaIDs(route []byte) ([]uint64, error) {
 			})
 		})
 	})
-	return ids, err
-}
-
-// fields calls f with each field of an encoded message: its bytes, or its number where it is a varint.
-func fields(message []byte, f func(n protowire.Number, bytes []byte, varint uint64) error) error {
-	for len(message) > 0 {
-		n, t, size := protowire.ConsumeTag(message)
-		if size < 0 {
-			return fmt.Errorf("scan route: %w", protowire.ParseError(size))
-		}
-		message = message[size:]
-		var bytes []byte
-		var varint uint64
-		switch t {
-		case protowire.BytesType:
-			bytes, size = protowire.ConsumeBytes(message)
-		case protowire.VarintType:
-			varint, size = protowire.ConsumeVarint(message)
-		default:
-			size = protowire.ConsumeFieldValue(n, t, message)
-		}
-		if size < 0 {
-			return fmt.Errorf("scan route: %w", protowire.ParseError(size))
-		}
-		message = message[size:]
-		if err := f(n, bytes, varint); err != nil {
-			return err
-		}
+	if err != nil {
+		return nil, fmt.Errorf("scan route: %w", err)
 	}
-	return nil
+	return ids, nil
 }

@@ -143,6 +143,7 @@ func (d *duties) propose(ctx context.Context, l raftfsm.Leadership, kind storage
 func (d *duties) abortCreations(ctx context.Context, t *term, log *slog.Logger) {
 	ticker := time.NewTicker(abortPeriod)
 	defer ticker.Stop()
+	var creations router.Creations
 	for {
 		select {
 		case <-ctx.Done():
@@ -153,7 +154,7 @@ func (d *duties) abortCreations(ctx context.Context, t *term, log *slog.Logger) 
 		if quarantined(view) != nil {
 			continue // the creation may have been committed in what the state has lost
 		}
-		aborts, err := router.PlanAborts(view, t.leadership.Now(), func(id metasrv.NodeID, i metasrv.Incarnation) (bool, string) {
+		aborts, err := creations.PlanAborts(view, t.leadership.Now(), func(id metasrv.NodeID, i metasrv.Incarnation) (bool, string) {
 			return t.gone(view, id, i)
 		})
 		if err != nil {

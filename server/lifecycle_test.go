@@ -80,7 +80,7 @@ func TestMetrics(t *testing.T) {
 	_, body := m.get(t, "/metrics")
 	for _, want := range []string{
 		`metasrv_grpc_request_duration_seconds_count{code="NotFound",method="/metasrv.v1.Catalog/GetCatalog"} 1`,
-		"metasrv_is_leader 1", "metasrv_raft_term", "go_goroutines", "process_cpu_seconds_total",
+		"metasrv_is_leader 1", "metasrv_raft_term", "metasrv_feed_bytes", "metasrv_log_cache_bytes", "metasrv_log_cache_entries", "go_goroutines", "process_cpu_seconds_total",
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("metrics lack %s", want)

@@ -95,6 +95,12 @@ func newNodeCollector(node Node) *nodeCollector {
 			}
 			return 0
 		}),
+		metric("feed_bytes", "Size of the changes that the member remembers for watches.",
+			func(s raftfsm.Status) float64 { return float64(s.FeedBytes) }),
+		metric("log_cache_bytes", "Size of the log entries that the member keeps in memory.",
+			func(s raftfsm.Status) float64 { return float64(s.LogCacheBytes) }),
+		metric("log_cache_entries", "Log entries that the member keeps in memory.",
+			func(s raftfsm.Status) float64 { return float64(s.LogCacheEntries) }),
 		metric("image_bytes", "Size of the member's durable image.", func(s raftfsm.Status) float64 { return float64(s.ImageBytes) }),
 	}}
 }

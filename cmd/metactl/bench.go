@@ -32,8 +32,8 @@ Clients send requests over connections to the metasrv leader, each the next one 
 there. Requests are encoded before and answers not decoded, so that the load takes little from servers on the same
 machine. A change of the metasrv leader is followed; what fails meanwhile is counted by its reason, not repeated.
 
---timeout bounds the time without any answer after which the metasrv leader is looked for again. A cluster that is
-in use is only put under load with --yes.`
+--timeout bounds the time without any answer after which the metasrv leader is looked for again. A cluster that has
+nodes, tables or keys is only put under load with --yes.`
 
 func (a *app) benchCommand() *cobra.Command {
 	cmd := group("bench", "Measure how fast a cluster is",
@@ -78,7 +78,7 @@ func (a *app) benchCommandOf(
 	f.Uint64Var(&o.count, "count", 0, "`N` requests after which it ends; without --duration and --warmup, they alone count")
 	f.DurationVar(&o.warmup, "warmup", time.Second, "`TIME` of load before the measurement")
 	f.Float64Var(&o.rate, "rate", 0, "`N` requests a second of all clients; 0 means as many as they can")
-	f.BoolVarP(&o.yes, "yes", "y", false, "also on a cluster that is in use, or over keys that are there")
+	f.BoolVarP(&o.yes, "yes", "y", false, "also on a cluster that has nodes, tables or keys, and over keys that are there")
 	flags(o, f)
 	return cmd
 }
@@ -222,11 +222,25 @@ func (a *app) mayLoad(ctx context.Context, c *client.Client, o *benchOptions) er
 	if err != nil {
 		return err
 	}
-	if live := stats.GetLiveNodes() + stats.GetSuspectNodes(); live > 0 || stats.GetTables() > 0 {
-		return usagef("the cluster is in use (%s, %s), and the load takes from what it can do; to measure it nevertheless, add --yes",
-			plural(live, "live node"), plural(stats.GetTables(), "table"))
+	var holds []string
+	if nodes := stats.GetLiveNodes() + stats.GetSuspectNodes() + stats.GetDownNodes(); nodes > 0 {
+		holds = append(holds, plural(nodes, "node"))
 	}
-	return nil
+	if tables := stats.GetTables(); tables > 0 {
+		holds = append(holds, plural(tables, "table"))
+	}
+	some, err := c.Store().Range(ctx, &metasrvpb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, Limit: 1, KeysOnly: true})
+	if err != nil {
+		return err
+	}
+	if len(some.GetKvs()) > 0 {
+		holds = append(holds, fmt.Sprintf("keys such as %q", some.GetKvs()[0].GetKey()))
+	}
+	if len(holds) == 0 {
+		return nil
+	}
+	return usagef("the cluster is in use (it has %s), and the load takes from what it can do; to measure it nevertheless, add --yes",
+		strings.Join(holds, ", "))
 }
 
 func (o *benchOptions) settings(w workload, l *links) map[string]any {

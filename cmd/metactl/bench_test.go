@@ -80,11 +80,20 @@ func TestBenchAfterAnInterruptionCleansUp(t *testing.T) {
 func TestBenchRefusesToHarm(t *testing.T) {
 	c := fakeForBench(t)
 	_, says, code := runBench(t.Context(), t, c, "put")
-	if code != exitUsage || !strings.Contains(says, "the cluster is in use (2 live nodes, 3 tables)") || !strings.Contains(says, "--yes") {
+	if code != exitUsage || !strings.Contains(says, "the cluster is in use (it has 3 nodes, 3 tables)") || !strings.Contains(says, "--yes") {
 		t.Errorf("in use: exit code %d, says %s", code, says)
 	}
 	if c.store.puts > 0 {
 		t.Errorf("%d puts", c.store.puts)
+	}
+	c.empty.Store(true)
+	c.store.values = map[string][]byte{"app/x": []byte("theirs")}
+	if _, says, code := runBench(t.Context(), t, c, "put"); code != exitUsage || !strings.Contains(says, `it has keys such as "app/x"`) {
+		t.Errorf("with keys only: exit code %d, says %s", code, says)
+	}
+	c.store.values = nil
+	if _, says, code := runBench(t.Context(), t, c, "put", "--clients", "1", "--count", "5"); code != 0 {
+		t.Errorf("empty: exit code %d, says %s", code, says)
 	}
 	c.store.values = map[string][]byte{"metactl-bench/x": []byte("theirs")}
 	k := &kvOptions{prefix: "metactl-bench/", keys: 1, valueSize: 1}

@@ -52,7 +52,7 @@ func (m *fakeMember) Range(_ context.Context, r *metasrvpb.RangeRequest) (*metas
 	}
 	resp := &metasrvpb.RangeResponse{Header: m.header()}
 	for _, key := range m.cluster.store.keys() {
-		if key == string(r.Key) || len(r.RangeEnd) > 0 && key > string(r.Key) && key < string(r.RangeEnd) {
+		if key == string(r.Key) || len(r.RangeEnd) > 0 && key > string(r.Key) && (key < string(r.RangeEnd) || string(r.RangeEnd) == "\x00") {
 			m.cluster.store.mu.Lock()
 			resp.Kvs = append(resp.Kvs, &metasrvpb.KeyValue{Key: []byte(key), Value: m.cluster.store.values[key]})
 			m.cluster.store.mu.Unlock()

@@ -30,6 +30,8 @@ type fakeCluster struct {
 	dropped []string
 	// leads is the index of the metasrv leader.
 	leads atomic.Int32
+	// empty: it says that it has no nodes and tables.
+	empty atomic.Bool
 	store fakeStore
 }
 
@@ -232,6 +234,9 @@ func (m *fakeMember) ListMembers(
 func (m *fakeMember) Stats(_ context.Context, r *metasrvpb.StatsRequest) (*metasrvpb.StatsResponse, error) {
 	if err := m.refuse(r.Header); err != nil {
 		return nil, err
+	}
+	if m.cluster.empty.Load() {
+		return &metasrvpb.StatsResponse{Header: m.header()}, nil
 	}
 	return &metasrvpb.StatsResponse{
 		Header: m.header(), Catalogs: 1, Schemas: 2, Tables: 3, Regions: 8, LiveNodes: 2, DownNodes: 1,

@@ -162,14 +162,7 @@ func Sessions(v state.View) func(yield func(uint64, *storagepb.SessionRecord) bo
 
 // CountSessions returns the number of open sessions.
 func CountSessions(v state.View) uint64 {
-	if value, ok := v.Get(sessionCountKey); ok && len(value) == 8 {
-		return binary.BigEndian.Uint64(value)
-	}
-	n := uint64(0) // a state from before they were counted
-	for range Sessions(v) {
-		n++
-	}
-	return n
+	return state.Peek(v, sessionCountKey, 0)
 }
 
 func putCount(tx state.Tx, n uint64) {
