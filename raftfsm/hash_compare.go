@@ -32,7 +32,7 @@ func (n *Node) compareHashes(ctx context.Context) {
 func (n *Node) compareOnce(ctx context.Context) {
 	servers := n.configuration().Servers
 	if len(servers) < 2 {
-		n.noteSplit("")
+		n.noteSplit(nil)
 		return
 	}
 	// Before the own: what others have by now, this member may have when it looks at its own.
@@ -55,25 +55,18 @@ func (n *Node) compareOnce(ctx context.Context) {
 			"empty folder under a new id", c.wrong, n.cfg.DataDir, n.cfg.MemberID))
 		return
 	}
-	if !c.judged && voters > 1 {
-		return // nobody to compare with: what was found before stands
-	}
-	n.noteSplit(c.split)
+	n.noteSplit(c.after(n.split.Load(), voters))
 }
 
 // noteSplit stops or allows writes.
-func (n *Node) noteSplit(split string) {
-	was := n.split.Load()
+func (n *Node) noteSplit(s *split) {
+	was := n.split.Swap(s)
 	switch {
-	case split == "" && was != nil:
+	case s == nil && was != nil:
 		n.log.Info("a majority of the members agrees on the state again, writes are allowed")
-		n.split.Store(nil)
-	case split != "":
-		if was == nil {
-			n.log.Error("writes are refused: nobody can tell which member has the right state. Keep all data folders, save a snapshot of each "+
-				"member, find out which is right, and restore from it", "cause", split)
-		}
-		n.split.Store(&split)
+	case s != nil && was == nil:
+		n.log.Error("writes are refused: nobody can tell which member has the right state. Keep all data folders, save a snapshot of each "+
+			"member, find out which is right, and restore from it", "cause", s.cause)
 	}
 }
 
@@ -104,7 +97,7 @@ func (n *Node) Hashes() Hashes {
 // Split says how the members' states differ where no majority agrees on one, "" where all is well.
 func (n *Node) Split() string {
 	if s := n.split.Load(); s != nil {
-		return *s
+		return s.cause
 	}
 	return ""
 }

@@ -213,13 +213,51 @@ func TestJudge(t *testing.T) {
 			[]hashReport{report("b", at(256, 8), at(512, 5)), report("c", at(512, 9))}, 3, false, false, 512},
 	} {
 		got := judge(c.self, c.others, c.voters)
-		if (got.wrong != "") != c.wrong || (got.split != "") != c.split || got.compared != c.compared {
+		if (got.wrong != "") != c.wrong || (got.split != nil) != c.split || got.compared != c.compared {
 			t.Errorf("%s: %+v, want wrong %t, split %t, compared %d", c.name, got, c.wrong, c.split, c.compared)
 		}
+	}
+	equalButFew := judge(report("a", at(256, 7), at(512, 9)),
+		[]hashReport{report("b", at(256, 8), at(512, 9)), report("c", at(256, 8))}, 5)
+	if equalButFew.split == nil {
+		t.Error("two of five became equal, and that they differed from others was forgotten")
 	}
 	self := report("a", at(256, 7))
 	self.voter = false
 	if got := judge(self, []hashReport{report("b", at(256, 8)), report("c", at(256, 8))}, 3); got.wrong == "" {
 		t.Error("a non-voter with another state than all voters was not found")
+	}
+}
+
+// What was found stands until a majority agrees on a state at or behind the one in which they differed.
+func TestSplitEndsByAgreement(t *testing.T) {
+	report := func(member string, hashes ...stateHash) hashReport {
+		return hashReport{member: member, voter: true, build: "1", hashes: hashes}
+	}
+	at := func(index, hash uint64) stateHash { return stateHash{index, hash} }
+	self, was := report("a", at(256, 7), at(300, 8)), &split{cause: "seen", at: 300}
+	learner := report("d", at(300, 8))
+	learner.voter = false
+	for _, c := range []struct {
+		name   string
+		others []hashReport
+		voters int
+		stands bool
+	}{
+		{"nobody answers", nil, 3, true},
+		{"only a state from before is shared", []hashReport{report("b", at(256, 7), at(301, 1)), report("c", at(256, 7), at(301, 2))}, 3, true},
+		{"a minority agrees", []hashReport{report("b", at(300, 8))}, 5, true},
+		{"one without a vote agrees", []hashReport{learner}, 3, true},
+		{"it is seen again", []hashReport{report("b", at(300, 9))}, 3, true},
+		{"a majority agrees", []hashReport{report("b", at(300, 8))}, 3, false},
+		{"the others are no members any more", nil, 1, false},
+	} {
+		if got := judge(self, c.others, c.voters).after(was, c.voters); (got != nil) != c.stands {
+			t.Errorf("%s: %+v, want it to stand: %t", c.name, got, c.stands)
+		}
+	}
+	later := judge(report("a", at(400, 1)), []hashReport{report("b", at(400, 2))}, 3).after(was, 3)
+	if later == nil || later.at != 400 {
+		t.Errorf("seen again at 400: %+v", later)
 	}
 }

@@ -21,42 +21,64 @@ type hashReport struct {
 type comparison struct {
 	// wrong says that a majority of the voters agrees on another state than this member has. Empty where it doesn't.
 	wrong string
-	// split says that members differ and that no majority of the voters agrees on one state. Empty where it doesn't.
-	split string
+	// split says that members differ and that no majority of the voters agrees on one state. nil where they don't.
+	split *split
 	// compared is the latest index at which this member agreed with another one, 0 for none.
 	compared uint64
-	// judged: this member shares an index with another voter, else nothing can be said of a split.
-	judged bool
+	// agreed is the latest index at which a majority of the voters has one state, 0 for none.
+	agreed uint64
+}
+
+// split is that the states of members differ, and that no majority agrees on one.
+type split struct {
+	cause string
+	// at is the index at which that was seen.
+	at uint64
+}
+
+// after returns what holds behind a comparison, where was held before. A split ends when a majority agrees at its index or
+// behind it: where fewer are heard, or only states from before they differed are shared, it stands.
+func (c comparison) after(was *split, voters int) *split {
+	switch {
+	case voters < 2:
+		return nil
+	case was == nil || c.split == nil && c.agreed >= was.at:
+		return c.split
+	case c.split == nil:
+		return was
+	}
+	return &split{cause: c.split.cause, at: max(c.split.at, was.at)}
 }
 
 // judge compares this member's states with those of others of its build. voters is the number of voters in the cluster,
 // also of those that said nothing.
 //
 // A member is wrong at any index at which a majority has another hash, also if the states became equal again since: it may
-// have answered from the wrong one. A split is only looked for at the latest index that it shares with another voter:
-// states that became equal need nobody to decide between them.
+// have answered from the wrong one. A split is only looked for behind the latest index at which a majority agrees: states
+// that became equal need nobody to decide between them.
 func judge(self hashReport, others []hashReport, voters int) comparison {
 	var c comparison
 	own := slices.SortedFunc(slices.Values(self.hashes), func(a, b stateHash) int {
 		return cmp.Compare(b.index, a.index)
 	})
-	latest := true
 	for _, mine := range own {
 		t := tallyAt(mine, self, others)
 		if t.others == 0 {
 			continue
 		}
-		c.judged = c.judged || t.otherVoters(self)
 		hash, agreed := t.majority(voters)
+		if agreed {
+			c.agreed = max(c.agreed, mine.index)
+		}
 		switch {
 		case agreed && hash != mine.hash && c.wrong == "":
 			c.wrong = fmt.Sprintf("at index %d a majority of the members has another state than member %s: %s", mine.index, self.member, t)
-		case !agreed && latest && len(t.voters) > 1:
-			c.split = fmt.Sprintf("at index %d the members' states differ, and no majority agrees on one: %s", mine.index, t)
+		case c.agreed == 0 && c.split == nil && len(t.voters) > 1:
+			c.split = &split{at: mine.index,
+				cause: fmt.Sprintf("at index %d the members' states differ, and no majority agrees on one: %s", mine.index, t)}
 		case t.sameAs(mine.hash) > 0:
 			c.compared = max(c.compared, mine.index)
 		}
-		latest = false
 	}
 	return c
 }
@@ -89,15 +111,6 @@ func (t *tally) add(r hashReport, hash uint64) {
 	if r.voter {
 		t.voters[hash] = append(t.voters[hash], r.member)
 	}
-}
-
-// otherVoters reports whether a voter beside this member has the index.
-func (t *tally) otherVoters(self hashReport) bool {
-	n := 0
-	for _, members := range t.voters {
-		n += len(members)
-	}
-	return n > 1 || n == 1 && !self.voter
 }
 
 // majority returns the hash that more than half of the voters have.

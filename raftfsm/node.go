@@ -82,7 +82,7 @@ type Node struct {
 	caughtUp atomic.Bool
 	// split says how the states of members differ where no majority agrees, nil where all is well. compared is the latest
 	// index at which this member's state was the same as another's.
-	split     atomic.Pointer[string]
+	split     atomic.Pointer[split]
 	compared  atomic.Uint64
 	failOnce  sync.Once
 	failure   error
