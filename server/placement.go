@@ -30,10 +30,16 @@ func (p placement) add(route []byte, times int) error {
 	})
 }
 
+// placementSource is where the count comes from.
+type placementSource interface {
+	state.Feed
+	View() state.View
+}
+
 // placements keeps the count by the changes of the state, for a count of all routes takes a second with a million
 // regions. To it come the replicas of creations under way, so that many at once don't all choose the same nodes.
 type placements struct {
-	feed state.Feed
+	source placementSource
 
 	mu sync.Mutex
 	// counted is what the routes place at a revision, nil before the first count.
@@ -102,12 +108,14 @@ func (p *placements) reserve(chosen [][]scheduler.Assignment, times int) {
 // advance brings the count to the revision of a view, or further. p.mu is held.
 func (p *placements) advance(ctx context.Context, v state.View) error {
 	if p.counted == nil {
-		return p.count(v)
+		if err := p.count(); err != nil {
+			return err
+		}
 	}
 	for p.revision < max(v.Revision(), p.executed) {
-		revisions, err := p.feed.Read(ctx, p.revision+1)
+		revisions, err := p.source.Read(ctx, p.revision+1)
 		if errors.Is(err, metasrv.ErrCompacted) {
-			return p.count(v)
+			return p.count()
 		}
 		if err != nil {
 			return err
@@ -135,8 +143,10 @@ func (p *placements) change(r state.Revision) error {
 	return nil
 }
 
-// count counts the routes of a view from the beginning.
-func (p *placements) count(v state.View) error {
+// count counts the routes from the beginning: those of the present state, which has what was executed meanwhile and is not
+// among what is under way any more.
+func (p *placements) count() error {
+	v := p.source.View()
 	counted := placement{}
 	for route := range router.Values(v) {
 		if err := counted.add(route, 1); err != nil {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/metasrv/metasrv"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
@@ -53,11 +54,24 @@ func TestPlacementsFollowTheChanges(t *testing.T) {
 	check("with its replicas gone")
 
 	m.services.placed.revision = 0 // as after a state that replaced this one: the revisions between are not remembered
-	m.services.placed.feed = compacted{}
+	m.services.placed.source = compacted{m.node}
 	check("after a gap in the changes")
 }
 
-type compacted struct{ state.Feed }
+// A count that begins with an older view than that of a creation that is no longer under way has that creation's replicas.
+func TestCountHasWhatWasExecutedMeanwhile(t *testing.T) {
+	m := startLeader(t)
+	a := m.addDatanode(t, 1)
+	before := m.node.View()
+	m.createTable(t, "one", a)
+	m.services.placed.counted = nil
+	got, err := m.services.placed.at(t.Context(), before)
+	if want := recount(t, m.node.View()); err != nil || !maps.Equal(got, want) {
+		t.Errorf("%v, %v, want %v", got, err, want)
+	}
+}
+
+type compacted struct{ placementSource }
 
 func (compacted) Read(context.Context, uint64) ([]state.Revision, error) {
 	return nil, metasrv.ErrCompacted
@@ -65,7 +79,7 @@ func (compacted) Read(context.Context, uint64) ([]state.Revision, error) {
 
 // Creations that are under way at once see each other: each alone would choose the nodes with the fewest replicas.
 func TestCreationsUnderWayCount(t *testing.T) {
-	m := startLeader(t)
+	m := startLeader(t, func(c *Config) { c.SuspectAfter, c.DownAfter = time.Hour, 2*time.Hour }) // the nodes beat once
 	for id := range uint64(4) {
 		m.addDatanode(t, id+1)
 	}

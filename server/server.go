@@ -103,7 +103,7 @@ func start(cfg Config, open nodeOpener) (_ *Server, err error) {
 // serve starts what needs the node.
 func (s *Server) serve() {
 	s.services.hub = newHub(s.services.node)
-	s.services.placed.feed = s.services.node
+	s.services.placed.source = s.services.node
 	s.registry.MustRegister(newNodeCollector(s.services.node))
 	s.health = health.NewServer()
 	s.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)

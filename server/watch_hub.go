@@ -20,6 +20,8 @@ const (
 	// watchLagBytes is how much may change in the state while a client that lags takes no message: less than the feed
 	// holds, so that the client can go on where it was.
 	watchLagBytes = 16 << 20
+	// watchStallBytes is the same for a client that was that far behind when it was sent the message.
+	watchStallBytes = 4 << 20
 	// watchLookBytes is how much changes between two looks at who lags.
 	watchLookBytes = 1 << 20
 )
@@ -46,11 +48,16 @@ type hub struct {
 	// changed counts the bytes of all changes dispatched; looked is what it was when those who lag were last looked at.
 	changed atomic.Uint64
 	looked  uint64
+	// marks tell what changed was at revisions that the feed may remember, oldest first.
+	marks []mark
 }
+
+// mark is what changed was when all up to a revision was dispatched.
+type mark struct{ revision, changed uint64 }
 
 func newHub(node Node) *hub {
 	revision := node.View().Revision()
-	h := &hub{node: node, watchers: make(map[*watcher]struct{}), next: revision + 1}
+	h := &hub{node: node, watchers: make(map[*watcher]struct{}), next: revision + 1, marks: []mark{{revision: revision}}}
 	h.done.Store(revision)
 	h.planned.Store(revision)
 	return h
@@ -128,8 +135,8 @@ func (h *hub) dispatch(revisions []state.Revision) {
 	for i := range revisions {
 		h.dispatchOne(&revisions[i])
 	}
-	h.cutThoseBehind()
 	last := revisions[len(revisions)-1].Number
+	h.cutThoseBehind(last)
 	h.next = last + 1
 	h.done.Store(last)
 }
@@ -172,6 +179,7 @@ func (h *hub) skipTo(revision uint64, why error) {
 		w.mu.Unlock()
 	}
 	h.next = revision
+	h.marks = []mark{{revision - 1, h.changed.Load()}}
 	h.done.Store(revision - 1)
 	h.planned.Store(revision - 1)
 }
@@ -181,23 +189,49 @@ func (h *hub) planVersion() uint64 { return h.planned.Load() }
 
 // cutThoseBehind ends the watchers that can't keep up: those that the feed has overtaken, and those whose clients took no
 // message while much changed, before the feed overtakes them: they can still go on where they were. Both wait for their
-// clients, and would not notice by themselves.
-func (h *hub) cutThoseBehind() {
+// clients, and would not notice by themselves. last is the revision that the hub has come to.
+func (h *hub) cutThoseBehind(last uint64) {
 	changed := h.changed.Load()
 	if changed-h.looked < watchLookBytes {
 		return
 	}
 	h.looked = changed
 	oldest, _ := h.node.Remembered()
+	for len(h.marks) > 1 && h.marks[1].revision < oldest {
+		h.marks = h.marks[1:]
+	}
+	h.marks = append(h.marks, mark{last, changed})
 	for w := range h.watchers {
-		began := w.sending.Load()
-		stalled := began != 0 && changed-(began-1) > watchLagBytes
+		stalled := h.stalled(w, changed)
 		w.mu.Lock()
 		if w.lags && (stalled || w.next < oldest) {
-			w.end(w.errSlow("the member is at revision %d", h.next-1))
+			w.end(w.errSlow("the member is at revision %d", last))
 		}
 		w.mu.Unlock()
 	}
+}
+
+// stalled reports whether the feed may overtake a watcher whose client takes no message. One whose client is slow, but
+// takes them, may be far behind.
+func (h *hub) stalled(w *watcher, changed uint64) bool {
+	began := w.sending.Load()
+	if began == 0 {
+		return false
+	}
+	meanwhile := changed - (began - 1)
+	return meanwhile > watchLagBytes || meanwhile > watchStallBytes && h.changedSince(w.resume.Load(), changed) > watchLagBytes
+}
+
+// changedSince returns about how many bytes changed from a revision on, rather more than less.
+func (h *hub) changedSince(revision, changed uint64) uint64 {
+	since := h.marks[0].changed
+	for _, m := range h.marks {
+		if m.revision >= revision {
+			break
+		}
+		since = m.changed
+	}
+	return changed - since
 }
 
 // errSlow is the end of a watch that takes its changes too slowly.

@@ -42,7 +42,7 @@ type links struct {
 
 	ctx     context.Context //nolint:containedctx // that of the measurement
 	stop    context.CancelFunc
-	watch   sync.WaitGroup
+	helpers sync.WaitGroup
 	current atomic.Pointer[link]
 	// searching is held by the one who looks for the members anew.
 	searching sync.Mutex
@@ -57,6 +57,41 @@ type link struct {
 	conns []*grpc.ClientConn
 	ctx   context.Context //nolint:containedctx // ends with the link: calls that hang are given up
 	end   context.CancelFunc
+
+	mu sync.Mutex
+	// calls is how many are under way. replaced: there will be no others, and idle is closed when the last one has ended.
+	calls    int
+	replaced bool
+	idle     chan struct{}
+}
+
+// enter counts a call, false where the link was replaced.
+func (k *link) enter() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.replaced {
+		return false
+	}
+	k.calls++
+	return true
+}
+
+func (k *link) leave() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.calls--; k.replaced && k.calls == 0 {
+		close(k.idle)
+	}
+}
+
+// replace returns a channel that is closed when no call is under way any more.
+func (k *link) replace() <-chan struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.replaced = true; k.calls == 0 {
+		close(k.idle)
+	}
+	return k.idle
 }
 
 // Pauses of a search, and of a client whose request was refused.
@@ -76,13 +111,13 @@ func openLinks(ctx context.Context, endpoints []string, o *benchOptions, timeout
 		l.stop()
 		return nil, err
 	}
-	l.watch.Go(l.watchAnswers)
+	l.helpers.Go(l.watchAnswers)
 	return l, nil
 }
 
 func (l *links) close() {
 	l.stop()
-	l.watch.Wait()
+	l.helpers.Wait()
 	l.current.Load().close()
 }
 
@@ -91,10 +126,9 @@ func (l *links) names() []string { return l.current.Load().names }
 
 // call sends one request of a client.
 func (l *links) call(client int, method string, request []byte, answer *loadgen.Answer) error {
-	k := l.current.Load()
-	l.started.Add(1)
+	k := l.enter()
 	err := loadgen.Call(k.ctx, k.conns[client%len(k.conns)], method, request, answer)
-	l.answered.Add(1)
+	l.leave(k)
 	if err != nil {
 		l.failed(k, err)
 	}
@@ -103,14 +137,28 @@ func (l *links) call(client int, method string, request []byte, answer *loadgen.
 
 // conn returns a client's connection for calls by a stub, of which each must be told to done.
 func (l *links) conn(client int) (conn *grpc.ClientConn, ctx context.Context, done func(error)) {
-	k := l.current.Load()
-	l.started.Add(1)
+	k := l.enter()
 	return k.conns[client%len(k.conns)], k.ctx, func(err error) {
-		l.answered.Add(1)
+		l.leave(k)
 		if err != nil {
 			l.failed(k, err)
 		}
 	}
+}
+
+// enter begins a call.
+func (l *links) enter() *link {
+	for {
+		if k := l.current.Load(); k.enter() {
+			l.started.Add(1)
+			return k
+		}
+	}
+}
+
+func (l *links) leave(k *link) {
+	l.answered.Add(1)
+	k.leave()
 }
 
 // failed finds the members anew where the error says that they changed, and slows the client down.
@@ -182,7 +230,7 @@ func (l *links) wanted(answers []answer) []answer {
 }
 
 func (l *links) connect(members []answer) error {
-	k := &link{}
+	k := &link{idle: make(chan struct{})}
 	for range l.conns {
 		for _, m := range members {
 			conn, err := grpc.NewClient("passthrough:///"+m.endpoint,
@@ -200,9 +248,22 @@ func (l *links) connect(members []answer) error {
 	}
 	k.ctx, k.end = context.WithCancel(l.ctx)
 	if old := l.current.Swap(k); old != nil {
-		old.close()
+		l.helpers.Go(func() { l.retire(old) })
 	}
 	return nil
+}
+
+// retire closes a link that was replaced when the calls under way have been answered: a member that leads no longer answers
+// them, and to break them off would make failures that are not the cluster's. Those that hang are given up.
+func (l *links) retire(k *link) {
+	timer := time.NewTimer(l.timeout)
+	defer timer.Stop()
+	select {
+	case <-k.replace():
+	case <-timer.C:
+	case <-l.ctx.Done():
+	}
+	k.close()
 }
 
 // maxBenchAnswer is as large as a member sends them.
