@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -104,28 +103,11 @@ func (b *benchNodes) names() string {
 	return fmt.Sprintf("the registrations of simulated datanodes %d to %d", slices.Min(ids), slices.Max(ids))
 }
 
-var errUnknownNode = errors.New("a region was placed on a node that is not simulated")
-
-// commitOf returns what tells metasrv that all replicas of a creation exist.
-func (b *benchNodes) commitOf(creation *metasrvpb.RouteResponse) (*metasrvpb.CommitTableRequest, error) {
-	if len(creation.GetTableRoutes()) != 1 {
-		return nil, fmt.Errorf("a creation was answered with %d routes", len(creation.GetTableRoutes()))
+// incarnation returns that of a simulated node.
+func (b *benchNodes) incarnation(node uint64) (uint64, bool) {
+	task := b.tasks[node]
+	if task == nil {
+		return 0, false
 	}
-	route := creation.GetTableRoutes()[0]
-	commit := &metasrvpb.CommitTableRequest{TableId: route.GetTable().GetId(), CreationToken: route.GetCreationToken()}
-	for _, r := range route.GetRegionRoutes() {
-		indexes := append([]uint64{r.GetLeaderPeerIndex()}, r.GetFollowerPeerIndexes()...)
-		replicas := append([]uint64{r.GetLeaderReplicaId()}, r.GetFollowerReplicaIds()...)
-		for i, index := range indexes {
-			id := creation.GetPeers()[index].GetId()
-			task := b.tasks[id]
-			if task == nil {
-				return nil, errUnknownNode
-			}
-			commit.Replicas = append(commit.Replicas, &metasrvpb.CreatedReplica{
-				RegionId: r.GetRegion().GetId(), ReplicaId: replicas[i], NodeId: id, Incarnation: task.Incarnation(),
-			})
-		}
-	}
-	return commit, nil
+	return task.Incarnation(), true
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/client"
@@ -24,8 +25,10 @@ type tableBench struct {
 	regions   uint32
 	replicas  uint32
 	// prefix begins the names of this run's tables.
-	prefix string
-	nodes  *benchNodes
+	prefix   string
+	names    loadgen.Keys
+	template *loadgen.Template
+	nodes    *benchNodes
 }
 
 func (a *app) benchTableCommand() *cobra.Command {
@@ -50,6 +53,9 @@ func (a *app) benchTableCommand() *cobra.Command {
 				return workload{}, usagef("--regions and --replicas must be at least 1")
 			}
 			t.prefix = "t" + strconv.FormatInt(time.Now().UnixMilli(), 36) + "_"
+			if err := t.encode(); err != nil {
+				return workload{}, err
+			}
 			return workload{
 				writes: t.writes(o),
 				prepare: func(ctx context.Context, c *client.Client) error {
@@ -86,11 +92,10 @@ func (t *tableBench) prepare(ctx context.Context, c *client.Client) error {
 	return err
 }
 
-func (t *tableBench) request(n uint64) *metasrvpb.CreateRequest {
+// request creates a table of the given name.
+func (t *tableBench) request(name string) *metasrvpb.CreateRequest {
 	return &metasrvpb.CreateRequest{
-		TableName: &metasrvpb.TableName{
-			CatalogName: defaultCatalog, SchemaName: benchSchema, TableName: t.prefix + strconv.FormatUint(n, 10),
-		},
+		TableName: &metasrvpb.TableName{CatalogName: defaultCatalog, SchemaName: benchSchema, TableName: name},
 		Schema: &metasrvpb.TableSchema{
 			Columns: []*metasrvpb.Column{
 				{Name: "host", Type: metasrvpb.DataType_DATA_TYPE_STRING},
@@ -107,20 +112,35 @@ func (t *tableBench) request(n uint64) *metasrvpb.CreateRequest {
 	}
 }
 
-func (t *tableBench) operation(l *links, client int) loadgen.Op {
-	return func(_ context.Context, n uint64) (err error) {
-		conn, ctx, done := l.conn(client)
-		defer func() { done(err) }()
-		creation, err := metasrvpb.NewRouterClient(conn).Create(ctx, t.request(n))
-		if err != nil {
-			return err
-		}
-		commit, err := t.nodes.commitOf(creation)
-		if err != nil {
-			return err
-		}
-		_, err = metasrvpb.NewCatalogClient(conn).CommitTable(ctx, commit)
+// encode makes the request in which only the name differs from table to table.
+func (t *tableBench) encode() error {
+	t.names = loadgen.NewKeys(t.prefix, 0)
+	first := t.names.Append(nil, 0)
+	encoded, err := proto.Marshal(t.request(string(first)))
+	if err != nil {
 		return err
+	}
+	t.template, err = loadgen.NewTemplate(encoded, first)
+	return err
+}
+
+func (t *tableBench) operation(l *links, client int) loadgen.Op {
+	var name []byte
+	var created creation
+	creating, committing := loadgen.Answer{Keep: true}, loadgen.Answer{}
+	return func(_ context.Context, n uint64) error {
+		name = t.names.Append(name[:0], n)
+		if err := l.call(client, metasrvpb.Router_Create_FullMethodName, t.template.With(name), &creating); err != nil {
+			return err
+		}
+		if err := created.read(creating.Bytes); err != nil {
+			return err
+		}
+		commit, err := created.commit(t.nodes.incarnation)
+		if err != nil {
+			return err
+		}
+		return l.call(client, metasrvpb.Catalog_CommitTable_FullMethodName, commit, &committing)
 	}
 }
 
