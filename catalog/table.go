@@ -15,7 +15,8 @@ import (
 // and ErrSchemaNotFound name what is missing; ErrTableExists: the name is taken.
 func Reserve(tx state.Tx, cmd *storagepb.CreateTable) (*storagepb.TableRecord, error) {
 	name := NameOf(cmd.Name)
-	if _, err := GetSchema(tx, name.Catalog, name.Schema); err != nil {
+	if _, ok := tx.Get(schemaKey(name.Catalog, name.Schema)); !ok {
+		_, err := GetSchema(tx, name.Catalog, name.Schema) // says what is missing
 		return nil, err
 	}
 	if err := checkFree(tx, name); err != nil {

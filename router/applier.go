@@ -15,19 +15,29 @@ type Registered func(v state.View, id metasrv.NodeID) (metasrv.Incarnation, bool
 // once returns the function for one view that asks once for each node: the replicas of a table are on a few.
 func (r Registered) once(v state.View) func(metasrv.NodeID) (metasrv.Incarnation, bool) {
 	type answer struct {
+		id          metasrv.NodeID
 		incarnation metasrv.Incarnation
 		ok          bool
 	}
-	known := make(map[metasrv.NodeID]answer)
+	var room [16]answer
+	known := room[:0] // a table has replicas on few nodes, so no map
 	return func(id metasrv.NodeID) (metasrv.Incarnation, bool) {
-		a, asked := known[id]
-		if !asked {
-			a.incarnation, a.ok = r(v, id)
-			known[id] = a
+		for i := range known {
+			if known[i].id == id {
+				return known[i].incarnation, known[i].ok
+			}
+		}
+		a := answer{id: id}
+		a.incarnation, a.ok = r(v, id)
+		if len(known) < maxKnown {
+			known = append(known, a)
 		}
 		return a.incarnation, a.ok
 	}
 }
+
+// maxKnown bounds the nodes that are searched one by one.
+const maxKnown = 64
 
 // applier has what the commands of the router need beside the state.
 type applier struct {

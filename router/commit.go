@@ -46,25 +46,69 @@ func (a *applier) commitTable(tx state.Tx, cmd *storagepb.CommitTable) (*storage
 // incarnation of its node, and that one is still the present one: a process that registered since may have
 // lost what the one before it created.
 func (a *applier) checkCreated(v state.View, route *storagepb.RouteRecord, created []*storagepb.CommittedReplica) error {
-	byID := make(map[uint64]*storagepb.CommittedReplica, len(created))
-	for _, c := range created {
-		byID[c.ReplicaId] = c
-	}
+	confirmed := newConfirmations(created)
 	registered := a.registered.once(v)
 	for region, replica := range replicas(route) {
-		c := byID[replica.ReplicaId]
-		delete(byID, replica.ReplicaId)
 		present, ok := registered(metasrv.NodeID(replica.NodeId))
-		if err := checkReplica(region, replica, c, present, ok); err != nil {
+		if err := checkReplica(region, replica, confirmed.take(replica.ReplicaId), present, ok); err != nil {
 			return err
 		}
 	}
-	for i, c := range created {
-		if byID[c.ReplicaId] != nil {
-			return metasrv.InvalidArgument(fmt.Sprintf("replicas[%d].replica_id", i), "%d is no replica of table %d", c.ReplicaId, route.TableId)
-		}
+	if i := confirmed.left(); i >= 0 {
+		return metasrv.InvalidArgument(fmt.Sprintf("replicas[%d].replica_id", i), "%d is no replica of table %d", created[i].ReplicaId, route.TableId)
 	}
 	return nil
+}
+
+// confirmations finds replicas in a list by their ids, each once.
+type confirmations struct {
+	list []*storagepb.CommittedReplica
+	// next is how many of the list were taken in its order; byID has the others once one was asked for out of it.
+	next int
+	byID map[uint64]*storagepb.CommittedReplica
+}
+
+func newConfirmations(list []*storagepb.CommittedReplica) *confirmations {
+	c := &confirmations{list: list}
+	for i := 1; i < len(list); i++ {
+		if list[i-1].ReplicaId >= list[i].ReplicaId {
+			c.index() // one may be there twice, then the last one counts
+			break
+		}
+	}
+	return c
+}
+
+func (c *confirmations) index() {
+	c.byID = make(map[uint64]*storagepb.CommittedReplica, len(c.list))
+	for _, r := range c.list[c.next:] {
+		c.byID[r.ReplicaId] = r
+	}
+}
+
+// take returns what confirms a replica, nil where nothing does. Routes and commits have replicas in the order of their
+// ids, so it is usually the next one.
+func (c *confirmations) take(id uint64) *storagepb.CommittedReplica {
+	if c.byID == nil {
+		if c.next < len(c.list) && c.list[c.next].ReplicaId == id {
+			c.next++
+			return c.list[c.next-1]
+		}
+		c.index()
+	}
+	r := c.byID[id]
+	delete(c.byID, id)
+	return r
+}
+
+// left returns the place in the list of the first one that was not taken, -1 where all were.
+func (c *confirmations) left() int {
+	for i := c.next; i < len(c.list); i++ {
+		if c.byID == nil || c.byID[c.list[i].ReplicaId] != nil {
+			return i
+		}
+	}
+	return -1
 }
 
 // checkReplica checks one replica, whose node has the incarnation present if it is registered.
