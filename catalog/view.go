@@ -305,6 +305,14 @@ func Pending(v state.View) iter.Seq2[*storagepb.TableRecord, error] {
 	}
 }
 
+// AnyPending reports whether Pending has a table.
+func AnyPending(v state.View) bool {
+	for range v.Ascend(pendingPrefix, end(pendingPrefix)) {
+		return true
+	}
+	return false
+}
+
 // NextTableID returns the id of the table that is reserved next: every id below was given out.
 func NextTableID(v state.View) metasrv.TableID {
 	return metasrv.TableID(state.Peek(v, sequenceKey, uint64(metasrv.FirstTableID)))

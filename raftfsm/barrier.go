@@ -27,6 +27,17 @@ func (n *Node) Barrier(ctx context.Context) (state.View, error) {
 	return n.behind(ctx, n.rounds.join(n.prove))
 }
 
+// confirm does what ReadBarrier does, but returns no state.
+func (n *Node) confirm(ctx context.Context) error {
+	if n.leading.Load() != nil || n.raft.State() == raft.Leader {
+		if err := n.awaitLeadership(ctx); err != nil {
+			return err
+		}
+		return n.await(ctx, n.rounds.join(n.prove))
+	}
+	return n.await(ctx, n.asks.join(n.askLeader))
+}
+
 // ReadBarrier returns what Barrier does, on any member: one that follows asks the metasrv leader for the index and
 // waits until its own state has reached it. It asks after the call came in, so it may be paused at any point: the
 // index was that of the metasrv leader after the call. ErrNotReady: the metasrv leader could not be asked, or could
@@ -43,22 +54,29 @@ func (n *Node) ReadBarrier(ctx context.Context) (state.View, error) {
 
 // behind returns the state once a round has ended and the state has reached its index.
 func (n *Node) behind(ctx context.Context, r *round) (state.View, error) {
+	if err := n.await(ctx, r); err != nil {
+		return nil, err
+	}
+	return n.View(), nil
+}
+
+// await waits until a round has ended and the state has reached its index.
+func (n *Node) await(ctx context.Context, r *round) error {
 	select {
 	case <-r.done:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 	if r.err != nil {
-		return nil, r.err
+		return r.err
 	}
-	a, err := n.fsm.current.wait(ctx, func(p *machine.Position) bool { return p.Index >= r.index })
-	if err != nil {
-		return nil, err
+	if err := n.fsm.current.reach(ctx, func(p *machine.Position) bool { return p.Index >= r.index }); err != nil {
+		return err
 	}
 	if !r.reached {
 		n.fresh.prove(r.began)
 	}
-	return a.view, nil
+	return nil
 }
 
 // round is one exchange that says how far the state must be, shared by all who were waiting when it began.

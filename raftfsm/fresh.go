@@ -48,7 +48,7 @@ func (n *Node) refresh(ctx context.Context) {
 	for {
 		if age, known := n.Age(); !known || age >= interval/2 {
 			bounded, cancel := context.WithTimeout(ctx, interval)
-			_, _ = n.ReadBarrier(bounded) // it notes the moment; without an answer the age grows
+			_ = n.confirm(bounded) // it notes the moment; without an answer the age grows
 			cancel()
 		}
 		select {

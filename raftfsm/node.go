@@ -226,6 +226,11 @@ func (n *Node) newRaft(c *raft.Config, snapshots raft.SnapshotStore) (r *raft.Ra
 // View returns the state of this member, however old.
 func (n *Node) View() state.View { return n.fsm.current.Load().view }
 
+// Glance runs use on the present state, between two entries: for a look that is done in microseconds, for entries wait for
+// it, and that is repeated again and again. A view makes the machine copy what it changes afterwards, use of this one
+// doesn't. What it shows must not be kept.
+func (n *Node) Glance(use func(state.View)) { n.fsm.current.glance(use) }
+
 // WaitRevision returns the state of this member as soon as it has reached a revision.
 func (n *Node) WaitRevision(ctx context.Context, revision uint64) (state.View, error) {
 	a, err := n.fsm.current.wait(ctx, func(p *machine.Position) bool { return p.Revision >= revision })

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/metasrv/metasrv/raftfsm/machine"
+	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
 // published is the state after the last entry, for readers. A view shares the tree with the machine, which from then
@@ -91,11 +92,27 @@ func (p *published) moved(pos *machine.Position) {
 	}
 }
 
+// glance runs use on the present state, between two entries, without the price of a view. It must be done in microseconds
+// and keep nothing: entries wait for it.
+func (p *published) glance(use func(state.View)) {
+	p.fsm.mu.Lock()
+	defer p.fsm.mu.Unlock()
+	use(p.fsm.machine)
+}
+
 // wait returns the first state whose position fulfils the condition, or a later one.
 func (p *published) wait(ctx context.Context, reached func(*machine.Position) bool) (*applied, error) {
+	if err := p.reach(ctx, reached); err != nil {
+		return nil, err
+	}
+	return p.Load(), nil
+}
+
+// reach waits until the position fulfils the condition.
+func (p *published) reach(ctx context.Context, reached func(*machine.Position) bool) error {
 	for {
 		if reached(p.position()) {
-			return p.Load(), nil
+			return nil
 		}
 		p.waitMu.Lock()
 		if p.changed == nil {
@@ -104,12 +121,12 @@ func (p *published) wait(ctx context.Context, reached func(*machine.Position) bo
 		changed := p.changed
 		p.waitMu.Unlock()
 		if reached(p.position()) {
-			return p.Load(), nil
+			return nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }

@@ -136,15 +136,16 @@ func (n *Node) forget(ctx context.Context, id, raftAddr string, term uint64) err
 
 // answerHistory tells another member what this one is part of, and what it knows of the asking one.
 func (n *Node) answerHistory(r *peerpb.HistoryRequest) *peerpb.HistoryResponse {
-	own, a := n.identity(), n.fsm.current.Load()
-	_, known := machine.Member(a.view, r.GetMemberId())
-	_, removed := machine.Removed(a.view, r.GetMemberId())
-	response := &peerpb.HistoryResponse{
-		Known: known, Removed: removed,
-		MemberId: n.cfg.MemberID, ClusterId: own.cluster, Incarnation: own.incarnation,
-		Generation: machine.Cluster(a.view).GetGeneration(), AppliedIndex: a.index(),
-	}
-	configuration := a.configuration
+	own := n.identity()
+	response := &peerpb.HistoryResponse{MemberId: n.cfg.MemberID, ClusterId: own.cluster, Incarnation: own.incarnation}
+	var configuration raft.Configuration
+	n.fsm.current.glance(func(v state.View) {
+		_, response.Known = machine.Member(v, r.GetMemberId())
+		_, response.Removed = machine.Removed(v, r.GetMemberId())
+		response.Generation = machine.Cluster(v).GetGeneration()
+		response.AppliedIndex = n.fsm.current.index()
+		configuration = n.fsm.current.view.Load().configuration
+	})
 	select {
 	case <-n.started:
 		configuration = n.configuration()

@@ -150,6 +150,11 @@ func (d *duties) abortCreations(ctx context.Context, t *term, log *slog.Logger) 
 			return
 		case <-ticker.C:
 		}
+		pending := false
+		d.node.Glance(func(v state.View) { pending = catalog.AnyPending(v) })
+		if !pending {
+			continue
+		}
 		view := d.node.View()
 		if quarantined(view) != nil {
 			continue // the creation may have been committed in what the state has lost

@@ -45,6 +45,9 @@ type Node interface {
 	Age() (time.Duration, bool)
 	// WaitRevision returns a view at or after a revision, as soon as this member has one.
 	WaitRevision(ctx context.Context, revision uint64) (state.View, error)
+	// Glance runs use on the present state, between two commands: for a look that takes microseconds and is repeated again
+	// and again. What it shows must not be kept.
+	Glance(use func(state.View))
 	// Leader returns the metasrv leader as this member knows it. The record may lack addresses.
 	Leader() (*storagepb.MemberRecord, bool)
 	// Leadership returns the term of this member as metasrv leader, if it is that, and ready.

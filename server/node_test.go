@@ -205,4 +205,5 @@ func (n *testNode) Close(context.Context) error {
 	return nil
 }
 
-func (n *testNode) WhileMapped(func()) {}
+func (n *testNode) Glance(use func(state.View)) { use(n.View()) }
+func (n *testNode) WhileMapped(func())          {}

@@ -3,6 +3,7 @@ package machine
 import (
 	"errors"
 	"fmt"
+	"iter"
 
 	"google.golang.org/protobuf/proto"
 
@@ -65,6 +66,12 @@ func (m *Machine) View() *View { return &View{tree: m.tree.Copy(), pos: m.pos, s
 
 // Get returns the value of a key, which must not be modified.
 func (m *Machine) Get(key string) ([]byte, bool) { return m.tree.Get(key) }
+
+// Ascend returns the pairs with from <= key < to in order; an empty to means no upper end. Nothing is applied meanwhile.
+func (m *Machine) Ascend(from, to string) iter.Seq2[string, []byte] { return ascend(m.tree, from, to) }
+
+// Revision returns the number of commands that have changed something.
+func (m *Machine) Revision() uint64 { return m.pos.Revision }
 
 // Position says which state the present one is.
 func (m *Machine) Position() Position { return m.pos }

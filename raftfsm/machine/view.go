@@ -4,8 +4,6 @@ import (
 	"iter"
 	"strings"
 
-	"github.com/tidwall/btree"
-
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
@@ -14,8 +12,6 @@ import (
 const SystemPrefix = "sys/"
 
 func isSystem(key string) bool { return strings.HasPrefix(key, SystemPrefix) }
-
-type tree = btree.Map[string, []byte]
 
 // Position says which state this is.
 type Position struct {
@@ -37,9 +33,9 @@ type View struct {
 
 // NewView returns the state with the given pairs at a position.
 func NewView(pos Position, pairs iter.Seq2[string, []byte]) *View {
-	v := &View{tree: btree.NewMap[string, []byte](0), pos: pos}
+	v := &View{tree: newTree(), pos: pos}
 	for key, value := range pairs {
-		v.tree.Load(key, value)
+		v.tree.Set(key, value)
 		v.sum += pairHash(key, value)
 	}
 	v.pos.Version = ClusterVersion(v)
