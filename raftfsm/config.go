@@ -73,6 +73,8 @@ type Config struct {
 	// wrapLog and freeSpace let tests have disks that fail.
 	wrapLog   func(logDB) logDB
 	freeSpace func(dir string) (uint64, error)
+	// wal lets tests look at segment files, and have small ones.
+	wal walOptions
 }
 
 // LogRetention says how much of the log is kept.

@@ -122,15 +122,29 @@ func TestPowerCutAtAnyMoment(t *testing.T) {
 			}
 		}
 	})
+	writeToCrash(t, c, random, recorder.acknowledged, func(flush func() error) error {
+		return recorder.record("state.db", "raft.db", flush)
+	})
+	for i, crash := range recorder.cuts {
+		for range repeated(1) {
+			crash.check(t, i, random)
+		}
+	}
+	t.Logf("%d writes were cut", len(recorder.cuts))
+}
+
+// writeToCrash has the only member of a cluster write, flush and shorten its log, and stops it.
+func writeToCrash(t *testing.T, c *cluster, random *rand.Rand, acknowledged func(int), flushing func(flush func() error) error) {
+	t.Helper()
 	_, n := c.leader()
 	for i := 1; i <= 120; i++ {
 		if _, err := put(within(t, time.Minute), n, key(i%crashKeys), fmt.Sprint(i)); err != nil {
 			t.Fatal(err)
 		}
-		recorder.acknowledged(i)
+		acknowledged(i)
 		switch random.IntN(10) {
 		case 0:
-			if err := recorder.record("state.db", "raft.db", n.flusher.flush); err != nil {
+			if err := flushing(n.flusher.flush); err != nil {
 				t.Fatal(err)
 			}
 		case 1:
@@ -140,12 +154,6 @@ func TestPowerCutAtAnyMoment(t *testing.T) {
 		}
 	}
 	c.stop(0)
-	for i, crash := range recorder.cuts {
-		for range repeated(1) {
-			crash.check(t, i, random)
-		}
-	}
-	t.Logf("%d writes were cut", len(recorder.cuts))
 }
 
 // check makes the files of a power cut in the middle of a write, and opens them.
@@ -157,10 +165,16 @@ func (c crash) check(t *testing.T, number int, random *rand.Rand) {
 	if c.otherContent.size > 0 {
 		c.otherContent.write(t, filepath.Join(dir, c.other))
 	}
-	view, err := reopen(dir)
-	if err != nil {
+	if err := checkCrash(dir, LogStoreBolt, c.acked); err != nil {
 		t.Errorf("write %d of %s, %d acknowledged: %v", number, c.file, c.acked, err)
-		return
+	}
+}
+
+// checkCrash opens the files of a power cut and returns an error if they lack what was acknowledged.
+func checkCrash(dir string, kind LogStore, acked int) error {
+	view, err := reopen(dir, kind)
+	if err != nil {
+		return err
 	}
 	got := map[string]string{}
 	for i := range crashKeys {
@@ -169,9 +183,10 @@ func (c crash) check(t *testing.T, number int, random *rand.Rand) {
 		}
 	}
 	// The write that was cut may have been of the next command, and may have come through.
-	if !maps.Equal(got, stateAfter(c.acked)) && !maps.Equal(got, stateAfter(c.acked+1)) {
-		t.Errorf("write %d of %s: the state after %d acknowledged writes is %v", number, c.file, c.acked, got)
+	if !maps.Equal(got, stateAfter(acked)) && !maps.Equal(got, stateAfter(acked+1)) {
+		return fmt.Errorf("the state is %v", got)
 	}
+	return nil
 }
 
 // The meta pages of bbolt lie within a sector each, which powerCut takes for written whole.

@@ -154,10 +154,10 @@ func damage(file sparse, random *rand.Rand) (sparse, string) {
 }
 
 // reopen reads log and image as a starting member does, and replays the log.
-func reopen(dir string) (_ state.View, err error) {
+func reopen(dir string, kind LogStore) (_ state.View, err error) {
 	var failure error
 	fail := func(err error) { failure = errors.Join(failure, err) }
-	n := &Node{cfg: Config{DataDir: dir, CommandVersion: machine.EntryVersion, Appliers: []state.Applier{kv.NewApplier()}, Timing: Timing{Flush: time.Hour, FlushBytes: 1 << 30}}, log: testLogger()}
+	n := &Node{cfg: Config{DataDir: dir, LogStore: kind, wal: walOptions{segment: smallSegment}, CommandVersion: machine.EntryVersion, Appliers: []state.Applier{kv.NewApplier()}, Timing: Timing{Flush: time.Hour, FlushBytes: 1 << 30}}, log: testLogger()}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	defer n.cancel()
 	n.failed = make(chan struct{})
@@ -211,7 +211,7 @@ func TestDamageIsFoundOrHarmless(t *testing.T) {
 			_ = os.Remove(filepath.Join(dir, file))
 			changed.write(t, filepath.Join(dir, file))
 		}
-		v, err := reopen(dir)
+		v, err := reopen(dir, LogStoreBolt)
 		switch {
 		case err == nil:
 			if got := contentOf(v); !maps.Equal(got, want) {

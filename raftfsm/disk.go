@@ -165,6 +165,9 @@ func (d *disk) full(from space) error {
 }
 
 func (d *disk) fullError() *metasrv.Error {
+	if d == nil { // the member starts
+		return metasrv.ErrDiskFull.With("the disk of the data folder is full; make space there, then start the member again")
+	}
 	return metasrv.ErrDiskFull.With("the disk of member %s is full: %s has %d MiB left, and %d MiB must stay free (--min-free-disk); "+
 		"make space there, writes go on by themselves then", d.member, d.dir, d.bytes.Load()>>20, d.floor>>20)
 }

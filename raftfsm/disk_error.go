@@ -46,8 +46,12 @@ func isDiskFull(err error) bool {
 		return pathErr.Op != "sync" && noSpace(pathErr.Err)
 	}
 	const growing = "file resize error: "
-	return err != nil && strings.Contains(err.Error(), growing) &&
-		(strings.Contains(err.Error(), syscall.ENOSPC.Error()) || strings.Contains(err.Error(), syscall.EDQUOT.Error()))
+	return err != nil && strings.Contains(err.Error(), growing) && saysNoSpace(err)
+}
+
+// saysNoSpace is noSpace for an error that may be text.
+func saysNoSpace(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), syscall.ENOSPC.Error()) || strings.Contains(err.Error(), syscall.EDQUOT.Error()))
 }
 
 func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
@@ -66,6 +70,8 @@ func openError(path string, err error) error {
 		return fmt.Errorf("%s is locked: another metasrv runs on the data folder %s", path, filepath.Dir(path))
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
 		return damaged(path, "%v", err)
+	case saysNoSpace(err):
+		return fmt.Errorf("open %s: %w: %w", path, (*disk)(nil).fullError(), err)
 	}
 	return fmt.Errorf("open %s: %w", path, err)
 }

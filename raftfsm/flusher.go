@@ -21,6 +21,8 @@ type flusher struct {
 	fail     func(error)
 	watch    *watchdog
 	disk     *disk
+	// noted is called behind each cut, where it is not nil.
+	noted func()
 
 	// mu is held while a cut is written.
 	mu    sync.Mutex
@@ -127,22 +129,31 @@ func (fl *flusher) throttle() {
 // flush writes one cut. ErrDiskFull: the image is as before, and the keys of the cut are in the next one. Any other error
 // is final.
 func (fl *flusher) flush() error {
+	wrote, err := fl.writeCut()
+	if wrote && fl.noted != nil {
+		fl.noted()
+	}
+	return err
+}
+
+// writeCut is flush; false where there was nothing to write.
+func (fl *flusher) writeCut() (bool, error) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	if fl.err != nil {
-		return fl.err
+		return false, fl.err
 	}
 	a, keys, bytes := fl.fsm.cut()
 	fl.makeRoom()
 	if a.index() == fl.flushed.Load() {
-		return nil
+		return false, nil
 	}
 	if err := fl.write(a, keys, bytes); err != nil {
-		return err
+		return false, err
 	}
 	fl.flushed.Store(a.index())
 	fl.size.Store(fl.image.bytes())
-	return nil
+	return true, nil
 }
 
 // write brings a cut to the disk.

@@ -43,6 +43,8 @@ type logStore struct {
 	cut atomic.Bool
 	// installs counts snapshots without an entry stored in between.
 	installs atomic.Int32
+	// noteEnd writes down where the log ends, for a store that would not find out that its end is missing; nil for others.
+	noteEnd func() error
 }
 
 // errStopping: the member closes, and the call was not done.
@@ -114,12 +116,19 @@ func (s *logStore) write(what string, call func() error) error {
 func (s *logStore) insist(what string, call func() error) error {
 	for {
 		err := s.write(what, call)
-		if !errors.Is(err, metasrv.ErrDiskFull) {
+		if !errors.Is(err, metasrv.ErrDiskFull) || s.disk == nil {
 			return err
 		}
 		if !s.disk.await(s.stop) {
 			return errStopping
 		}
+	}
+}
+
+// note writes down where the log ends. It may fail for lack of space: then less is known at the next start.
+func (s *logStore) note() {
+	if s.noteEnd != nil {
+		_ = s.write("a write", s.noteEnd)
 	}
 }
 

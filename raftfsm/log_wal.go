@@ -7,9 +7,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/hashicorp/go-hclog"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/metadb"
 )
 
@@ -50,42 +47,3 @@ func checkLogStore(dir string, asked LogStore) error {
 	}
 	return nil
 }
-
-// walSegment is the size in bytes at which a segment file ends and the next one begins.
-const walSegment = 64 << 20
-
-// openWAL opens the log of a member in a folder of segment files. fail is called where the member can't go on.
-func openWAL(dir string, segment int, logger hclog.Logger, fail func(error)) (*logStore, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	if err := checkWAL(dir); err != nil {
-		return nil, err
-	}
-	var db *wal.WAL
-	err := guarded(dir, func() (err error) {
-		db, err = wal.Open(dir, wal.WithLogger(logger), wal.WithSegmentSize(segment))
-		return err
-	})
-	switch {
-	case errors.Is(err, wal.ErrCorrupt):
-		return nil, damaged(dir, "%v", err)
-	case err != nil:
-		return nil, openError(dir, err)
-	}
-	return guardLog(walDB{db}, dir, fail)
-}
-
-// walDB gives raft-wal the answers of raft-boltdb.
-type walDB struct{ *wal.WAL }
-
-// Get returns a value; raftboltdb.ErrKeyNotFound where there is none.
-func (w walDB) Get(key []byte) ([]byte, error) {
-	value, err := w.WAL.Get(key)
-	if err == nil && value == nil {
-		err = raftboltdb.ErrKeyNotFound
-	}
-	return value, err
-}
-
-var _ logDB = walDB{}

@@ -58,7 +58,8 @@ func TestClusterOnWAL(t *testing.T) {
 
 const walEntries = 20
 
-// walOf makes a log of entries, each a batch of its own, and returns its folder and the file that is written to.
+// walOf makes a log of entries, each a batch of its own, and returns the folder that a kill of its process leaves, and
+// the file that is written to.
 func walOf(t *testing.T) (dir, tail string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "wal")
@@ -71,6 +72,8 @@ func walOf(t *testing.T) (dir, tail string) {
 			t.Fatal(err)
 		}
 	}
+	open := dir
+	dir = copyFolder(t, open)
 	if err := log.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +94,7 @@ func walData(i uint64) []byte {
 }
 
 func openWALForTest(dir string) (*logStore, error) {
-	return openWAL(dir, 64<<10, hclog.NewNullLogger(), func(error) {})
+	return openWAL(dir, walOptions{segment: 64 << 10, logger: hclog.NewNullLogger()}, func(error) {})
 }
 
 // written returns the part of a segment that batches take, and where the last batch begins.

@@ -46,7 +46,7 @@ func (n *Node) openStores() error {
 	n.fsm = newFSM(from, n.cfg.Appliers, store, n.fail)
 	n.fsm.machine.Know(n.cfg.CommandVersion)
 	n.flusher = newFlusher(n.fsm, img, n.cfg.Timing, n.fail)
-	n.flusher.watch, n.flusher.disk = n.watch, n.disk
+	n.flusher.watch, n.flusher.disk, n.flusher.noted = n.watch, n.disk, store.note
 	store.pins = newPins(n.cfg.Log.Bytes, n.fsm.entryBytes.Load, n.disk)
 	n.fsm.checkReceived, n.fsm.install = n.snapshots().checkReceived, n.snapshots().install
 	return nil
@@ -58,7 +58,9 @@ func (n *Node) openLog(imagePath string) (*logStore, error) {
 		return nil, err
 	}
 	if asked == LogStoreWAL {
-		return openWAL(walPath(n.cfg.DataDir), walSegment, newRaftLogger(n.log), n.fail)
+		options := n.cfg.wal
+		options.segment, options.logger = cmp.Or(options.segment, walSegment), newRaftLogger(n.log)
+		return openWAL(walPath(n.cfg.DataDir), options, n.fail)
 	}
 	path := boltLogPath(n.cfg.DataDir)
 	if err := checkLost(path, imagePath); err != nil {

@@ -2,17 +2,9 @@ package raftfsm
 
 import (
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"hash/crc32"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"syscall"
 
-	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
-	"github.com/hashicorp/raft-wal/types"
 )
 
 // raft-wal ends a log at the first place of its last segment that it can't read: it takes that for the trace of a write
@@ -28,86 +20,61 @@ const (
 	walFrameHead = 8
 )
 
-// checkWAL returns an error if the files of a log can't have been left by a crash.
-func checkWAL(dir string) error {
-	meta := filepath.Join(dir, metadb.FileName)
-	if _, err := os.Stat(meta); errors.Is(err, fs.ErrNotExist) {
-		segments, err := filepath.Glob(filepath.Join(dir, "*.wal"))
-		if err == nil && len(segments) > 0 {
-			err = damaged(dir, "%s is missing", metadb.FileName)
-		}
-		return err
-	}
-	if err := checkBolt(meta, metadb.MetaBucket, metadb.StableBucket); err != nil {
-		return err
-	}
-	var files types.PersistentState
-	err := guarded(dir, func() (err error) {
-		db := &metadb.BoltMetaDB{}
-		files, err = db.Load(dir)
-		return errors.Join(err, db.Close())
-	})
-	if err != nil {
-		return openError(meta, err)
-	}
-	for i, info := range files.Segments {
-		path := filepath.Join(dir, segment.FileName(info))
-		if i == len(files.Segments)-1 && info.SealTime.IsZero() {
-			return checkTail(path)
-		}
-		if _, err := os.Stat(path); err != nil {
-			return damaged(dir, "%v", err)
-		}
-	}
-	return nil
+// walTail is what the segment holds that is written to.
+type walTail struct {
+	// entries is how many entries the whole batches have, end the byte at which they end.
+	entries uint64
+	end     int
+	// indexStart is the byte at which the index of an ended segment begins, 0 while it has not ended.
+	indexStart uint64
+	// torn is how many bytes stand behind end.
+	torn int
+	// lost: there is a whole batch among them.
+	lost bool
 }
 
-// checkTail checks the segment that is written to. It is not there yet where the member ended while it was made.
-func checkTail(path string) error {
-	file, err := os.Open(path) //nolint:gosec // a file of the data folder
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { _ = file.Close() }()
-	info, err := file.Stat()
-	if err != nil || info.Size() == 0 {
-		return err
-	}
-	data, err := syscall.Mmap(int(file.Fd()), 0, int(info.Size()), syscall.PROT_READ, syscall.MAP_SHARED) //nolint:gosec // a descriptor fits
-	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	defer func() { _ = syscall.Munmap(data) }()
-	return guarded(path, func() error {
-		if at, lost := lostBatches(data); lost {
-			return damaged(path, "it can't be read from byte %d on, and whole entries stand behind that", at)
-		}
-		return nil
-	})
-}
-
-// lostBatches returns the place in a segment from which on it can't be read although a whole batch follows.
-func lostBatches(data []byte) (at int, lost bool) {
-	begin, offset := 0, walFileHead // the first batch includes the head of the file
+// readTail reads a segment.
+func readTail(data []byte) walTail {
+	var t, next walTail   // next is t with the batch at hand
+	offset := walFileHead // the first batch includes the head of the file
 	for offset+walFrameHead <= len(data) {
 		kind, n := walFrame(data[offset:])
-		if kind != segment.FrameEntry && kind != segment.FrameIndex && kind != segment.FrameCommit {
-			break
-		}
-		if kind != segment.FrameCommit {
-			offset += walFrameHead + (int(n)+7)&^7
+		if kind == segment.FrameCommit {
+			if crc32.Checksum(data[t.end:offset], castagnoli) != n {
+				break
+			}
+			offset += walFrameHead
+			next.end = offset
+			t = next
 			continue
 		}
-		if crc32.Checksum(data[begin:offset], castagnoli) != n {
-			break
+		switch kind {
+		case segment.FrameEntry:
+			next.entries++
+		case segment.FrameIndex:
+			next.indexStart = uint64(offset) + walFrameHead //nolint:gosec // a place in a file
+		default:
+			offset = len(data)
+			continue
 		}
-		offset += walFrameHead
-		begin = offset
+		offset += walFrameHead + (int(n)+7)&^7
 	}
-	return begin, hasBatch(data[min(begin, len(data)):])
+	rest := data[min(t.end, len(data)):]
+	rest = rest[:writtenLength(rest)]
+	t.torn, t.lost = len(rest), hasBatch(rest)
+	return t
+}
+
+// writtenLength returns the length of data without the zeros at its end, in whole frames' steps of eight bytes.
+func writtenLength(data []byte) int {
+	n := len(data) &^ 7
+	if !allZero(data[n:]) {
+		return len(data)
+	}
+	for n > 0 && binary.LittleEndian.Uint64(data[n-8:]) == 0 {
+		n -= 8
+	}
+	return n
 }
 
 func walFrame(b []byte) (kind uint8, n uint32) {
@@ -120,9 +87,6 @@ func walFrame(b []byte) (kind uint8, n uint32) {
 // hasBatch reports whether a whole batch stands anywhere in data: bytes that begin with a frame of an entry and end with
 // their own checksum.
 func hasBatch(data []byte) bool {
-	for len(data) >= walFrameHead && binary.LittleEndian.Uint64(data[len(data)/8*8-walFrameHead:]) == 0 {
-		data = data[:len(data)/8*8-walFrameHead]
-	}
 	// state[i] is that of the checksum, begun with 0, before byte 8*i.
 	state := make([]uint32, len(data)/8+1)
 	for i := range state[1:] {
