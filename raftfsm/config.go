@@ -66,6 +66,9 @@ type Config struct {
 	SessionTTL time.Duration
 	// MinFreeDisk is the free space in bytes of the data folder's disk below which writes are refused, 0 for none.
 	MinFreeDisk uint64
+	// Disk, where it is set, makes each write that is to be on the disk: it calls write, and may wait before and after it.
+	// A test has a slow disk by it.
+	Disk func(write func() error) error
 	// CommandVersion is the highest command version that the member knows: that of this build, unless a test plays another
 	// one.
 	CommandVersion uint32
@@ -154,6 +157,9 @@ func (c *Config) setDefaults() {
 	if c.CommandVersion == 0 {
 		c.CommandVersion = machine.EntryVersion
 	}
+	if c.Disk == nil {
+		c.Disk = atOnce
+	}
 	if c.SessionTTL == 0 {
 		c.SessionTTL = DefaultSessionTTL
 	}
@@ -164,6 +170,9 @@ func (c *Config) setDefaults() {
 		}
 	}
 }
+
+// atOnce is a disk that is as fast as it can.
+func atOnce(write func() error) error { return write() }
 
 // Validate returns an error that names the first field at fault.
 func (c *Config) Validate() error {

@@ -21,11 +21,12 @@ type flusher struct {
 	fail     func(error)
 	watch    *watchdog
 	disk     *disk
+	slow     func(write func() error) error
 	// noted is called behind each cut, where it is not nil.
 	noted func()
 
 	// mu is held while a cut is written.
-	mu    sync.Mutex
+	mu    diskLock
 	image *image
 	// closed: the image is no longer mapped, and the log may not be.
 	closed bool
@@ -51,7 +52,7 @@ type flusher struct {
 
 func newFlusher(f *fsm, img *image, timing Timing, fail func(error)) *flusher {
 	fl := &flusher{
-		fsm: f, image: img, interval: timing.Flush, bytes: timing.FlushBytes, fail: fail,
+		fsm: f, image: img, interval: timing.Flush, bytes: timing.FlushBytes, fail: fail, slow: atOnce, mu: make(diskLock, 1),
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), room: make(chan struct{}), broken: make(chan struct{}),
 	}
 	fl.flushed.Store(f.current.index())
@@ -160,7 +161,7 @@ func (fl *flusher) writeCut() (bool, error) {
 func (fl *flusher) write(a *applied, keys []string, bytes int) error {
 	path := fl.image.db.Path()
 	call := fl.watch.begin("the flush to "+path, flushTime(len(keys), bytes))
-	err := fl.image.write(a, keys)
+	err := fl.slow(func() error { return fl.image.write(brokenCut(fl.fsm, a), keys) })
 	call.end()
 	switch {
 	case err == nil:

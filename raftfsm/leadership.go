@@ -134,6 +134,9 @@ func (n *Node) establish(ctx context.Context) (Leadership, error) {
 			continue // the leadership was lost and won again in between
 		}
 		base, since := n.fsm.current.position().Now, time.Now()
+		if broken("clock") {
+			base += state.LeaderTime(time.Hour.Milliseconds()) // as the wall clock of this member may be
+		}
 		return Leadership{Term: term, Now: func() state.LeaderTime {
 			return base + state.LeaderTime(time.Since(since).Milliseconds())
 		}}, nil

@@ -30,6 +30,7 @@ type logStore struct {
 	fail  func(error)
 	watch *watchdog
 	disk  *disk
+	slow  func(write func() error) error
 	// pins keeps what members that are being fed with a snapshot will need, nil for nothing.
 	pins *pins
 	// stop is closed when the member closes.
@@ -67,7 +68,7 @@ func openLog(path string, fail func(error)) (*logStore, error) {
 
 // guardLog puts the guard before a log, which it closes where it can't.
 func guardLog(db logDB, path string, fail func(error)) (*logStore, error) {
-	s := &logStore{db: db, path: path, fail: fail, kept: func() (uint64, uint64) { return 0, 0 }}
+	s := &logStore{db: db, path: path, fail: fail, slow: atOnce, kept: func() (uint64, uint64) { return 0, 0 }}
 	if err := s.prepareValues(); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -96,7 +97,7 @@ func (s *logStore) read(call func() error) error {
 // failure ends the member: nothing is known of what is on the disk.
 func (s *logStore) write(what string, call func() error) error {
 	c := s.watch.begin(what+" to "+s.path, 0)
-	err := guarded(s.path, call)
+	err := s.slow(func() error { return guarded(s.path, call) })
 	c.end()
 	switch {
 	case err == nil, isAnswer(err):

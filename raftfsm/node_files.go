@@ -23,7 +23,7 @@ func (n *Node) openStores() error {
 	if n.cfg.wrapLog != nil {
 		store.db = n.cfg.wrapLog(store.db)
 	}
-	store.watch, store.disk, store.stop = n.watch, n.disk, n.ctx.Done()
+	store.watch, store.disk, store.slow, store.stop = n.watch, n.disk, n.cfg.Disk, n.ctx.Done()
 	n.store = store
 	img, err := openImage(snapshots.imagePath())
 	if err != nil {
@@ -46,7 +46,7 @@ func (n *Node) openStores() error {
 	n.fsm = newFSM(from, n.cfg.Appliers, store, n.fail)
 	n.fsm.machine.Know(n.cfg.CommandVersion)
 	n.flusher = newFlusher(n.fsm, img, n.cfg.Timing, n.fail)
-	n.flusher.watch, n.flusher.disk, n.flusher.noted = n.watch, n.disk, store.note
+	n.flusher.watch, n.flusher.disk, n.flusher.slow, n.flusher.noted = n.watch, n.disk, n.cfg.Disk, store.note
 	store.pins = newPins(n.cfg.Log.Bytes, n.fsm.entryBytes.Load, n.disk)
 	n.fsm.checkReceived, n.fsm.install = n.snapshots().checkReceived, n.snapshots().install
 	return nil

@@ -154,7 +154,7 @@ func (s *snapshotStore) receive(r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(fillImage(img.db, r, s.admit), img.close())
+	err = s.flusher.slow(func() error { return errors.Join(fillImage(img.db, r, s.admit), img.close()) })
 	if err == nil {
 		return nil
 	}

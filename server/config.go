@@ -70,6 +70,9 @@ type Config struct {
 	Timing raftfsm.Timing
 	// Log says how much of the log is kept, raftfsm.DefaultLogRetention by default.
 	Log raftfsm.LogRetention
+	// SessionTTL and Disk are those of raftfsm.Config, with the same defaults.
+	SessionTTL time.Duration
+	Disk       func(write func() error) error
 }
 
 // Default returns a configuration in which only NodeID and DataDir are missing.

@@ -140,6 +140,8 @@ func openNode(s *Server) (Node, error) {
 		Log:                 cfg.Log,
 		LogStore:            cfg.LogStore,
 		MinFreeDisk:         cfg.MinFreeDisk,
+		SessionTTL:          cfg.SessionTTL,
+		Disk:                cfg.Disk,
 	})
 	if errors.Is(err, raftfsm.ErrClusterStateNeeded) {
 		return nil, wrong("initial-cluster-state", "is needed, because %s holds no data of a member yet: new founds the cluster that "+

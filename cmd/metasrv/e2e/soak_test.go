@@ -22,6 +22,7 @@ import (
 	"github.com/metasrv/metasrv/cmd/metasrv/internal/linear"
 	"github.com/metasrv/metasrv/cmd/metasrv/internal/workload"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/raftfsm"
 )
 
 const (
@@ -134,7 +135,7 @@ func (s *soak) round(number int) *linear.Report {
 	load := &workload.Config{
 		Seed: s.seed + uint64(number), History: &history, Client: s.library, //nolint:gosec // rounds are few
 		Workers: 8, Pause: 60 * time.Millisecond, Timeout: 3 * time.Second, Attempt: 600 * time.Millisecond,
-		TableWorkers: 1, Incarnation: s.nodes,
+		TableWorkers: 1, Incarnation: s.nodes, SessionTTL: raftfsm.DefaultSessionTTL,
 	}
 	for i := range 6 {
 		load.Groups = append(load.Groups, fmt.Sprintf("r%d-%c", number, 'a'+i))

@@ -38,6 +38,9 @@ type cluster struct {
 	zombies, supervisors sync.WaitGroup
 	ended                chan struct{}
 	began                time.Time
+
+	problemsMu sync.Mutex
+	problems   []string
 }
 
 // member is one of them, over all its lives.
@@ -51,6 +54,7 @@ type member struct {
 	server *server.Server
 	host   *memnet.Host
 	conn   *grpc.ClientConn
+	disk   *disk
 	// busy is held while a fault has the member. Simulated time does not pass while one waits for a sync.Mutex.
 	busy lock
 }
@@ -75,7 +79,7 @@ func (l lock) TryLock() bool {
 func newCluster(t *testing.T, s schedule, dir string) *cluster {
 	c := &cluster{t: t, dir: dir, schedule: s, began: time.Now(), ended: make(chan struct{}), transferring: make(lock, 1)}
 	for i := range s.members {
-		m := &member{id: string(rune('a' + i)), ip: fmt.Sprintf("10.0.0.%d", i+1), busy: make(lock, 1)}
+		m := &member{id: string(rune('a' + i)), ip: fmt.Sprintf("10.0.0.%d", i+1), busy: make(lock, 1), disk: newDisk(s.seed, uint64(i))} //nolint:gosec // never negative
 		c.members = append(c.members, m)
 		m.conn = c.dial(m.grpc())
 	}
@@ -148,13 +152,13 @@ func (c *cluster) start(i int) {
 	cfg.SuspectAfter, cfg.DownAfter = time.Hour, 2*time.Hour // the datanodes are not under test
 	cfg.ShutdownTimeout = time.Second
 	cfg.Network, cfg.Listen = m.host, m.host.Listen
-	cfg.Timing, cfg.Log = c.schedule.timing[i], c.schedule.retention
+	cfg.Timing, cfg.Log, cfg.SessionTTL, cfg.Disk = c.schedule.timing[i], c.schedule.retention, c.schedule.sessionTTL, m.disk.write
 	for j := range c.members {
 		cfg.InitialCluster = append(cfg.InitialCluster, raftfsm.Server{ID: c.members[j].id, RaftAddr: c.members[j].raft()})
 	}
 	s, err := server.Start(cfg)
 	if err != nil {
-		c.t.Errorf("start member %s: %v", m.lifeName(), err)
+		c.problem("member %s does not start: %v", m.lifeName(), err)
 		return
 	}
 	m.server = s
@@ -178,7 +182,7 @@ func (c *cluster) supervise(i int, s *server.Server) {
 	c.logf("member %s ended by itself: %v", m.lifeName(), err)
 	// Of the reasons why a member gives up only this one can come in a simulation that damages nothing.
 	if err == nil || !strings.Contains(err.Error(), "snapshots were installed without an entry after them") {
-		c.t.Errorf("seed %d: member %s has failed: %v", c.schedule.seed, m.lifeName(), err)
+		c.problem("member %s has failed: %v", m.lifeName(), err)
 	}
 	c.crash(m)
 	c.start(i)
@@ -228,6 +232,13 @@ func (c *cluster) end() {
 		}
 	}
 	c.zombies.Wait()
+}
+
+// problem notes what must not happen, beside what clients see.
+func (c *cluster) problem(format string, args ...any) {
+	c.problemsMu.Lock()
+	defer c.problemsMu.Unlock()
+	c.problems = append(c.problems, fmt.Sprintf(format, args...))
 }
 
 func logger() *slog.Logger {

@@ -24,17 +24,24 @@ type schedule struct {
 	leader int
 	// links is the delay between members.
 	delay time.Duration
+	// sessionTTL is how long the cluster keeps a session that nobody uses.
+	sessionTTL time.Duration
 	// duration of the load, and the longest pause between two faults.
 	duration, calm time.Duration
 }
 
+// shortTTL is less than some faults last.
+const shortTTL = time.Second
+
 func newSchedule(seed uint64) schedule {
 	r := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a seed that can be repeated
 	s := schedule{seed: seed, members: 3, duration: 3 * time.Second, calm: 500 * time.Millisecond, retention: raftfsm.DefaultLogRetention(), leader: -1}
+	s.sessionTTL = []time.Duration{raftfsm.DefaultSessionTTL, raftfsm.DefaultSessionTTL, shortTTL}[r.IntN(3)]
+	compare := []time.Duration{0, 500 * time.Millisecond}[r.IntN(2)]
 	flush := []time.Duration{50 * time.Millisecond, 400 * time.Millisecond, 10 * time.Second}[r.IntN(3)]
 	for i := range s.members {
 		timing := raftfsm.DefaultTiming()
-		timing.Flush = flush
+		timing.Flush, timing.Compare = flush, compare
 		timing.PeerTimeout = 500 * time.Millisecond
 		if r.IntN(3) == 0 { // slow
 			timing.Heartbeat, timing.Election, timing.LeaderLease = 1200*time.Millisecond, 1200*time.Millisecond, 1200*time.Millisecond
@@ -80,6 +87,10 @@ func (c *cluster) disturb(ctx context.Context) {
 		}
 		m := c.members[i]
 		if !m.busy.TryLock() {
+			continue
+		}
+		if m.server == nil { // it did not start, which is a problem of its own
+			m.busy.Unlock()
 			continue
 		}
 		c.logf("%s of %s for %s", kinds[kind].name, m.lifeName(), lasts)
@@ -169,6 +180,12 @@ var kinds = []struct {
 		last()
 		c.net.Release(c.members[i].ip, clients)
 	}, false},
+	{"slow disk", func(c *cluster, i int, _ *member, last func()) {
+		c.slowDisks(last, c.members[i])
+	}, false},
+	{"slow disk of each", func(c *cluster, _ int, _ *member, last func()) {
+		c.slowDisks(last, c.members...)
+	}, false},
 	{"slow link", func(c *cluster, i int, peer *member, last func()) {
 		c.net.Delay(c.members[i].ip, peer.ip, 80*time.Millisecond)
 		last()
@@ -188,6 +205,15 @@ func (c *cluster) transfer(m *member) {
 	if err != nil {
 		c.logf("leadership not transferred to %s: %v", m.id, err)
 	}
+}
+
+// slowDisks makes the disks of members slow for a while.
+func (c *cluster) slowDisks(last func(), members ...*member) {
+	for _, m := range members {
+		m.disk.slow.Store(true)
+		defer m.disk.slow.Store(false)
+	}
+	last()
 }
 
 // hold keeps back what a member sends and gets; the returned function lets it go.

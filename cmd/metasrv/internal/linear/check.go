@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,7 +87,7 @@ func Check(ops []Op, limit time.Duration, dir string) (*Report, error) {
 			return nil, err
 		}
 	}
-	r.Problems = append(checkIDs(ops), checkRevisions(ops)...)
+	r.Problems = slices.Concat(checkIDs(ops), checkRevisions(ops), checkExpiries(ops))
 	if r.Failed() && dir != "" {
 		return r, r.list(ops, dir)
 	}

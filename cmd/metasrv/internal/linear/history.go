@@ -10,7 +10,7 @@ type Op struct {
 	Client int
 	// Call and Return order the operations: those of which one returned before the other was called are in this order.
 	Call, Return int64
-	// In is a KVCall, TableCall or IDCall. Out is the answer of the same family; nil where the outcome is unknown: the
+	// In is a KVCall, TableCall, IDCall or Expiry. Out is the answer of the same family; nil where the outcome is unknown: the
 	// operation may have taken effect, may do so later, or never.
 	In, Out any
 	// Revision is that of the answer, 0 where it names none.

@@ -103,6 +103,12 @@ func TestHistories(t *testing.T) {
 			s.do(txn, KVAnswer{Found: []KVState{{}, {}}}, at(1, "a"))
 			s.do(KVCall{Name: "range", Group: "g", Then: []Action{{Slot: All}}}, KVAnswer{Found: []KVState{{"1", ""}}}, at(1, "a"))
 		}, "not linearizable"},
+		{"a session that expires in time", func(s *script) {
+			s.do(Expiry{Session: 4, Idle: time.Second, TTL: time.Second}, struct{}{}, nil)
+		}, ""},
+		{"a session that expires too early", func(s *script) {
+			s.do(Expiry{Session: 4, Idle: time.Second, TTL: time.Minute}, struct{}{}, nil)
+		}, "session 4 had expired 1s after its last use"},
 		{"comparisons", func(s *script) {
 			s.do(put("1"), found(""), at(1, "a"))
 			for _, c := range []struct {

@@ -40,6 +40,8 @@ type Config struct {
 	// Tables are names of tables, empty where there are no Datanodes; TableWorkers work on them.
 	Tables       []string
 	TableWorkers int
+	// SessionTTL is how long the cluster keeps a session that nobody uses.
+	SessionTTL time.Duration
 	// Incarnation returns that of a datanode.
 	Incarnation func(node uint64) uint64
 }
@@ -70,6 +72,8 @@ type worker struct {
 	known map[string]linear.KVState
 	// session and sequence are of the requests that the worker retries itself.
 	session, sequence uint64
+	// used is a time before the last use of the session that was answered.
+	used time.Time
 	// creations are those that the worker has not committed yet.
 	creations []creation
 }
@@ -118,13 +122,13 @@ func (w *worker) storeOperation(ctx context.Context) {
 }
 
 func (w *worker) openSession(ctx context.Context) {
-	p := w.History.Begin(w.id, linear.IDCall{Sequence: "session"})
+	p, began := w.History.Begin(w.id, linear.IDCall{Sequence: "session"}), time.Now()
 	answer, err := w.Client.Cluster().OpenSession(ctx, &metasrvpb.OpenSessionRequest{})
 	if err != nil {
 		return
 	}
 	p.End(linear.IDAnswer{ID: answer.GetSession()}, nil)
-	w.session, w.sequence = answer.GetSession(), 0
+	w.session, w.sequence, w.used = answer.GetSession(), 0, began
 }
 
 // read reads some of a group, at one of the levels.
@@ -216,7 +220,7 @@ func (w *worker) write(ctx context.Context, call linear.KVCall) {
 func (w *worker) sendUnderID(ctx context.Context, call *linear.KVCall) (linear.KVAnswer, uint64, error) {
 	w.sequence++
 	header := &metasrvpb.RequestHeader{RequestId: &metasrvpb.RequestId{Session: w.session, Sequence: w.sequence, Acknowledged: w.sequence - 1}}
-	unknown := false
+	unknown, began := false, time.Now()
 	for {
 		// A short time for each, so that requests that were slow are still under way when they are repeated.
 		attempt, cancel := context.WithTimeout(ctx, w.Attempt)
@@ -224,8 +228,10 @@ func (w *worker) sendUnderID(ctx context.Context, call *linear.KVCall) (linear.K
 		cancel()
 		switch {
 		case err == nil:
+			w.used = began
 			return answer, revision, nil
 		case client.Reason(err) == metasrv.ErrSessionExpired.Reason:
+			w.History.Begin(w.id, linear.Expiry{Session: w.session, Idle: time.Since(w.used), TTL: w.SessionTTL}).End(struct{}{}, nil)
 			w.session = 0
 			if unknown {
 				return answer, 0, errUnknown
