@@ -27,6 +27,11 @@ const (
 )
 
 // methods has every RPC of metasrv.v1. TestMethodsAreComplete fails for one that is missing.
+//
+// An id costs two more records, so it is for what a second execution would do otherwise: creates, drops, alterations,
+// transactions, comparisons, moves, deletions of ranges, and puts that return what was there before. Puts and deletions of
+// named keys have one only with Once: repeated, they write the same again. Registrations carry a token of their own, and what
+// Maintenance does can be repeated.
 var methods = map[string]methodKind{
 	metasrvpb.Catalog_CreateCatalog_FullMethodName: write,
 	metasrvpb.Catalog_GetCatalog_FullMethodName:    read,

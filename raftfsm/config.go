@@ -94,8 +94,16 @@ type LogRetention struct {
 }
 
 // DefaultLogRetention suits states of up to a gigabyte.
-func DefaultLogRetention() LogRetention {
-	return LogRetention{Trailing: 100_000, Bytes: 1 << 30, Threshold: 50_000, Interval: 30 * time.Second}
+func DefaultLogRetention() LogRetention { return RetainEntries(100_000) }
+
+// MinLogEntries is the least number of entries that RetainEntries takes.
+const MinLogEntries = minTrailing
+
+// RetainEntries keeps a number of entries, and looks the more often the fewer they are: what comes in between two looks
+// stays too.
+func RetainEntries(n uint64) LogRetention {
+	interval := max(time.Duration(min(n, 100_000))*30*time.Second/100_000, time.Second) //nolint:gosec // is small
+	return LogRetention{Trailing: n, Bytes: 1 << 30, Threshold: n / 2, Interval: interval}
 }
 
 // Timing holds the intervals of the node.

@@ -1,14 +1,9 @@
 package raftfsm
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
-	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,92 +11,9 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/metasrv/metasrv"
-	"github.com/metasrv/metasrv/kv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
-	"github.com/metasrv/metasrv/raftfsm/machine"
-	"github.com/metasrv/metasrv/raftfsm/snapshot"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
-
-// bench is an fsm with its image, without raft.
-type bench struct {
-	*fsm
-	t     *testing.T
-	path  string
-	index uint64
-}
-
-func newBench(t *testing.T) *bench { return newBenchIn(t, t.TempDir()) }
-
-func newBenchIn(t *testing.T, dir string) *bench {
-	t.Helper()
-	path := filepath.Join(dir, "state.db")
-	img, err := openImage(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	from, err := img.load()
-	if err != nil {
-		t.Fatal(err)
-	}
-	fail := func(err error) { t.Errorf("failed: %v", err) }
-	logs := raft.NewInmemStore()
-	f := newFSM(from, []state.Applier{kv.NewApplier()}, logs, fail)
-	// An hour: only what the test asks for is flushed.
-	newFlusher(f, img, Timing{Flush: time.Hour, FlushBytes: 1 << 30}, fail)
-	f.flusher.start()
-	return &bench{fsm: f, t: t, path: path}
-}
-
-func entryOf(commands ...*storagepb.Command) []byte {
-	return state.Encode(&storagepb.Entry{Version: machine.EntryVersion, Commands: commands})
-}
-
-func (b *bench) put(key, value string) {
-	b.t.Helper()
-	b.index++
-	result := b.Apply(&raft.Log{Index: b.index, Term: 3, Type: raft.LogCommand, Data: entryOf(&storagepb.Command{
-		Kind:    storagepb.CommandKind_COMMAND_KIND_PUT,
-		Payload: state.Encode(&storagepb.Put{Key: []byte(key), Value: []byte(value)}),
-	})}).(entryResult)
-	if result.err != nil {
-		b.t.Fatal(result.err)
-	}
-}
-
-func contentOf(v state.View) map[string]string {
-	all := map[string]string{}
-	for key, value := range v.Ascend("", "") {
-		all[key] = string(value)
-	}
-	return all
-}
-
-// pairsOf returns the content as users see it.
-func pairsOf(v state.View) map[string]string {
-	all := contentOf(v)
-	for key := range all {
-		if name, ok := strings.CutPrefix(key, "kv/"); ok {
-			all[key] = get(v, name)
-		}
-	}
-	return all
-}
-
-// putNext applies the next entry of a history in which the state at an index is known.
-func (b *bench) putNext() {
-	b.t.Helper()
-	i := b.index + 1
-	b.put(fmt.Sprintf("k%d", i%50), fmt.Sprint(i))
-}
-
-func stateAt(index uint64) map[string]string {
-	want := map[string]string{}
-	for i := index - min(index, 50) + 1; i <= index; i++ {
-		want[fmt.Sprintf("kv/k%d", i%50)] = fmt.Sprint(i)
-	}
-	return want
-}
 
 // Rule 9: an image that was written while entries were applied holds exactly the state of the index it names.
 func TestImageIsACut(t *testing.T) {
@@ -274,68 +186,6 @@ func TestFailedMemberExecutesNothing(t *testing.T) {
 		t.Errorf("a failed member went on: %v, index %d", result.err, b.current.Load().index())
 	}
 	if err := b.flusher.close(true); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestSnapshotStream(t *testing.T) {
-	b := newBench(t)
-	for range 500 {
-		b.putNext()
-	}
-	b.put("empty", "")
-	a := b.current.Load()
-	var stream bytes.Buffer
-	if err := snapshotOf(a).Write(&stream); err != nil {
-		t.Fatal(err)
-	}
-	if size := snapshotOf(a).Size(); size != int64(stream.Len()) {
-		t.Errorf("size is announced as %d, it is %d", size, stream.Len())
-	}
-	read := func(r io.Reader) (map[string]string, *storagepb.ImageMeta, error) {
-		got := map[string]string{}
-		var meta *storagepb.ImageMeta
-		err := snapshot.Read(r,
-			func(m *storagepb.ImageMeta) error { meta = m; return nil },
-			func(k, v []byte) error { got[string(k)] = string(v); return nil })
-		return got, meta, err
-	}
-	got, meta, err := read(bytes.NewReader(stream.Bytes()))
-	if err != nil || meta.Index != a.index() || !maps.Equal(got, contentOf(a.view)) {
-		t.Fatalf("read back index %d with %d keys, %v", meta.GetIndex(), len(got), err)
-	}
-	for i := range stream.Len() {
-		damaged := bytes.Clone(stream.Bytes())
-		damaged[i] ^= 0x20
-		if _, _, err := read(bytes.NewReader(damaged)); err == nil {
-			t.Fatalf("byte %d was changed unnoticed", i)
-		}
-	}
-	for _, n := range []int{0, 5, 20, stream.Len() / 2, stream.Len() - 1} {
-		if _, _, err := read(bytes.NewReader(stream.Bytes()[:n])); err == nil {
-			t.Errorf("a stream cut off at %d was taken", n)
-		}
-	}
-	if err := b.flusher.close(false); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Rule 11: an install never takes the state back.
-func TestOlderSnapshotIsRefused(t *testing.T) {
-	b := newBench(t)
-	for range 10 {
-		b.putNext()
-	}
-	store := &snapshotStore{fsm: b.fsm, flusher: b.flusher, dir: t.TempDir()}
-	sink, err := store.Create(1, 9, 3, raft.Configuration{}, 1, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := sink.Write([]byte("metasrv")); err == nil {
-		t.Error("a snapshot of index 9 was taken by a member that has applied 10")
-	}
-	if err := b.flusher.close(false); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"sync"
 
@@ -17,6 +18,7 @@ func newServerCommand() *cobra.Command {
 	cfg := server.Default()
 	var logs logFlags
 	var initialCluster, initialState, logStore string
+	var logEntries uint64
 	cmd := &cobra.Command{
 		Use:   "server",
 		Short: "Run a member of a cluster",
@@ -38,7 +40,11 @@ func newServerCommand() *cobra.Command {
 				return err
 			}
 			cfg.InitialClusterState = raftfsm.ClusterState(initialState)
-			cfg.LogStore = raftfsm.LogStore(logStore)
+			if logEntries < raftfsm.MinLogEntries {
+				return &server.ConfigError{Flag: "log-entries", Message: fmt.Sprintf(
+					"is %d; it must be at least %d, for that many may be under way to other members", logEntries, raftfsm.MinLogEntries)}
+			}
+			cfg.LogStore, cfg.Log = raftfsm.LogStore(logStore), raftfsm.RetainEntries(logEntries)
 			cfg.Version, cfg.Logger = cli.Version(), logger
 			s, err := server.Start(cfg)
 			if err != nil {
@@ -71,6 +77,8 @@ func newServerCommand() *cobra.Command {
 			"(required then; a member with data goes on in any case)")
 	flags.StringVar(&logStore, "log-store", string(cfg.LogStore),
 		"`STORE` how the log is kept: boltdb, or wal, which is faster and younger; a data folder keeps what it began with")
+	flags.Uint64Var(&logEntries, "log-entries", cfg.Log.Trailing,
+		"`N` entries of the log that are kept for members that lag, at most 1 GiB; one that lags by more is sent the whole state")
 	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow to listen beyond this machine, without encryption")
 	registerIntervals(flags, &cfg)
 	registerDisk(flags, &cfg)
