@@ -38,10 +38,24 @@ const (
 // checkBolt returns an error if a file can't have been left by bbolt. A file that is not there, or empty, is in order:
 // bbolt makes it. buckets are those that must be in it once anything is.
 func checkBolt(path string, buckets ...string) error {
-	file, err := os.Open(path) //nolint:gosec // a file of the data folder
+	err := mapped(path, func(data []byte) error {
+		if unfinished(data) {
+			return os.Remove(path)
+		}
+		if err := (&boltCheck{data: data}).run(buckets); err != nil {
+			return damaged(path, "%v", err)
+		}
+		return nil
+	})
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
+	return err
+}
+
+// mapped runs check on the bytes of a file, guarded, unless it is empty.
+func mapped(path string, check func(data []byte) error) error {
+	file, err := os.Open(path) //nolint:gosec // a file of the data folder
 	if err != nil {
 		return err
 	}
@@ -55,15 +69,7 @@ func checkBolt(path string, buckets ...string) error {
 		return fmt.Errorf("read %s: %w", path, err)
 	}
 	defer func() { _ = syscall.Munmap(data) }()
-	return guarded(path, func() error {
-		if unfinished(data) {
-			return os.Remove(path)
-		}
-		if err := (&boltCheck{data: data}).run(buckets); err != nil {
-			return damaged(path, "%v", err)
-		}
-		return nil
-	})
+	return guarded(path, func() error { return check(data) })
 }
 
 // unfinished reports whether a file is what a power cut left of one that bbolt was making: the four pages that it begins

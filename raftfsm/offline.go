@@ -189,22 +189,16 @@ func (o Offline) replay() (a *applied, found Found, err error) {
 		return nil, found, err
 	}
 	n.fsm.fail, n.store.fail, n.flusher.fail = fail, fail, fail
-	from := n.fsm.current.Load()
+	from := n.fsm.current.index()
 	last, err := n.store.LastIndex()
 	if err != nil {
 		return nil, found, err
 	}
 	var entry raft.Log
-	for i := from.index() + 1; i <= last && failure == nil; i++ {
+	for i := from + 1; i <= last && failure == nil; i++ {
 		entry = raft.Log{}
-		if err := n.store.GetLog(i, &entry); err != nil {
+		if err := n.replayEntry(i, &entry); err != nil {
 			return nil, found, err
-		}
-		switch entry.Type {
-		case raft.LogCommand:
-			n.fsm.Apply(&entry)
-		case raft.LogConfiguration:
-			n.fsm.StoreConfiguration(i, raft.DecodeConfiguration(entry.Data))
 		}
 	}
 	if failure != nil {
@@ -212,10 +206,7 @@ func (o Offline) replay() (a *applied, found Found, err error) {
 	}
 	a = n.fsm.current.Load()
 	found = foundIn(a)
-	found.LastAt = entry.AppendedAt
-	if last > from.index() {
-		found.Replayed = last - from.index()
-	}
+	found.LastAt, found.Replayed = entry.AppendedAt, max(last, from)-from
 	// The new life begins behind everything that this member has seen.
 	term, err := n.store.GetUint64(keyCurrentTerm)
 	if err != nil {
@@ -224,6 +215,20 @@ func (o Offline) replay() (a *applied, found Found, err error) {
 	pos := a.view.Position()
 	pos.Index, pos.Term = max(pos.Index, last), max(pos.Term, term)
 	return &applied{view: machine.NewView(pos, a.view.Ascend("", "")), configuration: a.configuration, configurationIndex: a.configurationIndex}, found, nil
+}
+
+// replayEntry reads an entry of the log and executes it.
+func (n *Node) replayEntry(index uint64, entry *raft.Log) error {
+	if err := n.store.GetLog(index, entry); err != nil {
+		return err
+	}
+	switch entry.Type {
+	case raft.LogCommand:
+		n.fsm.Apply(entry)
+	case raft.LogConfiguration:
+		n.fsm.StoreConfiguration(index, raft.DecodeConfiguration(entry.Data))
+	}
+	return nil
 }
 
 func foundIn(a *applied) Found {

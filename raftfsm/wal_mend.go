@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft-wal/metadb"
@@ -170,25 +169,11 @@ func withNextSegment(list types.PersistentState, tail walTail) types.PersistentS
 
 // openTail reads the segment that is written to.
 func openTail(path string) (tail walTail, size int64, err error) {
-	file, err := os.Open(path) //nolint:gosec // a file of the data folder
-	if err != nil {
-		return walTail{}, 0, err
-	}
-	defer func() { _ = file.Close() }()
-	info, err := file.Stat()
-	if err != nil || info.Size() == 0 {
-		return walTail{}, 0, err
-	}
-	data, err := syscall.Mmap(int(file.Fd()), 0, int(info.Size()), syscall.PROT_READ, syscall.MAP_SHARED) //nolint:gosec // a descriptor fits
-	if err != nil {
-		return walTail{}, 0, fmt.Errorf("read %s: %w", path, err)
-	}
-	defer func() { _ = syscall.Munmap(data) }()
-	err = guarded(path, func() error {
-		tail = readTail(data)
+	err = mapped(path, func(data []byte) error {
+		tail, size = readTail(data), int64(len(data))
 		return nil
 	})
-	return tail, info.Size(), err
+	return tail, size, err
 }
 
 // checkEnded checks a segment that has ended: that it is as long as it was, and that its index, by which entries are

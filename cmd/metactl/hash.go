@@ -20,7 +20,7 @@ func (a *app) hashCommand() *cobra.Command {
 		Use: "hash", Args: noArgs(),
 		Short: "Compare the state of every member by its hash",
 		Long: `Asks every endpoint, and every member that they name, for the hashes of its states, and compares them at the latest
-index that they have in common. Members do that by themselves every some seconds, and one that a majority contradicts ends.
+index that they have in common. Members do that by themselves every 10 s, and one that a majority contradicts ends.
 
 Fails if a member doesn't answer or if two of the same build differ.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.hash(cmd.Context()) },
@@ -134,7 +134,11 @@ func (a *app) showHashes(answers []hashAnswer, index uint64, at []uint64) error 
 			g.row(m.id, m.endpoint, "no answer", "", "", "")
 			continue
 		}
-		g.row(m.id, m.endpoint, number(index), fmt.Sprintf("%016x", at[i]), number(m.hashes.GetComparedIndex()), m.hashes.GetBuild())
+		hash := "-"
+		if index > 0 {
+			hash = fmt.Sprintf("%016x", at[i])
+		}
+		g.row(m.id, m.endpoint, number(index), hash, number(m.hashes.GetComparedIndex()), m.hashes.GetBuild())
 	}
 	g.end()
 	_, err := io.WriteString(a.out, b.String())

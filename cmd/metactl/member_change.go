@@ -108,7 +108,7 @@ func (a *app) memberTransferCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "transfer-leader [ID]", Args: args(cobra.MaximumNArgs(1), "at most the id of a member"),
 		Short: "Make another member the metasrv leader",
-		Long:  "Makes another voter the metasrv leader: the one named, or else the one that is furthest.",
+		Long:  "Makes another voter the metasrv leader: the one named, or else the one with the most of the log.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req := &metasrvpb.TransferLeadershipRequest{}
 			if len(args) == 1 {

@@ -62,14 +62,7 @@ func newServerCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&cfg.NodeID, "node-id", "", "`NAME` name of this member in the cluster, for ever (required)")
-	flags.StringVar(&cfg.DataDir, "data-dir", "", "`FOLDER` folder of this member's log and image (required)")
-	flags.StringVar(&cfg.GRPCAddr, "grpc-addr", cfg.GRPCAddr, "`HOST:PORT` address to serve clients on")
-	flags.StringVar(&cfg.RaftAddr, "raft-addr", cfg.RaftAddr, "`HOST:PORT` address to serve other members on")
-	flags.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "`HOST:PORT` address of /livez, /readyz and /metrics")
-	flags.StringVar(&cfg.PprofAddr, "pprof-addr", "", "`HOST:PORT` loopback address to serve Go's profiler on (default none)")
-	flags.StringVar(&cfg.AdvertiseGRPCAddr, "advertise-grpc-addr", "", "`HOST:PORT` address that clients dial (default --grpc-addr)")
-	flags.StringVar(&cfg.AdvertiseRaftAddr, "advertise-raft-addr", "", "`HOST:PORT` address that other members dial (default --raft-addr)")
+	registerMember(flags, &cfg)
 	flags.StringVar(&initialCluster, "initial-cluster", "",
 		"`ID=RAFT-ADDR,…` members that form a new cluster (default this one alone)")
 	flags.StringVar(&initialState, "initial-cluster-state", "",
@@ -78,14 +71,26 @@ func newServerCommand() *cobra.Command {
 	flags.StringVar(&logStore, "log-store", string(cfg.LogStore),
 		"`STORE` how the log is kept: boltdb, or wal, which is faster and younger; a data folder keeps what it began with")
 	flags.Uint64Var(&logEntries, "log-entries", cfg.Log.Trailing,
-		"`N` entries of the log that are kept for members that lag, at most 1 GiB; one that lags by more is sent the whole state")
-	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow to listen beyond this machine, without encryption")
+		"`N` entries of the log that are kept for members that lag, fewer where they have 1 GiB; who lags by more is sent the whole state")
 	registerIntervals(flags, &cfg)
 	registerDisk(flags, &cfg)
 	flags.DurationVar(&cfg.Timing.DiskTimeout, "disk-timeout", cfg.Timing.DiskTimeout,
 		"`DURATION` time after which a call to the disk that doesn't return ends this member, so that the others go on without it; 0 for never")
 	logs.register(flags, "info")
 	return cmd
+}
+
+// registerMember adds the flags that say who the member is and where it is reached.
+func registerMember(flags *pflag.FlagSet, cfg *server.Config) {
+	flags.StringVar(&cfg.NodeID, "node-id", "", "`NAME` name of this member in the cluster, for ever (required)")
+	flags.StringVar(&cfg.DataDir, "data-dir", "", "`FOLDER` folder of this member's log and image (required)")
+	flags.StringVar(&cfg.GRPCAddr, "grpc-addr", cfg.GRPCAddr, "`HOST:PORT` address to serve clients on")
+	flags.StringVar(&cfg.RaftAddr, "raft-addr", cfg.RaftAddr, "`HOST:PORT` address to serve other members on")
+	flags.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "`HOST:PORT` address of /livez, /readyz and /metrics")
+	flags.StringVar(&cfg.PprofAddr, "pprof-addr", "", "`HOST:PORT` loopback address to serve Go's profiler on (default none)")
+	flags.StringVar(&cfg.AdvertiseGRPCAddr, "advertise-grpc-addr", "", "`HOST:PORT` address that clients dial (default --grpc-addr)")
+	flags.StringVar(&cfg.AdvertiseRaftAddr, "advertise-raft-addr", "", "`HOST:PORT` address that other members dial (default --raft-addr)")
+	flags.BoolVar(&cfg.Insecure, "insecure", false, "allow to listen beyond this machine, without encryption")
 }
 
 // registerIntervals adds the flags that both commands have.
