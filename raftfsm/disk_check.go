@@ -38,7 +38,7 @@ const (
 // checkBolt returns an error if a file can't have been left by bbolt. A file that is not there, or empty, is in order:
 // bbolt makes it. buckets are those that must be in it once anything is.
 func checkBolt(path string, buckets ...string) error {
-	err := mapped(path, func(data []byte) error {
+	err := readMapped(path, func(data []byte) error {
 		if unfinished(data) {
 			return os.Remove(path)
 		}
@@ -53,8 +53,8 @@ func checkBolt(path string, buckets ...string) error {
 	return err
 }
 
-// mapped runs check on the bytes of a file, guarded, unless it is empty.
-func mapped(path string, check func(data []byte) error) error {
+// readMapped runs check on the bytes of a file, guarded, unless it is empty.
+func readMapped(path string, check func(data []byte) error) error {
 	file, err := os.Open(path) //nolint:gosec // a file of the data folder
 	if err != nil {
 		return err

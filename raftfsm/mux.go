@@ -33,14 +33,16 @@ type mux struct {
 	advertise raft.ServerAddress
 	peer      func(net.Conn)
 	gate      raftGate
+	// raft has the connections that Accept hands out.
 	raft      chan net.Conn
 	closed    chan struct{}
 	closeOnce sync.Once
 	closeErr  error
 	wg        sync.WaitGroup
-	mu        sync.Mutex
-	open      map[net.Conn]struct{}
-	greeting  int
+	// open are all connections that were accepted, greeting the number of those that have not said what they speak.
+	mu       sync.Mutex
+	open     map[net.Conn]struct{}
+	greeting int
 	// lost is told when a connection of raft that another member opened has ended.
 	lost chan struct{}
 }

@@ -169,7 +169,7 @@ func withNextSegment(list types.PersistentState, tail walTail) types.PersistentS
 
 // openTail reads the segment that is written to.
 func openTail(path string) (tail walTail, size int64, err error) {
-	err = mapped(path, func(data []byte) error {
+	err = readMapped(path, func(data []byte) error {
 		tail, size = readTail(data), int64(len(data))
 		return nil
 	})
