@@ -26,32 +26,37 @@ func put(tx state.Tx, cmd *storagepb.Put) (*storagepb.KvResult, error) {
 	if err := ValidatePair(cmd.Key, cmd.Value); err != nil {
 		return nil, err
 	}
-	prev, err := write(tx, cmd.Key, cmd.Value)
+	prev, err := write(tx, cmd.Key, cmd.Value, cmd.PrevKv)
 	if err != nil {
 		return nil, err
 	}
 	var result *storagepb.KvResult
-	if prev != nil && cmd.PrevKv {
+	if prev != nil {
 		result = &storagepb.KvResult{Prev: []*storagepb.KvPair{prev.toProto()}}
 	}
 	return result, nil
 }
 
-// write gives a key a value and returns the pair that it had, nil where there was none.
-func write(tx state.Tx, key, value []byte) (prev *Pair, err error) {
+// write gives a key a value and returns the pair that it had, where that is wanted; nil where there was none.
+func write(tx state.Tx, key, value []byte, wanted bool) (*Pair, error) {
 	stateKey := prefix + string(key)
-	prev, err = get(tx, stateKey, key)
+	before := Pair{Key: key}
+	existed, err := lookUp(tx, stateKey, &before)
 	if err != nil {
 		return nil, err
 	}
 	// The revision of a command is that of the state when it has been applied.
 	revision := tx.Revision() + 1
 	next := Pair{Value: value, CreateRevision: revision, ModRevision: revision, Version: 1}
-	if prev != nil {
-		next.CreateRevision, next.Version = prev.CreateRevision, prev.Version+1
+	if existed {
+		next.CreateRevision, next.Version = before.CreateRevision, before.Version+1
 	}
 	tx.Put(stateKey, encodeRecord(&next))
-	return prev, nil
+	if !existed || !wanted {
+		return nil, nil
+	}
+	prev := before // on the heap only where it is wanted
+	return &prev, nil
 }
 
 func compareAndPut(tx state.Tx, cmd *storagepb.CompareAndPut) (*storagepb.KvResult, error) {
@@ -73,7 +78,7 @@ func compareAndPut(tx state.Tx, cmd *storagepb.CompareAndPut) (*storagepb.KvResu
 		}
 		return result, nil
 	}
-	if _, err := write(tx, cmd.Key, cmd.Value); err != nil {
+	if _, err := write(tx, cmd.Key, cmd.Value, false); err != nil {
 		return nil, err
 	}
 	return &storagepb.KvResult{Success: true}, nil

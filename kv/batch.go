@@ -76,7 +76,7 @@ func batchPut(tx state.Tx, cmd *storagepb.BatchPut) (*storagepb.KvResult, error)
 	}
 	prev := previous{wanted: cmd.PrevKv}
 	for _, pair := range cmd.Pairs {
-		before, err := write(tx, pair.Key, pair.Value)
+		before, err := write(tx, pair.Key, pair.Value, cmd.PrevKv)
 		if err != nil {
 			return nil, err
 		}
@@ -125,7 +125,7 @@ func moveValue(tx state.Tx, cmd *storagepb.MoveValue) (*storagepb.KvResult, erro
 			return nil, err
 		}
 	case !bytes.Equal(cmd.FromKey, cmd.ToKey):
-		if _, err := write(tx, cmd.ToKey, from.Value); err != nil {
+		if _, err := write(tx, cmd.ToKey, from.Value, false); err != nil {
 			return nil, err
 		}
 		tx.Delete(prefix + string(cmd.FromKey))

@@ -40,20 +40,24 @@ func (r Range) Bounds() (from, to string) {
 
 // Get returns the pair of a key, nil where it does not exist.
 func Get(v state.View, key []byte) (*Pair, error) {
-	return get(v, prefix+string(key), key)
-}
-
-// get returns the pair under a key of the state, nil where there is none.
-func get(v state.View, stateKey string, key []byte) (*Pair, error) {
-	record, ok := v.Get(stateKey)
-	if !ok {
-		return nil, nil
-	}
 	p := &Pair{Key: key}
-	if err := decodeRecord(record, p); err != nil {
-		return nil, fmt.Errorf("%s: %w", stateKey, err)
+	found, err := lookUp(v, prefix+string(key), p)
+	if err != nil || !found {
+		return nil, err
 	}
 	return p, nil
+}
+
+// lookUp fills p, but for its key, from the record under a key of the state; false where there is none.
+func lookUp(v state.View, stateKey string, p *Pair) (bool, error) {
+	record, ok := v.Get(stateKey)
+	if !ok {
+		return false, nil
+	}
+	if err := decodeRecord(record, p); err != nil {
+		return false, fmt.Errorf("%s: %w", stateKey, err)
+	}
+	return true, nil
 }
 
 // Scan returns the pairs of a range in the order of their keys. After an error it ends.

@@ -184,8 +184,8 @@ func executeOp(tx state.Tx, op *storagepb.TxnOp, limit int) (*storagepb.TxnOpRes
 	case *storagepb.TxnOp_Range:
 		return readInTxn(tx, op.Range, limit)
 	case *storagepb.TxnOp_Put:
-		prev, err := write(tx, op.Put.Key, op.Put.Value)
-		if err != nil || prev == nil || !op.Put.PrevKv {
+		prev, err := write(tx, op.Put.Key, op.Put.Value, op.Put.PrevKv)
+		if err != nil || prev == nil {
 			return &storagepb.TxnOpResult{}, err
 		}
 		if prev.size() > limit {

@@ -139,9 +139,9 @@ func DefaultTiming() Timing {
 		LeaderLease: 200 * time.Millisecond,
 		PeerTimeout: 2 * time.Second,
 		Fresh:       time.Second,
-		Flush:       10 * time.Second,
+		Flush:       15 * time.Second,
 		Compare:     10 * time.Second,
-		FlushBytes:  64 << 20,
+		FlushBytes:  96 << 20,
 		DiskTimeout: 8 * time.Second,
 	}
 }

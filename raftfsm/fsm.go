@@ -127,7 +127,7 @@ func (f *fsm) cut() (*applied, []string, int) {
 		keys = append(keys, key)
 	}
 	bytes := f.dirtyBytes
-	f.dirty = make(map[string]struct{})
+	f.dirty = make(map[string]struct{}, len(f.dirty))
 	f.dirtyBytes = 0
 	return f.current.latest(), keys, bytes
 }

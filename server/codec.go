@@ -39,8 +39,23 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 			defer m.ProtoReflect().SetUnknown(routes)
 			return parts(m, routes)
 		}
+	case *metasrvpb.PutResponse:
+		if b, ok := encodePut(m); ok {
+			return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+		}
 	}
 	return c.CodecV2.Marshal(v)
+}
+
+// Unmarshal implements encoding.CodecV2.
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	if m, put := v.(*metasrvpb.PutRequest); put && len(data) == 1 {
+		if decodePut(data[0].ReadOnlyData(), m) {
+			return nil
+		}
+		m.Reset()
+	}
+	return c.CodecV2.Unmarshal(data, v)
 }
 
 // copied is the size up to which it costs less to copy encoded routes than to send them as a part of their own.

@@ -73,11 +73,7 @@ func (s *services) register(r grpc.ServiceRegistrar) {
 func (s *services) execute(
 	ctx context.Context, h *metasrvpb.RequestHeader, kind storagepb.CommandKind, command, result proto.Message,
 ) (*metasrvpb.ResponseHeader, error) {
-	id, err := commandID(h)
-	if err != nil {
-		return nil, err
-	}
-	r, err := s.node.Propose(ctx, state.Proposal{Kind: kind, Payload: command, ID: id})
+	r, err := s.propose(ctx, h, kind, command)
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +81,17 @@ func (s *services) execute(
 		return nil, metasrv.ErrInternal.With("result of %s: %v", kind, err)
 	}
 	return &metasrvpb.ResponseHeader{Revision: r.Revision}, nil
+}
+
+// propose runs a client's command.
+func (s *services) propose(
+	ctx context.Context, h *metasrvpb.RequestHeader, kind storagepb.CommandKind, command proto.Message,
+) (state.Result, error) {
+	id, err := commandID(h)
+	if err != nil {
+		return state.Result{}, err
+	}
+	return s.node.Propose(ctx, state.Proposal{Kind: kind, Payload: command, ID: id})
 }
 
 // firstResult is for a request that is refused before the log. Where the request is the retry of one that was

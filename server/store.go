@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 
+	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/kv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
@@ -43,13 +44,21 @@ func (s storeService) Put(ctx context.Context, req *metasrvpb.PutRequest) (*meta
 	if err := kv.ValidatePair(req.GetKey(), req.GetValue()); err != nil {
 		return nil, err
 	}
-	var result storagepb.KvResult
-	h, err := s.execute(ctx, req.GetHeader(), storagepb.CommandKind_COMMAND_KIND_PUT,
-		&storagepb.Put{Key: req.GetKey(), Value: req.GetValue(), PrevKv: req.GetPrevKv()}, &result)
+	command := &storagepb.Put{Key: req.GetKey(), Value: req.GetValue(), PrevKv: req.GetPrevKv()}
+	r, err := s.propose(ctx, req.GetHeader(), storagepb.CommandKind_COMMAND_KIND_PUT, command)
 	if err != nil {
 		return nil, err
 	}
-	return &metasrvpb.PutResponse{Header: h, PrevKv: first(result.GetPrev())}, nil
+	resp := &metasrvpb.PutResponse{Header: &metasrvpb.ResponseHeader{Revision: r.Revision}}
+	if !req.GetPrevKv() {
+		return resp, nil // most puts; the result says nothing
+	}
+	var result storagepb.KvResult
+	if err := r.Decode(&result); err != nil {
+		return nil, metasrv.ErrInternal.With("result of a put: %v", err)
+	}
+	resp.PrevKv = first(result.GetPrev())
+	return resp, nil
 }
 
 func (s storeService) CompareAndPut(

@@ -53,7 +53,9 @@ func (f *Feed) trim() {
 		f.bytes -= size(&f.ring[drop])
 		drop++
 	}
-	f.ring = slices.Clone(f.ring[drop:])
+	// With room for what will be dropped next time: to grow it step by step copies it several times.
+	kept := f.ring[drop:]
+	f.ring = append(make([]state.Revision, 0, len(kept)+drop*5/4), kept...)
 }
 
 // Reset forgets everything: the state was replaced by one at the given revision.

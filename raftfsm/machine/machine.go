@@ -14,7 +14,7 @@ import (
 
 // Machine holds the state and executes entries. It is not safe for concurrent use; the views it returns are.
 type Machine struct {
-	appliers map[storagepb.CommandKind]state.Applier
+	commands map[storagepb.CommandKind]executor
 	tree     *tree
 	pos      Position
 	// sum is that of the hashes of all pairs in tree.
@@ -23,6 +23,13 @@ type Machine struct {
 	known uint32
 	// tx is that of the command under way.
 	tx tx
+}
+
+// executor executes the commands of one kind.
+type executor struct {
+	applier state.Applier
+	// since is the command version that they came with.
+	since uint32
 }
 
 // Outcome is what an entry did.
@@ -41,13 +48,13 @@ type Outcome struct {
 // New returns a machine with an empty state. It panics if two appliers claim the same kind of command, for that is
 // a mistake in the program.
 func New(appliers ...state.Applier) *Machine {
-	m := &Machine{appliers: make(map[storagepb.CommandKind]state.Applier), known: EntryVersion}
+	m := &Machine{commands: make(map[storagepb.CommandKind]executor), known: EntryVersion}
 	for _, a := range append([]state.Applier{m.system()}, appliers...) {
 		for _, kind := range a.Kinds() {
-			if _, taken := m.appliers[kind]; taken {
+			if _, taken := m.commands[kind]; taken {
 				panic(fmt.Sprintf("two appliers for %s", kind))
 			}
-			m.appliers[kind] = a
+			m.commands[kind] = executor{applier: a, since: sinceOf(a, kind)}
 		}
 	}
 	m.Reset(NewView(Position{}, func(func(string, []byte) bool) {}))
@@ -100,13 +107,14 @@ func (m *Machine) Apply(index, term uint64, data []byte) (Outcome, error) {
 		Revisions: make([]state.Revision, 0, len(entry.Commands)),
 		Written:   make([]string, 0, len(entry.Commands)),
 	}
+	room := make([]storagepb.Result, len(entry.Commands))
 	for i, c := range entry.Commands {
-		var result *storagepb.Result
+		result := &room[i]
 		if since := m.Since(c.Kind); since > entry.Version {
 			result, err = refusal(metasrv.ErrClusterVersion.With("%s came with version %d, it can't be executed in an entry of version %d",
 				c.Kind, since, entry.Version), m.pos.Revision)
 		} else {
-			result, out.Messages[i], err = m.command(term, c, &out)
+			result, out.Messages[i], err = m.command(term, c, result, &out)
 		}
 		if err != nil {
 			return Outcome{}, fmt.Errorf("entry %d, command %d: %w", index, i, err)
@@ -117,18 +125,18 @@ func (m *Machine) Apply(index, term uint64, data []byte) (Outcome, error) {
 	return out, nil
 }
 
-// command executes one command: at most once if it has an id.
-func (m *Machine) command(term uint64, c *storagepb.Command, out *Outcome) (*storagepb.Result, proto.Message, error) {
+// command executes one command: at most once if it has an id. room is for its result.
+func (m *Machine) command(term uint64, c *storagepb.Command, room *storagepb.Result, out *Outcome) (*storagepb.Result, proto.Message, error) {
 	if c.Id != nil {
-		result, err := m.once(term, c, out)
+		result, err := m.once(term, c, room, out)
 		return result, nil, err
 	}
-	return m.execute(term, c, out)
+	return m.execute(term, c, room, out)
 }
 
 // execute returns the result of a command without its payload, and the message that is to be it.
-func (m *Machine) execute(term uint64, c *storagepb.Command, out *Outcome) (*storagepb.Result, proto.Message, error) {
-	applier, known := m.appliers[c.Kind]
+func (m *Machine) execute(term uint64, c *storagepb.Command, room *storagepb.Result, out *Outcome) (*storagepb.Result, proto.Message, error) {
+	executor, known := m.commands[c.Kind]
 	if !known {
 		return nil, nil, fmt.Errorf("kind %s is unknown to this version of metasrv", c.Kind)
 	}
@@ -138,7 +146,7 @@ func (m *Machine) execute(term uint64, c *storagepb.Command, out *Outcome) (*sto
 	}
 	t := &m.tx
 	t.begin(m)
-	message, err := applier.Apply(t, c.Kind, c.Payload)
+	message, err := executor.applier.Apply(t, c.Kind, c.Payload)
 	if err != nil {
 		t.rollback()
 		r, err := refusal(err, m.pos.Revision)
@@ -148,7 +156,8 @@ func (m *Machine) execute(term uint64, c *storagepb.Command, out *Outcome) (*sto
 		m.pos.Revision++
 		out.Revisions = append(out.Revisions, state.Revision{Number: m.pos.Revision, Changes: changes})
 	}
-	return &storagepb.Result{Revision: m.pos.Revision}, message, nil
+	room.Revision = m.pos.Revision
+	return room, message, nil
 }
 
 // finish takes what a transaction wrote into the outcome and the hash, and returns its changes for the feed.

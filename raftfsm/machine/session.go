@@ -50,7 +50,7 @@ func withoutMessage(value []byte) []byte {
 func resultBytes(value []byte) uint64 { return uint64(len(withoutMessage(value))) }
 
 // once executes a command with an id at most once and remembers its result.
-func (m *Machine) once(term uint64, c *storagepb.Command, out *Outcome) (*storagepb.Result, error) {
+func (m *Machine) once(term uint64, c *storagepb.Command, room *storagepb.Result, out *Outcome) (*storagepb.Result, error) {
 	session, remembered, err := m.recall(c.Id)
 	switch {
 	case err != nil:
@@ -70,7 +70,7 @@ func (m *Machine) once(term uint64, c *storagepb.Command, out *Outcome) (*storag
 			c.Id.Session, session.Results, session.ResultBytes, session.Acknowledged), m.pos.Revision)
 	} else {
 		var message proto.Message
-		if result, message, err = m.execute(term, c, out); message != nil {
+		if result, message, err = m.execute(term, c, room, out); message != nil {
 			result.Payload = state.Encode(message)
 		}
 	}

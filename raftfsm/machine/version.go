@@ -44,11 +44,9 @@ type Versioned interface {
 
 // Since returns the command version that a kind of command came with, 0 where no applier knows the kind. It may be
 // called at any time.
-func (m *Machine) Since(kind storagepb.CommandKind) uint32 {
-	applier, known := m.appliers[kind]
-	if !known {
-		return 0
-	}
+func (m *Machine) Since(kind storagepb.CommandKind) uint32 { return m.commands[kind].since }
+
+func sinceOf(applier state.Applier, kind storagepb.CommandKind) uint32 {
 	if v, ok := applier.(Versioned); ok {
 		return max(v.Since(kind), FirstVersion)
 	}
