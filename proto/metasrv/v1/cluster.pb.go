@@ -724,7 +724,9 @@ type Replica struct {
 	// In the committed in-sync set.
 	InSync bool `protobuf:"varint,4,opt,name=in_sync,json=inSync,proto3" json:"in_sync,omitempty"`
 	// As last reported, absent where the node doesn't report it.
-	Stat          *RegionStat `protobuf:"bytes,5,opt,name=stat,proto3" json:"stat,omitempty"`
+	Stat *RegionStat `protobuf:"bytes,5,opt,name=stat,proto3" json:"stat,omitempty"`
+	// The node came back with other storage: this replica is lost.
+	Lost          bool `protobuf:"varint,20,opt,name=lost,proto3" json:"lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -794,6 +796,13 @@ func (x *Replica) GetStat() *RegionStat {
 	return nil
 }
 
+func (x *Replica) GetLost() bool {
+	if x != nil {
+		return x.Lost
+	}
+	return false
+}
+
 // RegionInfo describes a region.
 type RegionInfo struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -804,8 +813,12 @@ type RegionInfo struct {
 	LeaderEpoch     uint64                 `protobuf:"varint,5,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
 	ConfVersion     uint64                 `protobuf:"varint,6,opt,name=conf_version,json=confVersion,proto3" json:"conf_version,omitempty"`
 	Replicas        []*Replica             `protobuf:"bytes,7,rep,name=replicas,proto3" json:"replicas,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The leadership is being handed over: nobody is granted a lease.
+	Demoting bool `protobuf:"varint,20,opt,name=demoting,proto3" json:"demoting,omitempty"`
+	// Why the region can't be written, or has fewer replicas than it should, for people; empty where all is well.
+	Problem       string `protobuf:"bytes,21,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RegionInfo) Reset() {
@@ -885,6 +898,20 @@ func (x *RegionInfo) GetReplicas() []*Replica {
 		return x.Replicas
 	}
 	return nil
+}
+
+func (x *RegionInfo) GetDemoting() bool {
+	if x != nil {
+		return x.Demoting
+	}
+	return false
+}
+
+func (x *RegionInfo) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
 }
 
 type ListRegionsRequest struct {
@@ -1663,14 +1690,15 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\anode_id\x18\x02 \x01(\x04R\x06nodeId\"k\n" +
 	"\x0fGetNodeResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12$\n" +
-	"\x04node\x18\x02 \x01(\v2\x10.metasrv.v1.NodeR\x04node\"\xc0\x01\n" +
+	"\x04node\x18\x02 \x01(\v2\x10.metasrv.v1.NodeR\x04node\"\xd4\x01\n" +
 	"\aReplica\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x01 \x01(\x04R\treplicaId\x12$\n" +
 	"\x04peer\x18\x02 \x01(\v2\x10.metasrv.v1.PeerR\x04peer\x12+\n" +
 	"\x04role\x18\x03 \x01(\x0e2\x17.metasrv.v1.ReplicaRoleR\x04role\x12\x17\n" +
 	"\ain_sync\x18\x04 \x01(\bR\x06inSync\x12*\n" +
-	"\x04stat\x18\x05 \x01(\v2\x16.metasrv.v1.RegionStatR\x04stat\"\xba\x02\n" +
+	"\x04stat\x18\x05 \x01(\v2\x16.metasrv.v1.RegionStatR\x04stat\x12\x12\n" +
+	"\x04lost\x18\x14 \x01(\bR\x04lost\"\xf0\x02\n" +
 	"\n" +
 	"RegionInfo\x12\x1b\n" +
 	"\tregion_id\x18\x01 \x01(\x04R\bregionId\x124\n" +
@@ -1681,7 +1709,9 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\x10partition_number\x18\x04 \x01(\rR\x0fpartitionNumber\x12!\n" +
 	"\fleader_epoch\x18\x05 \x01(\x04R\vleaderEpoch\x12!\n" +
 	"\fconf_version\x18\x06 \x01(\x04R\vconfVersion\x12/\n" +
-	"\breplicas\x18\a \x03(\v2\x13.metasrv.v1.ReplicaR\breplicas\"\xcb\x01\n" +
+	"\breplicas\x18\a \x03(\v2\x13.metasrv.v1.ReplicaR\breplicas\x12\x1a\n" +
+	"\bdemoting\x18\x14 \x01(\bR\bdemoting\x12\x18\n" +
+	"\aproblem\x18\x15 \x01(\tR\aproblem\"\xcb\x01\n" +
 	"\x12ListRegionsRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x124\n" +
 	"\n" +

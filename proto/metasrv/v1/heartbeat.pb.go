@@ -147,12 +147,20 @@ type HeartbeatRequest struct {
 	// What the node is. In the first request of a stream, and when it changed. A node that never sends it
 	// speaks only the early public protocol.
 	Node *NodeInfo `protobuf:"bytes,22,opt,name=node,proto3" json:"node,omitempty"`
-	// region_stats names every replica that the node has.
+	// region_stats names every replica that the node has. Without it region_stats names those of which something has
+	// changed since the request before on this stream.
 	FullReport bool `protobuf:"varint,23,opt,name=full_report,json=fullReport,proto3" json:"full_report,omitempty"`
 	// Outcome of instructions that failed.
 	InstructionReplies []*InstructionReply `protobuf:"bytes,24,rep,name=instruction_replies,json=instructionReplies,proto3" json:"instruction_replies,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Replicas that the node had in the request before, and no longer has. Not with full_report.
+	RemovedReplicas []*ReplicaRef `protobuf:"bytes,25,rep,name=removed_replicas,json=removedReplicas,proto3" json:"removed_replicas,omitempty"`
+	// Digest over all replicas that the node has now, of what a lease rests on: see client.ReplicaDigest. A metasrv
+	// leader that holds another one for the node asks for a full report, and grants nothing.
+	Digest *uint64 `protobuf:"fixed64,26,opt,name=digest,proto3,oneof" json:"digest,omitempty"`
+	// Changes of in-sync sets that region leaders on the node ask for.
+	InSyncChanges []*InSyncChange `protobuf:"bytes,27,rep,name=in_sync_changes,json=inSyncChanges,proto3" json:"in_sync_changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HeartbeatRequest) Reset() {
@@ -269,6 +277,247 @@ func (x *HeartbeatRequest) GetInstructionReplies() []*InstructionReply {
 	return nil
 }
 
+func (x *HeartbeatRequest) GetRemovedReplicas() []*ReplicaRef {
+	if x != nil {
+		return x.RemovedReplicas
+	}
+	return nil
+}
+
+func (x *HeartbeatRequest) GetDigest() uint64 {
+	if x != nil && x.Digest != nil {
+		return *x.Digest
+	}
+	return 0
+}
+
+func (x *HeartbeatRequest) GetInSyncChanges() []*InSyncChange {
+	if x != nil {
+		return x.InSyncChanges
+	}
+	return nil
+}
+
+// ReplicaRef names a replica.
+type ReplicaRef struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RegionId      uint64                 `protobuf:"varint,1,opt,name=region_id,json=regionId,proto3" json:"region_id,omitempty"`
+	ReplicaId     uint64                 `protobuf:"varint,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaRef) Reset() {
+	*x = ReplicaRef{}
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaRef) ProtoMessage() {}
+
+func (x *ReplicaRef) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaRef.ProtoReflect.Descriptor instead.
+func (*ReplicaRef) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ReplicaRef) GetRegionId() uint64 {
+	if x != nil {
+		return x.RegionId
+	}
+	return 0
+}
+
+func (x *ReplicaRef) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+// InSyncChange asks for another in-sync set of a region. It is carried out if the region still has the leader_epoch and
+// the conf_version that are named. The answer comes with a response: InSyncResult.
+type InSyncChange struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	RegionId uint64                 `protobuf:"varint,1,opt,name=region_id,json=regionId,proto3" json:"region_id,omitempty"`
+	// The region leader that asks.
+	ReplicaId   uint64 `protobuf:"varint,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	LeaderEpoch uint64 `protobuf:"varint,3,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
+	ConfVersion uint64 `protobuf:"varint,4,opt,name=conf_version,json=confVersion,proto3" json:"conf_version,omitempty"`
+	// The set that is wanted, the region leader included. A learner that is named becomes a follower.
+	InSyncReplicaIds []uint64 `protobuf:"varint,5,rep,packed,name=in_sync_replica_ids,json=inSyncReplicaIds,proto3" json:"in_sync_replica_ids,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *InSyncChange) Reset() {
+	*x = InSyncChange{}
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InSyncChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InSyncChange) ProtoMessage() {}
+
+func (x *InSyncChange) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InSyncChange.ProtoReflect.Descriptor instead.
+func (*InSyncChange) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *InSyncChange) GetRegionId() uint64 {
+	if x != nil {
+		return x.RegionId
+	}
+	return 0
+}
+
+func (x *InSyncChange) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+func (x *InSyncChange) GetLeaderEpoch() uint64 {
+	if x != nil {
+		return x.LeaderEpoch
+	}
+	return 0
+}
+
+func (x *InSyncChange) GetConfVersion() uint64 {
+	if x != nil {
+		return x.ConfVersion
+	}
+	return 0
+}
+
+func (x *InSyncChange) GetInSyncReplicaIds() []uint64 {
+	if x != nil {
+		return x.InSyncReplicaIds
+	}
+	return nil
+}
+
+// InSyncResult answers an InSyncChange.
+type InSyncResult struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	RegionId  uint64                 `protobuf:"varint,1,opt,name=region_id,json=regionId,proto3" json:"region_id,omitempty"`
+	ReplicaId uint64                 `protobuf:"varint,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	// Why the change was refused, for people; empty where it was carried out.
+	Refused string `protobuf:"bytes,3,opt,name=refused,proto3" json:"refused,omitempty"`
+	// What is in force now, whatever the outcome.
+	LeaderEpoch      uint64   `protobuf:"varint,4,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
+	ConfVersion      uint64   `protobuf:"varint,5,opt,name=conf_version,json=confVersion,proto3" json:"conf_version,omitempty"`
+	InSyncReplicaIds []uint64 `protobuf:"varint,6,rep,packed,name=in_sync_replica_ids,json=inSyncReplicaIds,proto3" json:"in_sync_replica_ids,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *InSyncResult) Reset() {
+	*x = InSyncResult{}
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InSyncResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InSyncResult) ProtoMessage() {}
+
+func (x *InSyncResult) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InSyncResult.ProtoReflect.Descriptor instead.
+func (*InSyncResult) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *InSyncResult) GetRegionId() uint64 {
+	if x != nil {
+		return x.RegionId
+	}
+	return 0
+}
+
+func (x *InSyncResult) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+func (x *InSyncResult) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+func (x *InSyncResult) GetLeaderEpoch() uint64 {
+	if x != nil {
+		return x.LeaderEpoch
+	}
+	return 0
+}
+
+func (x *InSyncResult) GetConfVersion() uint64 {
+	if x != nil {
+		return x.ConfVersion
+	}
+	return 0
+}
+
+func (x *InSyncResult) GetInSyncReplicaIds() []uint64 {
+	if x != nil {
+		return x.InSyncReplicaIds
+	}
+	return nil
+}
+
 // TimeInterval is a span of time by the node's clock.
 type TimeInterval struct {
 	state                protoimpl.MessageState `protogen:"open.v1"`
@@ -280,7 +529,7 @@ type TimeInterval struct {
 
 func (x *TimeInterval) Reset() {
 	*x = TimeInterval{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[1]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -292,7 +541,7 @@ func (x *TimeInterval) String() string {
 func (*TimeInterval) ProtoMessage() {}
 
 func (x *TimeInterval) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[1]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -305,7 +554,7 @@ func (x *TimeInterval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimeInterval.ProtoReflect.Descriptor instead.
 func (*TimeInterval) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{1}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *TimeInterval) GetStartTimestampMillis() uint64 {
@@ -352,7 +601,7 @@ type NodeStat struct {
 
 func (x *NodeStat) Reset() {
 	*x = NodeStat{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[2]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -364,7 +613,7 @@ func (x *NodeStat) String() string {
 func (*NodeStat) ProtoMessage() {}
 
 func (x *NodeStat) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[2]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -377,7 +626,7 @@ func (x *NodeStat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStat.ProtoReflect.Descriptor instead.
 func (*NodeStat) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{2}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *NodeStat) GetRcus() uint64 {
@@ -467,20 +716,27 @@ type RegionStat struct {
 	// Write capacity units in the interval.
 	Wcus uint64 `protobuf:"varint,4,opt,name=wcus,proto3" json:"wcus,omitempty"`
 	// Bytes.
-	ApproximateSize uint64            `protobuf:"varint,5,opt,name=approximate_size,json=approximateSize,proto3" json:"approximate_size,omitempty"`
-	ApproximateRows uint64            `protobuf:"varint,6,opt,name=approximate_rows,json=approximateRows,proto3" json:"approximate_rows,omitempty"`
-	ReplicaId       uint64            `protobuf:"varint,20,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
-	Role            ReplicaRole       `protobuf:"varint,21,opt,name=role,proto3,enum=metasrv.v1.ReplicaRole" json:"role,omitempty"`
-	LeaderEpoch     uint64            `protobuf:"varint,22,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
-	ConfVersion     uint64            `protobuf:"varint,23,opt,name=conf_version,json=confVersion,proto3" json:"conf_version,omitempty"`
-	Attrs           map[string]string `protobuf:"bytes,100,rep,name=attrs,proto3" json:"attrs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	ApproximateSize uint64      `protobuf:"varint,5,opt,name=approximate_size,json=approximateSize,proto3" json:"approximate_size,omitempty"`
+	ApproximateRows uint64      `protobuf:"varint,6,opt,name=approximate_rows,json=approximateRows,proto3" json:"approximate_rows,omitempty"`
+	ReplicaId       uint64      `protobuf:"varint,20,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	Role            ReplicaRole `protobuf:"varint,21,opt,name=role,proto3,enum=metasrv.v1.ReplicaRole" json:"role,omitempty"`
+	LeaderEpoch     uint64      `protobuf:"varint,22,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
+	ConfVersion     uint64      `protobuf:"varint,23,opt,name=conf_version,json=confVersion,proto3" json:"conf_version,omitempty"`
+	// End of the replica's log: the epoch in which its last write was numbered, and that number.
+	LogEpoch    uint64 `protobuf:"varint,24,opt,name=log_epoch,json=logEpoch,proto3" json:"log_epoch,omitempty"`
+	LogSequence uint64 `protobuf:"varint,25,opt,name=log_sequence,json=logSequence,proto3" json:"log_sequence,omitempty"`
+	// The replica led the region, has been told to stop, and acknowledges nothing any more under leader_epoch.
+	Demoted bool `protobuf:"varint,26,opt,name=demoted,proto3" json:"demoted,omitempty"`
+	// The other replicas as their region leader sees them. Only from it.
+	ReplicaStates []*ReplicaState   `protobuf:"bytes,27,rep,name=replica_states,json=replicaStates,proto3" json:"replica_states,omitempty"`
+	Attrs         map[string]string `protobuf:"bytes,100,rep,name=attrs,proto3" json:"attrs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RegionStat) Reset() {
 	*x = RegionStat{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[3]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -492,7 +748,7 @@ func (x *RegionStat) String() string {
 func (*RegionStat) ProtoMessage() {}
 
 func (x *RegionStat) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[3]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -505,7 +761,7 @@ func (x *RegionStat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionStat.ProtoReflect.Descriptor instead.
 func (*RegionStat) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{3}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RegionStat) GetRegionId() uint64 {
@@ -578,11 +834,119 @@ func (x *RegionStat) GetConfVersion() uint64 {
 	return 0
 }
 
+func (x *RegionStat) GetLogEpoch() uint64 {
+	if x != nil {
+		return x.LogEpoch
+	}
+	return 0
+}
+
+func (x *RegionStat) GetLogSequence() uint64 {
+	if x != nil {
+		return x.LogSequence
+	}
+	return 0
+}
+
+func (x *RegionStat) GetDemoted() bool {
+	if x != nil {
+		return x.Demoted
+	}
+	return false
+}
+
+func (x *RegionStat) GetReplicaStates() []*ReplicaState {
+	if x != nil {
+		return x.ReplicaStates
+	}
+	return nil
+}
+
 func (x *RegionStat) GetAttrs() map[string]string {
 	if x != nil {
 		return x.Attrs
 	}
 	return nil
+}
+
+// ReplicaState is what a region leader knows of another replica of its region.
+type ReplicaState struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ReplicaId uint64                 `protobuf:"varint,1,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	// End of its log, as last acknowledged.
+	LogEpoch    uint64 `protobuf:"varint,2,opt,name=log_epoch,json=logEpoch,proto3" json:"log_epoch,omitempty"`
+	LogSequence uint64 `protobuf:"varint,3,opt,name=log_sequence,json=logSequence,proto3" json:"log_sequence,omitempty"`
+	// It has all that the region leader has acknowledged, and takes each write.
+	CaughtUp bool `protobuf:"varint,4,opt,name=caught_up,json=caughtUp,proto3" json:"caught_up,omitempty"`
+	// Why it doesn't, for people.
+	Error         string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaState) Reset() {
+	*x = ReplicaState{}
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaState) ProtoMessage() {}
+
+func (x *ReplicaState) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaState.ProtoReflect.Descriptor instead.
+func (*ReplicaState) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ReplicaState) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+func (x *ReplicaState) GetLogEpoch() uint64 {
+	if x != nil {
+		return x.LogEpoch
+	}
+	return 0
+}
+
+func (x *ReplicaState) GetLogSequence() uint64 {
+	if x != nil {
+		return x.LogSequence
+	}
+	return 0
+}
+
+func (x *ReplicaState) GetCaughtUp() bool {
+	if x != nil {
+		return x.CaughtUp
+	}
+	return false
+}
+
+func (x *ReplicaState) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
 }
 
 // ReplicaStat describes a follower of a group writer.
@@ -597,7 +961,7 @@ type ReplicaStat struct {
 
 func (x *ReplicaStat) Reset() {
 	*x = ReplicaStat{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[4]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -609,7 +973,7 @@ func (x *ReplicaStat) String() string {
 func (*ReplicaStat) ProtoMessage() {}
 
 func (x *ReplicaStat) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[4]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -622,7 +986,7 @@ func (x *ReplicaStat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaStat.ProtoReflect.Descriptor instead.
 func (*ReplicaStat) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{4}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ReplicaStat) GetPeer() *Peer {
@@ -661,13 +1025,15 @@ type NodeInfo struct {
 	StorageUuid string `protobuf:"bytes,6,opt,name=storage_uuid,json=storageUuid,proto3" json:"storage_uuid,omitempty"`
 	// Random number of this process: a repeated registration of the same process returns the same incarnation.
 	RegistrationNonce uint64 `protobuf:"varint,7,opt,name=registration_nonce,json=registrationNonce,proto3" json:"registration_nonce,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The node acknowledges writes only under a lease. Regions of a node that doesn't are never given to another one.
+	KeepsLeases   bool `protobuf:"varint,20,opt,name=keeps_leases,json=keepsLeases,proto3" json:"keeps_leases,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodeInfo) Reset() {
 	*x = NodeInfo{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[5]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -679,7 +1045,7 @@ func (x *NodeInfo) String() string {
 func (*NodeInfo) ProtoMessage() {}
 
 func (x *NodeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[5]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -692,7 +1058,7 @@ func (x *NodeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfo.ProtoReflect.Descriptor instead.
 func (*NodeInfo) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{5}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *NodeInfo) GetRole() NodeRole {
@@ -744,6 +1110,13 @@ func (x *NodeInfo) GetRegistrationNonce() uint64 {
 	return 0
 }
 
+func (x *NodeInfo) GetKeepsLeases() bool {
+	if x != nil {
+		return x.KeepsLeases
+	}
+	return false
+}
+
 // Capacity is what a node can serve. 0 means unknown.
 type Capacity struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -760,7 +1133,7 @@ type Capacity struct {
 
 func (x *Capacity) Reset() {
 	*x = Capacity{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[6]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +1145,7 @@ func (x *Capacity) String() string {
 func (*Capacity) ProtoMessage() {}
 
 func (x *Capacity) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[6]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +1158,7 @@ func (x *Capacity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capacity.ProtoReflect.Descriptor instead.
 func (*Capacity) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{6}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Capacity) GetRcusPerSecond() uint64 {
@@ -836,7 +1209,7 @@ type InstructionReply struct {
 
 func (x *InstructionReply) Reset() {
 	*x = InstructionReply{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[7]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +1221,7 @@ func (x *InstructionReply) String() string {
 func (*InstructionReply) ProtoMessage() {}
 
 func (x *InstructionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[7]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +1234,7 @@ func (x *InstructionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstructionReply.ProtoReflect.Descriptor instead.
 func (*InstructionReply) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{7}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *InstructionReply) GetRegionId() uint64 {
@@ -897,13 +1270,23 @@ type HeartbeatResponse struct {
 	Incarnation uint64 `protobuf:"varint,21,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	// Time to the next beat.
 	HeartbeatIntervalMs uint64 `protobuf:"varint,22,opt,name=heartbeat_interval_ms,json=heartbeatIntervalMs,proto3" json:"heartbeat_interval_ms,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// The lease that this response grants, counted by the node's own clock from when it sent request `sequence`: for the
+	// replicas that it reported as region leaders in that request or before, but for those in ungranted. 0: none.
+	LeaseMs uint64 `protobuf:"varint,23,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	// Digest of the replicas that were judged. The lease counts only if the node's request had the same.
+	Digest *uint64 `protobuf:"fixed64,24,opt,name=digest,proto3,oneof" json:"digest,omitempty"`
+	// Replicas reported as region leaders that the lease doesn't cover.
+	Ungranted []*ReplicaRef `protobuf:"bytes,25,rep,name=ungranted,proto3" json:"ungranted,omitempty"`
+	// The next request must be a full report.
+	FullReportWanted bool            `protobuf:"varint,26,opt,name=full_report_wanted,json=fullReportWanted,proto3" json:"full_report_wanted,omitempty"`
+	InSyncResults    []*InSyncResult `protobuf:"bytes,27,rep,name=in_sync_results,json=inSyncResults,proto3" json:"in_sync_results,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[8]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1298,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[8]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1311,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{8}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HeartbeatResponse) GetHeader() *ResponseHeader {
@@ -966,13 +1349,57 @@ func (x *HeartbeatResponse) GetHeartbeatIntervalMs() uint64 {
 	return 0
 }
 
-// Instruction is one message to a datanode. It is repeated until the node's reports show that it was done;
-// doing it twice does no harm.
+func (x *HeartbeatResponse) GetLeaseMs() uint64 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
+func (x *HeartbeatResponse) GetDigest() uint64 {
+	if x != nil && x.Digest != nil {
+		return *x.Digest
+	}
+	return 0
+}
+
+func (x *HeartbeatResponse) GetUngranted() []*ReplicaRef {
+	if x != nil {
+		return x.Ungranted
+	}
+	return nil
+}
+
+func (x *HeartbeatResponse) GetFullReportWanted() bool {
+	if x != nil {
+		return x.FullReportWanted
+	}
+	return false
+}
+
+func (x *HeartbeatResponse) GetInSyncResults() []*InSyncResult {
+	if x != nil {
+		return x.InSyncResults
+	}
+	return nil
+}
+
+// Instruction is one message to a node. It follows from the replicated state, and is repeated until the node's reports
+// show that it was done; doing it twice does no harm. A node refuses one that names another replica id, or a lower pair
+// of leader_epoch and conf_version than it has.
 type Instruction struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Instruction:
 	//
 	//	*Instruction_DropRegion
+	//	*Instruction_OpenRegion
+	//	*Instruction_CloseRegion
+	//	*Instruction_PromoteRegion
+	//	*Instruction_DemoteRegion
+	//	*Instruction_FlushRegion
+	//	*Instruction_CatchUpRegion
+	//	*Instruction_AddLearner
+	//	*Instruction_InvalidateCaches
 	Instruction   isInstruction_Instruction `protobuf_oneof:"instruction"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -980,7 +1407,7 @@ type Instruction struct {
 
 func (x *Instruction) Reset() {
 	*x = Instruction{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[9]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -992,7 +1419,7 @@ func (x *Instruction) String() string {
 func (*Instruction) ProtoMessage() {}
 
 func (x *Instruction) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[9]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1005,7 +1432,7 @@ func (x *Instruction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instruction.ProtoReflect.Descriptor instead.
 func (*Instruction) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{9}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Instruction) GetInstruction() isInstruction_Instruction {
@@ -1024,6 +1451,78 @@ func (x *Instruction) GetDropRegion() *DropRegion {
 	return nil
 }
 
+func (x *Instruction) GetOpenRegion() *OpenRegion {
+	if x != nil {
+		if x, ok := x.Instruction.(*Instruction_OpenRegion); ok {
+			return x.OpenRegion
+		}
+	}
+	return nil
+}
+
+func (x *Instruction) GetCloseRegion() *CloseRegion {
+	if x != nil {
+		if x, ok := x.Instruction.(*Instruction_CloseRegion); ok {
+			return x.CloseRegion
+		}
+	}
+	return nil
+}
+
+func (x *Instruction) GetPromoteRegion() *PromoteRegion {
+	if x != nil {
+		if x, ok := x.Instruction.(*Instruction_PromoteRegion); ok {
+			return x.PromoteRegion
+		}
+	}
+	return nil
+}
+
+func (x *Instruction) GetDemoteRegion() *DemoteRegion {
+	if x != nil {
+		if x, ok := x.Instruction.(*Instruction_DemoteRegion); ok {
+			return x.DemoteRegion
+		}
+	}
+	return nil
+}
+
+func (x *Instruction) GetFlushRegion() *FlushRegion {
+	if x != nil {
+		if x, ok := x.Instruction.(*Instruction_FlushRegion); ok {
+			return x.FlushRegion
+		}
+	}
+	return nil
+}
+
+func (x *Instruction) GetCatchUpRegion() *CatchUpRegion {
+	if x != nil {
+		if x, ok := x.Instruction.(*Instruction_CatchUpRegion); ok {
+			return x.CatchUpRegion
+		}
+	}
+	return nil
+}
+
+func (x *Instruction) GetAddLearner() *AddLearner {
+	if x != nil {
+		if x, ok := x.Instruction.(*Instruction_AddLearner); ok {
+			return x.AddLearner
+		}
+	}
+	return nil
+}
+
+func (x *Instruction) GetInvalidateCaches() *InvalidateCaches {
+	if x != nil {
+		if x, ok := x.Instruction.(*Instruction_InvalidateCaches); ok {
+			return x.InvalidateCaches
+		}
+	}
+	return nil
+}
+
 type isInstruction_Instruction interface {
 	isInstruction_Instruction()
 }
@@ -1032,7 +1531,679 @@ type Instruction_DropRegion struct {
 	DropRegion *DropRegion `protobuf:"bytes,1,opt,name=drop_region,json=dropRegion,proto3,oneof"`
 }
 
+type Instruction_OpenRegion struct {
+	OpenRegion *OpenRegion `protobuf:"bytes,2,opt,name=open_region,json=openRegion,proto3,oneof"`
+}
+
+type Instruction_CloseRegion struct {
+	CloseRegion *CloseRegion `protobuf:"bytes,3,opt,name=close_region,json=closeRegion,proto3,oneof"`
+}
+
+type Instruction_PromoteRegion struct {
+	PromoteRegion *PromoteRegion `protobuf:"bytes,4,opt,name=promote_region,json=promoteRegion,proto3,oneof"`
+}
+
+type Instruction_DemoteRegion struct {
+	DemoteRegion *DemoteRegion `protobuf:"bytes,5,opt,name=demote_region,json=demoteRegion,proto3,oneof"`
+}
+
+type Instruction_FlushRegion struct {
+	FlushRegion *FlushRegion `protobuf:"bytes,6,opt,name=flush_region,json=flushRegion,proto3,oneof"`
+}
+
+type Instruction_CatchUpRegion struct {
+	CatchUpRegion *CatchUpRegion `protobuf:"bytes,7,opt,name=catch_up_region,json=catchUpRegion,proto3,oneof"`
+}
+
+type Instruction_AddLearner struct {
+	AddLearner *AddLearner `protobuf:"bytes,8,opt,name=add_learner,json=addLearner,proto3,oneof"`
+}
+
+type Instruction_InvalidateCaches struct {
+	InvalidateCaches *InvalidateCaches `protobuf:"bytes,9,opt,name=invalidate_caches,json=invalidateCaches,proto3,oneof"`
+}
+
 func (*Instruction_DropRegion) isInstruction_Instruction() {}
+
+func (*Instruction_OpenRegion) isInstruction_Instruction() {}
+
+func (*Instruction_CloseRegion) isInstruction_Instruction() {}
+
+func (*Instruction_PromoteRegion) isInstruction_Instruction() {}
+
+func (*Instruction_DemoteRegion) isInstruction_Instruction() {}
+
+func (*Instruction_FlushRegion) isInstruction_Instruction() {}
+
+func (*Instruction_CatchUpRegion) isInstruction_Instruction() {}
+
+func (*Instruction_AddLearner) isInstruction_Instruction() {}
+
+func (*Instruction_InvalidateCaches) isInstruction_Instruction() {}
+
+// RegionConfig is what the state says of a region: who leads, and which replicas there are.
+type RegionConfig struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	RegionId        uint64                 `protobuf:"varint,1,opt,name=region_id,json=regionId,proto3" json:"region_id,omitempty"`
+	LeaderEpoch     uint64                 `protobuf:"varint,2,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
+	ConfVersion     uint64                 `protobuf:"varint,3,opt,name=conf_version,json=confVersion,proto3" json:"conf_version,omitempty"`
+	LeaderReplicaId uint64                 `protobuf:"varint,4,opt,name=leader_replica_id,json=leaderReplicaId,proto3" json:"leader_replica_id,omitempty"`
+	Replicas        []*ReplicaConfig       `protobuf:"bytes,5,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *RegionConfig) Reset() {
+	*x = RegionConfig{}
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionConfig) ProtoMessage() {}
+
+func (x *RegionConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionConfig.ProtoReflect.Descriptor instead.
+func (*RegionConfig) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RegionConfig) GetRegionId() uint64 {
+	if x != nil {
+		return x.RegionId
+	}
+	return 0
+}
+
+func (x *RegionConfig) GetLeaderEpoch() uint64 {
+	if x != nil {
+		return x.LeaderEpoch
+	}
+	return 0
+}
+
+func (x *RegionConfig) GetConfVersion() uint64 {
+	if x != nil {
+		return x.ConfVersion
+	}
+	return 0
+}
+
+func (x *RegionConfig) GetLeaderReplicaId() uint64 {
+	if x != nil {
+		return x.LeaderReplicaId
+	}
+	return 0
+}
+
+func (x *RegionConfig) GetReplicas() []*ReplicaConfig {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+// ReplicaConfig is a replica of a RegionConfig.
+type ReplicaConfig struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ReplicaId uint64                 `protobuf:"varint,1,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	Peer      *Peer                  `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"`
+	// In the committed in-sync set: each of its replicas must have a write before that is acknowledged.
+	InSync bool `protobuf:"varint,3,opt,name=in_sync,json=inSync,proto3" json:"in_sync,omitempty"`
+	// Gets the writes, is not read, and can't lead.
+	Learner       bool `protobuf:"varint,4,opt,name=learner,proto3" json:"learner,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaConfig) Reset() {
+	*x = ReplicaConfig{}
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaConfig) ProtoMessage() {}
+
+func (x *ReplicaConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaConfig.ProtoReflect.Descriptor instead.
+func (*ReplicaConfig) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ReplicaConfig) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+func (x *ReplicaConfig) GetPeer() *Peer {
+	if x != nil {
+		return x.Peer
+	}
+	return nil
+}
+
+func (x *ReplicaConfig) GetInSync() bool {
+	if x != nil {
+		return x.InSync
+	}
+	return false
+}
+
+func (x *ReplicaConfig) GetLearner() bool {
+	if x != nil {
+		return x.Learner
+	}
+	return false
+}
+
+// OpenRegion tells a datanode that it should have a replica which it doesn't report: it opens it if it is there. It never
+// makes one; where there is none it answers with an error.
+type OpenRegion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplicaId     uint64                 `protobuf:"varint,1,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	Config        *RegionConfig          `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenRegion) Reset() {
+	*x = OpenRegion{}
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenRegion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenRegion) ProtoMessage() {}
+
+func (x *OpenRegion) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenRegion.ProtoReflect.Descriptor instead.
+func (*OpenRegion) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *OpenRegion) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+func (x *OpenRegion) GetConfig() *RegionConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+// CloseRegion tells a datanode to close a replica and keep its data.
+type CloseRegion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RegionId      uint64                 `protobuf:"varint,1,opt,name=region_id,json=regionId,proto3" json:"region_id,omitempty"`
+	ReplicaId     uint64                 `protobuf:"varint,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	LeaderEpoch   uint64                 `protobuf:"varint,3,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
+	ConfVersion   uint64                 `protobuf:"varint,4,opt,name=conf_version,json=confVersion,proto3" json:"conf_version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloseRegion) Reset() {
+	*x = CloseRegion{}
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloseRegion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloseRegion) ProtoMessage() {}
+
+func (x *CloseRegion) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloseRegion.ProtoReflect.Descriptor instead.
+func (*CloseRegion) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CloseRegion) GetRegionId() uint64 {
+	if x != nil {
+		return x.RegionId
+	}
+	return 0
+}
+
+func (x *CloseRegion) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+func (x *CloseRegion) GetLeaderEpoch() uint64 {
+	if x != nil {
+		return x.LeaderEpoch
+	}
+	return 0
+}
+
+func (x *CloseRegion) GetConfVersion() uint64 {
+	if x != nil {
+		return x.ConfVersion
+	}
+	return 0
+}
+
+// PromoteRegion tells a replica that it leads its region under an epoch, or that leads it already: which replicas there
+// are. It acknowledges writes once it also has a lease that was granted after it has reported that epoch.
+type PromoteRegion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplicaId     uint64                 `protobuf:"varint,1,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	Config        *RegionConfig          `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromoteRegion) Reset() {
+	*x = PromoteRegion{}
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteRegion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteRegion) ProtoMessage() {}
+
+func (x *PromoteRegion) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteRegion.ProtoReflect.Descriptor instead.
+func (*PromoteRegion) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *PromoteRegion) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+func (x *PromoteRegion) GetConfig() *RegionConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+// DemoteRegion tells a region leader to acknowledge no more writes: another replica leads, or is about to. It reports
+// itself demoted, or as a follower.
+type DemoteRegion struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ReplicaId uint64                 `protobuf:"varint,1,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	Config    *RegionConfig          `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
+	// For people.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DemoteRegion) Reset() {
+	*x = DemoteRegion{}
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DemoteRegion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DemoteRegion) ProtoMessage() {}
+
+func (x *DemoteRegion) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DemoteRegion.ProtoReflect.Descriptor instead.
+func (*DemoteRegion) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *DemoteRegion) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+func (x *DemoteRegion) GetConfig() *RegionConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *DemoteRegion) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// FlushRegion tells a replica to write out what it holds in memory only.
+type FlushRegion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RegionId      uint64                 `protobuf:"varint,1,opt,name=region_id,json=regionId,proto3" json:"region_id,omitempty"`
+	ReplicaId     uint64                 `protobuf:"varint,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	LeaderEpoch   uint64                 `protobuf:"varint,3,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
+	ConfVersion   uint64                 `protobuf:"varint,4,opt,name=conf_version,json=confVersion,proto3" json:"conf_version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlushRegion) Reset() {
+	*x = FlushRegion{}
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlushRegion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlushRegion) ProtoMessage() {}
+
+func (x *FlushRegion) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlushRegion.ProtoReflect.Descriptor instead.
+func (*FlushRegion) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *FlushRegion) GetRegionId() uint64 {
+	if x != nil {
+		return x.RegionId
+	}
+	return 0
+}
+
+func (x *FlushRegion) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+func (x *FlushRegion) GetLeaderEpoch() uint64 {
+	if x != nil {
+		return x.LeaderEpoch
+	}
+	return 0
+}
+
+func (x *FlushRegion) GetConfVersion() uint64 {
+	if x != nil {
+		return x.ConfVersion
+	}
+	return 0
+}
+
+// CatchUpRegion tells a follower or learner which replica leads, so that it gets from it what it lacks.
+type CatchUpRegion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplicaId     uint64                 `protobuf:"varint,1,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	Config        *RegionConfig          `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CatchUpRegion) Reset() {
+	*x = CatchUpRegion{}
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CatchUpRegion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CatchUpRegion) ProtoMessage() {}
+
+func (x *CatchUpRegion) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CatchUpRegion.ProtoReflect.Descriptor instead.
+func (*CatchUpRegion) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *CatchUpRegion) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+func (x *CatchUpRegion) GetConfig() *RegionConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+// AddLearner tells a datanode to make an empty replica, which the region leader then feeds.
+type AddLearner struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplicaId     uint64                 `protobuf:"varint,1,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	Config        *RegionConfig          `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
+	Table         *Table                 `protobuf:"bytes,3,opt,name=table,proto3" json:"table,omitempty"`
+	Region        *Region                `protobuf:"bytes,4,opt,name=region,proto3" json:"region,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddLearner) Reset() {
+	*x = AddLearner{}
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddLearner) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddLearner) ProtoMessage() {}
+
+func (x *AddLearner) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddLearner.ProtoReflect.Descriptor instead.
+func (*AddLearner) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *AddLearner) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+func (x *AddLearner) GetConfig() *RegionConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *AddLearner) GetTable() *Table {
+	if x != nil {
+		return x.Table
+	}
+	return nil
+}
+
+func (x *AddLearner) GetRegion() *Region {
+	if x != nil {
+		return x.Region
+	}
+	return nil
+}
+
+// InvalidateCaches tells a frontend that routes have changed.
+type InvalidateCaches struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TableIds      []uint64               `protobuf:"varint,1,rep,packed,name=table_ids,json=tableIds,proto3" json:"table_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InvalidateCaches) Reset() {
+	*x = InvalidateCaches{}
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InvalidateCaches) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InvalidateCaches) ProtoMessage() {}
+
+func (x *InvalidateCaches) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InvalidateCaches.ProtoReflect.Descriptor instead.
+func (*InvalidateCaches) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *InvalidateCaches) GetTableIds() []uint64 {
+	if x != nil {
+		return x.TableIds
+	}
+	return nil
+}
 
 // DropRegion tells a datanode to delete a replica with all its data. A node that holds another replica id of
 // the region, or a newer epoch, refuses it.
@@ -1050,7 +2221,7 @@ type DropRegion struct {
 
 func (x *DropRegion) Reset() {
 	*x = DropRegion{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[10]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1062,7 +2233,7 @@ func (x *DropRegion) String() string {
 func (*DropRegion) ProtoMessage() {}
 
 func (x *DropRegion) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[10]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1075,7 +2246,7 @@ func (x *DropRegion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropRegion.ProtoReflect.Descriptor instead.
 func (*DropRegion) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{10}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DropRegion) GetRegionId() uint64 {
@@ -1122,7 +2293,7 @@ type AskLeaderRequest struct {
 
 func (x *AskLeaderRequest) Reset() {
 	*x = AskLeaderRequest{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[11]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +2305,7 @@ func (x *AskLeaderRequest) String() string {
 func (*AskLeaderRequest) ProtoMessage() {}
 
 func (x *AskLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[11]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +2318,7 @@ func (x *AskLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskLeaderRequest.ProtoReflect.Descriptor instead.
 func (*AskLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{11}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AskLeaderRequest) GetHeader() *RequestHeader {
@@ -1168,7 +2339,7 @@ type AskLeaderResponse struct {
 
 func (x *AskLeaderResponse) Reset() {
 	*x = AskLeaderResponse{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[12]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +2351,7 @@ func (x *AskLeaderResponse) String() string {
 func (*AskLeaderResponse) ProtoMessage() {}
 
 func (x *AskLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[12]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +2364,7 @@ func (x *AskLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskLeaderResponse.ProtoReflect.Descriptor instead.
 func (*AskLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{12}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AskLeaderResponse) GetHeader() *ResponseHeader {
@@ -1215,7 +2386,7 @@ var File_metasrv_v1_heartbeat_proto protoreflect.FileDescriptor
 const file_metasrv_v1_heartbeat_proto_rawDesc = "" +
 	"\n" +
 	"\x1ametasrv/v1/heartbeat.proto\x12\n" +
-	"metasrv.v1\x1a\x17metasrv/v1/header.proto\x1a\x16metasrv/v1/table.proto\"\xcf\x04\n" +
+	"metasrv.v1\x1a\x17metasrv/v1/header.proto\x1a\x16metasrv/v1/table.proto\"\xfc\x05\n" +
 	"\x10HeartbeatRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12$\n" +
 	"\x04peer\x18\x02 \x01(\v2\x10.metasrv.v1.PeerR\x04peer\x12\x1b\n" +
@@ -1229,7 +2400,31 @@ const file_metasrv_v1_heartbeat_proto_rawDesc = "" +
 	"\x04node\x18\x16 \x01(\v2\x14.metasrv.v1.NodeInfoR\x04node\x12\x1f\n" +
 	"\vfull_report\x18\x17 \x01(\bR\n" +
 	"fullReport\x12M\n" +
-	"\x13instruction_replies\x18\x18 \x03(\v2\x1c.metasrv.v1.InstructionReplyR\x12instructionReplies\"v\n" +
+	"\x13instruction_replies\x18\x18 \x03(\v2\x1c.metasrv.v1.InstructionReplyR\x12instructionReplies\x12A\n" +
+	"\x10removed_replicas\x18\x19 \x03(\v2\x16.metasrv.v1.ReplicaRefR\x0fremovedReplicas\x12\x1b\n" +
+	"\x06digest\x18\x1a \x01(\x06H\x00R\x06digest\x88\x01\x01\x12@\n" +
+	"\x0fin_sync_changes\x18\x1b \x03(\v2\x18.metasrv.v1.InSyncChangeR\rinSyncChangesB\t\n" +
+	"\a_digest\"H\n" +
+	"\n" +
+	"ReplicaRef\x12\x1b\n" +
+	"\tregion_id\x18\x01 \x01(\x04R\bregionId\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x02 \x01(\x04R\treplicaId\"\xbf\x01\n" +
+	"\fInSyncChange\x12\x1b\n" +
+	"\tregion_id\x18\x01 \x01(\x04R\bregionId\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x02 \x01(\x04R\treplicaId\x12!\n" +
+	"\fleader_epoch\x18\x03 \x01(\x04R\vleaderEpoch\x12!\n" +
+	"\fconf_version\x18\x04 \x01(\x04R\vconfVersion\x12-\n" +
+	"\x13in_sync_replica_ids\x18\x05 \x03(\x04R\x10inSyncReplicaIds\"\xd9\x01\n" +
+	"\fInSyncResult\x12\x1b\n" +
+	"\tregion_id\x18\x01 \x01(\x04R\bregionId\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x02 \x01(\x04R\treplicaId\x12\x18\n" +
+	"\arefused\x18\x03 \x01(\tR\arefused\x12!\n" +
+	"\fleader_epoch\x18\x04 \x01(\x04R\vleaderEpoch\x12!\n" +
+	"\fconf_version\x18\x05 \x01(\x04R\vconfVersion\x12-\n" +
+	"\x13in_sync_replica_ids\x18\x06 \x03(\x04R\x10inSyncReplicaIds\"v\n" +
 	"\fTimeInterval\x124\n" +
 	"\x16start_timestamp_millis\x18\x01 \x01(\x04R\x14startTimestampMillis\x120\n" +
 	"\x14end_timestamp_millis\x18\x02 \x01(\x04R\x12endTimestampMillis\"\xaa\x03\n" +
@@ -1250,7 +2445,7 @@ const file_metasrv_v1_heartbeat_proto_rawDesc = "" +
 	"\n" +
 	"AttrsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe2\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfd\x04\n" +
 	"\n" +
 	"RegionStat\x12\x1b\n" +
 	"\tregion_id\x18\x01 \x01(\x04R\bregionId\x124\n" +
@@ -1264,17 +2459,28 @@ const file_metasrv_v1_heartbeat_proto_rawDesc = "" +
 	"replica_id\x18\x14 \x01(\x04R\treplicaId\x12+\n" +
 	"\x04role\x18\x15 \x01(\x0e2\x17.metasrv.v1.ReplicaRoleR\x04role\x12!\n" +
 	"\fleader_epoch\x18\x16 \x01(\x04R\vleaderEpoch\x12!\n" +
-	"\fconf_version\x18\x17 \x01(\x04R\vconfVersion\x127\n" +
+	"\fconf_version\x18\x17 \x01(\x04R\vconfVersion\x12\x1b\n" +
+	"\tlog_epoch\x18\x18 \x01(\x04R\blogEpoch\x12!\n" +
+	"\flog_sequence\x18\x19 \x01(\x04R\vlogSequence\x12\x18\n" +
+	"\ademoted\x18\x1a \x01(\bR\ademoted\x12?\n" +
+	"\x0ereplica_states\x18\x1b \x03(\v2\x18.metasrv.v1.ReplicaStateR\rreplicaStates\x127\n" +
 	"\x05attrs\x18d \x03(\v2!.metasrv.v1.RegionStat.AttrsEntryR\x05attrs\x1a8\n" +
 	"\n" +
 	"AttrsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"k\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa0\x01\n" +
+	"\fReplicaState\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x01 \x01(\x04R\treplicaId\x12\x1b\n" +
+	"\tlog_epoch\x18\x02 \x01(\x04R\blogEpoch\x12!\n" +
+	"\flog_sequence\x18\x03 \x01(\x04R\vlogSequence\x12\x1b\n" +
+	"\tcaught_up\x18\x04 \x01(\bR\bcaughtUp\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"k\n" +
 	"\vReplicaStat\x12$\n" +
 	"\x04peer\x18\x01 \x01(\v2\x10.metasrv.v1.PeerR\x04peer\x12\x17\n" +
 	"\ain_sync\x18\x02 \x01(\bR\x06inSync\x12\x1d\n" +
 	"\n" +
-	"is_learner\x18\x03 \x01(\bR\tisLearner\"\xb8\x03\n" +
+	"is_learner\x18\x03 \x01(\bR\tisLearner\"\xdb\x03\n" +
 	"\bNodeInfo\x12(\n" +
 	"\x04role\x18\x01 \x01(\x0e2\x14.metasrv.v1.NodeRoleR\x04role\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x128\n" +
@@ -1282,7 +2488,8 @@ const file_metasrv_v1_heartbeat_proto_rawDesc = "" +
 	"\x05attrs\x18\x04 \x03(\v2\x1f.metasrv.v1.NodeInfo.AttrsEntryR\x05attrs\x120\n" +
 	"\bcapacity\x18\x05 \x01(\v2\x14.metasrv.v1.CapacityR\bcapacity\x12!\n" +
 	"\fstorage_uuid\x18\x06 \x01(\tR\vstorageUuid\x12-\n" +
-	"\x12registration_nonce\x18\a \x01(\x04R\x11registrationNonce\x1a9\n" +
+	"\x12registration_nonce\x18\a \x01(\x04R\x11registrationNonce\x12!\n" +
+	"\fkeeps_leases\x18\x14 \x01(\bR\vkeepsLeases\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a8\n" +
@@ -1301,17 +2508,84 @@ const file_metasrv_v1_heartbeat_proto_rawDesc = "" +
 	"\tregion_id\x18\x01 \x01(\x04R\bregionId\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x02 \x01(\x04R\treplicaId\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"\xd3\x01\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\xbc\x03\n" +
 	"\x11HeartbeatResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12\x18\n" +
 	"\apayload\x18\x02 \x03(\fR\apayload\x12\x1a\n" +
 	"\bsequence\x18\x14 \x01(\x04R\bsequence\x12 \n" +
 	"\vincarnation\x18\x15 \x01(\x04R\vincarnation\x122\n" +
-	"\x15heartbeat_interval_ms\x18\x16 \x01(\x04R\x13heartbeatIntervalMs\"W\n" +
+	"\x15heartbeat_interval_ms\x18\x16 \x01(\x04R\x13heartbeatIntervalMs\x12\x19\n" +
+	"\blease_ms\x18\x17 \x01(\x04R\aleaseMs\x12\x1b\n" +
+	"\x06digest\x18\x18 \x01(\x06H\x00R\x06digest\x88\x01\x01\x124\n" +
+	"\tungranted\x18\x19 \x03(\v2\x16.metasrv.v1.ReplicaRefR\tungranted\x12,\n" +
+	"\x12full_report_wanted\x18\x1a \x01(\bR\x10fullReportWanted\x12@\n" +
+	"\x0fin_sync_results\x18\x1b \x03(\v2\x18.metasrv.v1.InSyncResultR\rinSyncResultsB\t\n" +
+	"\a_digest\"\xe0\x04\n" +
 	"\vInstruction\x129\n" +
 	"\vdrop_region\x18\x01 \x01(\v2\x16.metasrv.v1.DropRegionH\x00R\n" +
-	"dropRegionB\r\n" +
-	"\vinstruction\"\xa6\x01\n" +
+	"dropRegion\x129\n" +
+	"\vopen_region\x18\x02 \x01(\v2\x16.metasrv.v1.OpenRegionH\x00R\n" +
+	"openRegion\x12<\n" +
+	"\fclose_region\x18\x03 \x01(\v2\x17.metasrv.v1.CloseRegionH\x00R\vcloseRegion\x12B\n" +
+	"\x0epromote_region\x18\x04 \x01(\v2\x19.metasrv.v1.PromoteRegionH\x00R\rpromoteRegion\x12?\n" +
+	"\rdemote_region\x18\x05 \x01(\v2\x18.metasrv.v1.DemoteRegionH\x00R\fdemoteRegion\x12<\n" +
+	"\fflush_region\x18\x06 \x01(\v2\x17.metasrv.v1.FlushRegionH\x00R\vflushRegion\x12C\n" +
+	"\x0fcatch_up_region\x18\a \x01(\v2\x19.metasrv.v1.CatchUpRegionH\x00R\rcatchUpRegion\x129\n" +
+	"\vadd_learner\x18\b \x01(\v2\x16.metasrv.v1.AddLearnerH\x00R\n" +
+	"addLearner\x12K\n" +
+	"\x11invalidate_caches\x18\t \x01(\v2\x1c.metasrv.v1.InvalidateCachesH\x00R\x10invalidateCachesB\r\n" +
+	"\vinstruction\"\xd4\x01\n" +
+	"\fRegionConfig\x12\x1b\n" +
+	"\tregion_id\x18\x01 \x01(\x04R\bregionId\x12!\n" +
+	"\fleader_epoch\x18\x02 \x01(\x04R\vleaderEpoch\x12!\n" +
+	"\fconf_version\x18\x03 \x01(\x04R\vconfVersion\x12*\n" +
+	"\x11leader_replica_id\x18\x04 \x01(\x04R\x0fleaderReplicaId\x125\n" +
+	"\breplicas\x18\x05 \x03(\v2\x19.metasrv.v1.ReplicaConfigR\breplicas\"\x87\x01\n" +
+	"\rReplicaConfig\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x01 \x01(\x04R\treplicaId\x12$\n" +
+	"\x04peer\x18\x02 \x01(\v2\x10.metasrv.v1.PeerR\x04peer\x12\x17\n" +
+	"\ain_sync\x18\x03 \x01(\bR\x06inSync\x12\x18\n" +
+	"\alearner\x18\x04 \x01(\bR\alearner\"]\n" +
+	"\n" +
+	"OpenRegion\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x01 \x01(\x04R\treplicaId\x120\n" +
+	"\x06config\x18\x02 \x01(\v2\x18.metasrv.v1.RegionConfigR\x06config\"\x8f\x01\n" +
+	"\vCloseRegion\x12\x1b\n" +
+	"\tregion_id\x18\x01 \x01(\x04R\bregionId\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x02 \x01(\x04R\treplicaId\x12!\n" +
+	"\fleader_epoch\x18\x03 \x01(\x04R\vleaderEpoch\x12!\n" +
+	"\fconf_version\x18\x04 \x01(\x04R\vconfVersion\"`\n" +
+	"\rPromoteRegion\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x01 \x01(\x04R\treplicaId\x120\n" +
+	"\x06config\x18\x02 \x01(\v2\x18.metasrv.v1.RegionConfigR\x06config\"w\n" +
+	"\fDemoteRegion\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x01 \x01(\x04R\treplicaId\x120\n" +
+	"\x06config\x18\x02 \x01(\v2\x18.metasrv.v1.RegionConfigR\x06config\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x8f\x01\n" +
+	"\vFlushRegion\x12\x1b\n" +
+	"\tregion_id\x18\x01 \x01(\x04R\bregionId\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x02 \x01(\x04R\treplicaId\x12!\n" +
+	"\fleader_epoch\x18\x03 \x01(\x04R\vleaderEpoch\x12!\n" +
+	"\fconf_version\x18\x04 \x01(\x04R\vconfVersion\"`\n" +
+	"\rCatchUpRegion\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x01 \x01(\x04R\treplicaId\x120\n" +
+	"\x06config\x18\x02 \x01(\v2\x18.metasrv.v1.RegionConfigR\x06config\"\xb2\x01\n" +
+	"\n" +
+	"AddLearner\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x01 \x01(\x04R\treplicaId\x120\n" +
+	"\x06config\x18\x02 \x01(\v2\x18.metasrv.v1.RegionConfigR\x06config\x12'\n" +
+	"\x05table\x18\x03 \x01(\v2\x11.metasrv.v1.TableR\x05table\x12*\n" +
+	"\x06region\x18\x04 \x01(\v2\x12.metasrv.v1.RegionR\x06region\"/\n" +
+	"\x10InvalidateCaches\x12\x1b\n" +
+	"\ttable_ids\x18\x01 \x03(\x04R\btableIds\"\xa6\x01\n" +
 	"\n" +
 	"DropRegion\x12\x1b\n" +
 	"\tregion_id\x18\x01 \x01(\x04R\bregionId\x12\x1d\n" +
@@ -1351,64 +2625,102 @@ func file_metasrv_v1_heartbeat_proto_rawDescGZIP() []byte {
 }
 
 var file_metasrv_v1_heartbeat_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_metasrv_v1_heartbeat_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_metasrv_v1_heartbeat_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_metasrv_v1_heartbeat_proto_goTypes = []any{
 	(ReplicaRole)(0),          // 0: metasrv.v1.ReplicaRole
 	(NodeRole)(0),             // 1: metasrv.v1.NodeRole
 	(*HeartbeatRequest)(nil),  // 2: metasrv.v1.HeartbeatRequest
-	(*TimeInterval)(nil),      // 3: metasrv.v1.TimeInterval
-	(*NodeStat)(nil),          // 4: metasrv.v1.NodeStat
-	(*RegionStat)(nil),        // 5: metasrv.v1.RegionStat
-	(*ReplicaStat)(nil),       // 6: metasrv.v1.ReplicaStat
-	(*NodeInfo)(nil),          // 7: metasrv.v1.NodeInfo
-	(*Capacity)(nil),          // 8: metasrv.v1.Capacity
-	(*InstructionReply)(nil),  // 9: metasrv.v1.InstructionReply
-	(*HeartbeatResponse)(nil), // 10: metasrv.v1.HeartbeatResponse
-	(*Instruction)(nil),       // 11: metasrv.v1.Instruction
-	(*DropRegion)(nil),        // 12: metasrv.v1.DropRegion
-	(*AskLeaderRequest)(nil),  // 13: metasrv.v1.AskLeaderRequest
-	(*AskLeaderResponse)(nil), // 14: metasrv.v1.AskLeaderResponse
-	nil,                       // 15: metasrv.v1.NodeStat.AttrsEntry
-	nil,                       // 16: metasrv.v1.RegionStat.AttrsEntry
-	nil,                       // 17: metasrv.v1.NodeInfo.LabelsEntry
-	nil,                       // 18: metasrv.v1.NodeInfo.AttrsEntry
-	(*RequestHeader)(nil),     // 19: metasrv.v1.RequestHeader
-	(*Peer)(nil),              // 20: metasrv.v1.Peer
-	(*TableName)(nil),         // 21: metasrv.v1.TableName
-	(*ResponseHeader)(nil),    // 22: metasrv.v1.ResponseHeader
+	(*ReplicaRef)(nil),        // 3: metasrv.v1.ReplicaRef
+	(*InSyncChange)(nil),      // 4: metasrv.v1.InSyncChange
+	(*InSyncResult)(nil),      // 5: metasrv.v1.InSyncResult
+	(*TimeInterval)(nil),      // 6: metasrv.v1.TimeInterval
+	(*NodeStat)(nil),          // 7: metasrv.v1.NodeStat
+	(*RegionStat)(nil),        // 8: metasrv.v1.RegionStat
+	(*ReplicaState)(nil),      // 9: metasrv.v1.ReplicaState
+	(*ReplicaStat)(nil),       // 10: metasrv.v1.ReplicaStat
+	(*NodeInfo)(nil),          // 11: metasrv.v1.NodeInfo
+	(*Capacity)(nil),          // 12: metasrv.v1.Capacity
+	(*InstructionReply)(nil),  // 13: metasrv.v1.InstructionReply
+	(*HeartbeatResponse)(nil), // 14: metasrv.v1.HeartbeatResponse
+	(*Instruction)(nil),       // 15: metasrv.v1.Instruction
+	(*RegionConfig)(nil),      // 16: metasrv.v1.RegionConfig
+	(*ReplicaConfig)(nil),     // 17: metasrv.v1.ReplicaConfig
+	(*OpenRegion)(nil),        // 18: metasrv.v1.OpenRegion
+	(*CloseRegion)(nil),       // 19: metasrv.v1.CloseRegion
+	(*PromoteRegion)(nil),     // 20: metasrv.v1.PromoteRegion
+	(*DemoteRegion)(nil),      // 21: metasrv.v1.DemoteRegion
+	(*FlushRegion)(nil),       // 22: metasrv.v1.FlushRegion
+	(*CatchUpRegion)(nil),     // 23: metasrv.v1.CatchUpRegion
+	(*AddLearner)(nil),        // 24: metasrv.v1.AddLearner
+	(*InvalidateCaches)(nil),  // 25: metasrv.v1.InvalidateCaches
+	(*DropRegion)(nil),        // 26: metasrv.v1.DropRegion
+	(*AskLeaderRequest)(nil),  // 27: metasrv.v1.AskLeaderRequest
+	(*AskLeaderResponse)(nil), // 28: metasrv.v1.AskLeaderResponse
+	nil,                       // 29: metasrv.v1.NodeStat.AttrsEntry
+	nil,                       // 30: metasrv.v1.RegionStat.AttrsEntry
+	nil,                       // 31: metasrv.v1.NodeInfo.LabelsEntry
+	nil,                       // 32: metasrv.v1.NodeInfo.AttrsEntry
+	(*RequestHeader)(nil),     // 33: metasrv.v1.RequestHeader
+	(*Peer)(nil),              // 34: metasrv.v1.Peer
+	(*TableName)(nil),         // 35: metasrv.v1.TableName
+	(*ResponseHeader)(nil),    // 36: metasrv.v1.ResponseHeader
+	(*Table)(nil),             // 37: metasrv.v1.Table
+	(*Region)(nil),            // 38: metasrv.v1.Region
 }
 var file_metasrv_v1_heartbeat_proto_depIdxs = []int32{
-	19, // 0: metasrv.v1.HeartbeatRequest.header:type_name -> metasrv.v1.RequestHeader
-	20, // 1: metasrv.v1.HeartbeatRequest.peer:type_name -> metasrv.v1.Peer
-	3,  // 2: metasrv.v1.HeartbeatRequest.report_interval:type_name -> metasrv.v1.TimeInterval
-	4,  // 3: metasrv.v1.HeartbeatRequest.node_stat:type_name -> metasrv.v1.NodeStat
-	5,  // 4: metasrv.v1.HeartbeatRequest.region_stats:type_name -> metasrv.v1.RegionStat
-	6,  // 5: metasrv.v1.HeartbeatRequest.replica_stats:type_name -> metasrv.v1.ReplicaStat
-	7,  // 6: metasrv.v1.HeartbeatRequest.node:type_name -> metasrv.v1.NodeInfo
-	9,  // 7: metasrv.v1.HeartbeatRequest.instruction_replies:type_name -> metasrv.v1.InstructionReply
-	15, // 8: metasrv.v1.NodeStat.attrs:type_name -> metasrv.v1.NodeStat.AttrsEntry
-	21, // 9: metasrv.v1.RegionStat.table_name:type_name -> metasrv.v1.TableName
-	0,  // 10: metasrv.v1.RegionStat.role:type_name -> metasrv.v1.ReplicaRole
-	16, // 11: metasrv.v1.RegionStat.attrs:type_name -> metasrv.v1.RegionStat.AttrsEntry
-	20, // 12: metasrv.v1.ReplicaStat.peer:type_name -> metasrv.v1.Peer
-	1,  // 13: metasrv.v1.NodeInfo.role:type_name -> metasrv.v1.NodeRole
-	17, // 14: metasrv.v1.NodeInfo.labels:type_name -> metasrv.v1.NodeInfo.LabelsEntry
-	18, // 15: metasrv.v1.NodeInfo.attrs:type_name -> metasrv.v1.NodeInfo.AttrsEntry
-	8,  // 16: metasrv.v1.NodeInfo.capacity:type_name -> metasrv.v1.Capacity
-	22, // 17: metasrv.v1.HeartbeatResponse.header:type_name -> metasrv.v1.ResponseHeader
-	12, // 18: metasrv.v1.Instruction.drop_region:type_name -> metasrv.v1.DropRegion
-	19, // 19: metasrv.v1.AskLeaderRequest.header:type_name -> metasrv.v1.RequestHeader
-	22, // 20: metasrv.v1.AskLeaderResponse.header:type_name -> metasrv.v1.ResponseHeader
-	20, // 21: metasrv.v1.AskLeaderResponse.leader:type_name -> metasrv.v1.Peer
-	2,  // 22: metasrv.v1.Heartbeat.Heartbeat:input_type -> metasrv.v1.HeartbeatRequest
-	13, // 23: metasrv.v1.Heartbeat.AskLeader:input_type -> metasrv.v1.AskLeaderRequest
-	10, // 24: metasrv.v1.Heartbeat.Heartbeat:output_type -> metasrv.v1.HeartbeatResponse
-	14, // 25: metasrv.v1.Heartbeat.AskLeader:output_type -> metasrv.v1.AskLeaderResponse
-	24, // [24:26] is the sub-list for method output_type
-	22, // [22:24] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	33, // 0: metasrv.v1.HeartbeatRequest.header:type_name -> metasrv.v1.RequestHeader
+	34, // 1: metasrv.v1.HeartbeatRequest.peer:type_name -> metasrv.v1.Peer
+	6,  // 2: metasrv.v1.HeartbeatRequest.report_interval:type_name -> metasrv.v1.TimeInterval
+	7,  // 3: metasrv.v1.HeartbeatRequest.node_stat:type_name -> metasrv.v1.NodeStat
+	8,  // 4: metasrv.v1.HeartbeatRequest.region_stats:type_name -> metasrv.v1.RegionStat
+	10, // 5: metasrv.v1.HeartbeatRequest.replica_stats:type_name -> metasrv.v1.ReplicaStat
+	11, // 6: metasrv.v1.HeartbeatRequest.node:type_name -> metasrv.v1.NodeInfo
+	13, // 7: metasrv.v1.HeartbeatRequest.instruction_replies:type_name -> metasrv.v1.InstructionReply
+	3,  // 8: metasrv.v1.HeartbeatRequest.removed_replicas:type_name -> metasrv.v1.ReplicaRef
+	4,  // 9: metasrv.v1.HeartbeatRequest.in_sync_changes:type_name -> metasrv.v1.InSyncChange
+	29, // 10: metasrv.v1.NodeStat.attrs:type_name -> metasrv.v1.NodeStat.AttrsEntry
+	35, // 11: metasrv.v1.RegionStat.table_name:type_name -> metasrv.v1.TableName
+	0,  // 12: metasrv.v1.RegionStat.role:type_name -> metasrv.v1.ReplicaRole
+	9,  // 13: metasrv.v1.RegionStat.replica_states:type_name -> metasrv.v1.ReplicaState
+	30, // 14: metasrv.v1.RegionStat.attrs:type_name -> metasrv.v1.RegionStat.AttrsEntry
+	34, // 15: metasrv.v1.ReplicaStat.peer:type_name -> metasrv.v1.Peer
+	1,  // 16: metasrv.v1.NodeInfo.role:type_name -> metasrv.v1.NodeRole
+	31, // 17: metasrv.v1.NodeInfo.labels:type_name -> metasrv.v1.NodeInfo.LabelsEntry
+	32, // 18: metasrv.v1.NodeInfo.attrs:type_name -> metasrv.v1.NodeInfo.AttrsEntry
+	12, // 19: metasrv.v1.NodeInfo.capacity:type_name -> metasrv.v1.Capacity
+	36, // 20: metasrv.v1.HeartbeatResponse.header:type_name -> metasrv.v1.ResponseHeader
+	3,  // 21: metasrv.v1.HeartbeatResponse.ungranted:type_name -> metasrv.v1.ReplicaRef
+	5,  // 22: metasrv.v1.HeartbeatResponse.in_sync_results:type_name -> metasrv.v1.InSyncResult
+	26, // 23: metasrv.v1.Instruction.drop_region:type_name -> metasrv.v1.DropRegion
+	18, // 24: metasrv.v1.Instruction.open_region:type_name -> metasrv.v1.OpenRegion
+	19, // 25: metasrv.v1.Instruction.close_region:type_name -> metasrv.v1.CloseRegion
+	20, // 26: metasrv.v1.Instruction.promote_region:type_name -> metasrv.v1.PromoteRegion
+	21, // 27: metasrv.v1.Instruction.demote_region:type_name -> metasrv.v1.DemoteRegion
+	22, // 28: metasrv.v1.Instruction.flush_region:type_name -> metasrv.v1.FlushRegion
+	23, // 29: metasrv.v1.Instruction.catch_up_region:type_name -> metasrv.v1.CatchUpRegion
+	24, // 30: metasrv.v1.Instruction.add_learner:type_name -> metasrv.v1.AddLearner
+	25, // 31: metasrv.v1.Instruction.invalidate_caches:type_name -> metasrv.v1.InvalidateCaches
+	17, // 32: metasrv.v1.RegionConfig.replicas:type_name -> metasrv.v1.ReplicaConfig
+	34, // 33: metasrv.v1.ReplicaConfig.peer:type_name -> metasrv.v1.Peer
+	16, // 34: metasrv.v1.OpenRegion.config:type_name -> metasrv.v1.RegionConfig
+	16, // 35: metasrv.v1.PromoteRegion.config:type_name -> metasrv.v1.RegionConfig
+	16, // 36: metasrv.v1.DemoteRegion.config:type_name -> metasrv.v1.RegionConfig
+	16, // 37: metasrv.v1.CatchUpRegion.config:type_name -> metasrv.v1.RegionConfig
+	16, // 38: metasrv.v1.AddLearner.config:type_name -> metasrv.v1.RegionConfig
+	37, // 39: metasrv.v1.AddLearner.table:type_name -> metasrv.v1.Table
+	38, // 40: metasrv.v1.AddLearner.region:type_name -> metasrv.v1.Region
+	33, // 41: metasrv.v1.AskLeaderRequest.header:type_name -> metasrv.v1.RequestHeader
+	36, // 42: metasrv.v1.AskLeaderResponse.header:type_name -> metasrv.v1.ResponseHeader
+	34, // 43: metasrv.v1.AskLeaderResponse.leader:type_name -> metasrv.v1.Peer
+	2,  // 44: metasrv.v1.Heartbeat.Heartbeat:input_type -> metasrv.v1.HeartbeatRequest
+	27, // 45: metasrv.v1.Heartbeat.AskLeader:input_type -> metasrv.v1.AskLeaderRequest
+	14, // 46: metasrv.v1.Heartbeat.Heartbeat:output_type -> metasrv.v1.HeartbeatResponse
+	28, // 47: metasrv.v1.Heartbeat.AskLeader:output_type -> metasrv.v1.AskLeaderResponse
+	46, // [46:48] is the sub-list for method output_type
+	44, // [44:46] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_v1_heartbeat_proto_init() }
@@ -1418,8 +2730,18 @@ func file_metasrv_v1_heartbeat_proto_init() {
 	}
 	file_metasrv_v1_header_proto_init()
 	file_metasrv_v1_table_proto_init()
-	file_metasrv_v1_heartbeat_proto_msgTypes[9].OneofWrappers = []any{
+	file_metasrv_v1_heartbeat_proto_msgTypes[0].OneofWrappers = []any{}
+	file_metasrv_v1_heartbeat_proto_msgTypes[12].OneofWrappers = []any{}
+	file_metasrv_v1_heartbeat_proto_msgTypes[13].OneofWrappers = []any{
 		(*Instruction_DropRegion)(nil),
+		(*Instruction_OpenRegion)(nil),
+		(*Instruction_CloseRegion)(nil),
+		(*Instruction_PromoteRegion)(nil),
+		(*Instruction_DemoteRegion)(nil),
+		(*Instruction_FlushRegion)(nil),
+		(*Instruction_CatchUpRegion)(nil),
+		(*Instruction_AddLearner)(nil),
+		(*Instruction_InvalidateCaches)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1427,7 +2749,7 @@ func file_metasrv_v1_heartbeat_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_v1_heartbeat_proto_rawDesc), len(file_metasrv_v1_heartbeat_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   17,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

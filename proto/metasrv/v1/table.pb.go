@@ -147,6 +147,60 @@ func (TableState) EnumDescriptor() ([]byte, []int) {
 	return file_metasrv_v1_table_proto_rawDescGZIP(), []int{1}
 }
 
+// StorageKind says where the datanodes of a table keep its data.
+type StorageKind int32
+
+const (
+	// As STORAGE_KIND_LOCAL.
+	StorageKind_STORAGE_KIND_UNSPECIFIED StorageKind = 0
+	// Each replica has a copy of its own.
+	StorageKind_STORAGE_KIND_LOCAL StorageKind = 1
+	// One copy that every datanode reaches, whose manifest is written conditionally on the leader_epoch: any datanode can
+	// take a region over.
+	StorageKind_STORAGE_KIND_SHARED StorageKind = 2
+)
+
+// Enum value maps for StorageKind.
+var (
+	StorageKind_name = map[int32]string{
+		0: "STORAGE_KIND_UNSPECIFIED",
+		1: "STORAGE_KIND_LOCAL",
+		2: "STORAGE_KIND_SHARED",
+	}
+	StorageKind_value = map[string]int32{
+		"STORAGE_KIND_UNSPECIFIED": 0,
+		"STORAGE_KIND_LOCAL":       1,
+		"STORAGE_KIND_SHARED":      2,
+	}
+)
+
+func (x StorageKind) Enum() *StorageKind {
+	p := new(StorageKind)
+	*p = x
+	return p
+}
+
+func (x StorageKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (StorageKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_metasrv_v1_table_proto_enumTypes[2].Descriptor()
+}
+
+func (StorageKind) Type() protoreflect.EnumType {
+	return &file_metasrv_v1_table_proto_enumTypes[2]
+}
+
+func (x StorageKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use StorageKind.Descriptor instead.
+func (StorageKind) EnumDescriptor() ([]byte, []int) {
+	return file_metasrv_v1_table_proto_rawDescGZIP(), []int{2}
+}
+
 // TableName is the full name of a table.
 type TableName struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1304,7 +1358,11 @@ const file_metasrv_v1_table_proto_rawDesc = "" +
 	"\x14TABLE_STATE_CREATING\x10\x01\x12\x16\n" +
 	"\x12TABLE_STATE_PUBLIC\x10\x02\x12\x18\n" +
 	"\x14TABLE_STATE_ABORTING\x10\x03\x12\x18\n" +
-	"\x14TABLE_STATE_DROPPING\x10\x04B7Z5github.com/metasrv/metasrv/proto/metasrv/v1;metasrvpbb\x06proto3"
+	"\x14TABLE_STATE_DROPPING\x10\x04*\\\n" +
+	"\vStorageKind\x12\x1c\n" +
+	"\x18STORAGE_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12STORAGE_KIND_LOCAL\x10\x01\x12\x17\n" +
+	"\x13STORAGE_KIND_SHARED\x10\x02B7Z5github.com/metasrv/metasrv/proto/metasrv/v1;metasrvpbb\x06proto3"
 
 var (
 	file_metasrv_v1_table_proto_rawDescOnce sync.Once
@@ -1318,44 +1376,45 @@ func file_metasrv_v1_table_proto_rawDescGZIP() []byte {
 	return file_metasrv_v1_table_proto_rawDescData
 }
 
-var file_metasrv_v1_table_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_metasrv_v1_table_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_metasrv_v1_table_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_metasrv_v1_table_proto_goTypes = []any{
 	(DataType)(0),         // 0: metasrv.v1.DataType
 	(TableState)(0),       // 1: metasrv.v1.TableState
-	(*TableName)(nil),     // 2: metasrv.v1.TableName
-	(*Column)(nil),        // 3: metasrv.v1.Column
-	(*TableSchema)(nil),   // 4: metasrv.v1.TableSchema
-	(*Value)(nil),         // 5: metasrv.v1.Value
-	(*PartitionRule)(nil), // 6: metasrv.v1.PartitionRule
-	(*RangeRule)(nil),     // 7: metasrv.v1.RangeRule
-	(*RangeBound)(nil),    // 8: metasrv.v1.RangeBound
-	(*HashRule)(nil),      // 9: metasrv.v1.HashRule
-	(*Table)(nil),         // 10: metasrv.v1.Table
-	(*Partition)(nil),     // 11: metasrv.v1.Partition
-	(*Region)(nil),        // 12: metasrv.v1.Region
-	(*RegionRoute)(nil),   // 13: metasrv.v1.RegionRoute
-	(*TableRoute)(nil),    // 14: metasrv.v1.TableRoute
-	nil,                   // 15: metasrv.v1.TableSchema.OptionsEntry
-	nil,                   // 16: metasrv.v1.Region.AttrsEntry
+	(StorageKind)(0),      // 2: metasrv.v1.StorageKind
+	(*TableName)(nil),     // 3: metasrv.v1.TableName
+	(*Column)(nil),        // 4: metasrv.v1.Column
+	(*TableSchema)(nil),   // 5: metasrv.v1.TableSchema
+	(*Value)(nil),         // 6: metasrv.v1.Value
+	(*PartitionRule)(nil), // 7: metasrv.v1.PartitionRule
+	(*RangeRule)(nil),     // 8: metasrv.v1.RangeRule
+	(*RangeBound)(nil),    // 9: metasrv.v1.RangeBound
+	(*HashRule)(nil),      // 10: metasrv.v1.HashRule
+	(*Table)(nil),         // 11: metasrv.v1.Table
+	(*Partition)(nil),     // 12: metasrv.v1.Partition
+	(*Region)(nil),        // 13: metasrv.v1.Region
+	(*RegionRoute)(nil),   // 14: metasrv.v1.RegionRoute
+	(*TableRoute)(nil),    // 15: metasrv.v1.TableRoute
+	nil,                   // 16: metasrv.v1.TableSchema.OptionsEntry
+	nil,                   // 17: metasrv.v1.Region.AttrsEntry
 }
 var file_metasrv_v1_table_proto_depIdxs = []int32{
 	0,  // 0: metasrv.v1.Column.type:type_name -> metasrv.v1.DataType
-	3,  // 1: metasrv.v1.TableSchema.columns:type_name -> metasrv.v1.Column
-	15, // 2: metasrv.v1.TableSchema.options:type_name -> metasrv.v1.TableSchema.OptionsEntry
-	7,  // 3: metasrv.v1.PartitionRule.range:type_name -> metasrv.v1.RangeRule
-	9,  // 4: metasrv.v1.PartitionRule.hash:type_name -> metasrv.v1.HashRule
-	8,  // 5: metasrv.v1.RangeRule.bounds:type_name -> metasrv.v1.RangeBound
-	5,  // 6: metasrv.v1.RangeBound.values:type_name -> metasrv.v1.Value
-	2,  // 7: metasrv.v1.Table.table_name:type_name -> metasrv.v1.TableName
-	4,  // 8: metasrv.v1.Table.schema:type_name -> metasrv.v1.TableSchema
-	6,  // 9: metasrv.v1.Table.partition_rule:type_name -> metasrv.v1.PartitionRule
+	4,  // 1: metasrv.v1.TableSchema.columns:type_name -> metasrv.v1.Column
+	16, // 2: metasrv.v1.TableSchema.options:type_name -> metasrv.v1.TableSchema.OptionsEntry
+	8,  // 3: metasrv.v1.PartitionRule.range:type_name -> metasrv.v1.RangeRule
+	10, // 4: metasrv.v1.PartitionRule.hash:type_name -> metasrv.v1.HashRule
+	9,  // 5: metasrv.v1.RangeRule.bounds:type_name -> metasrv.v1.RangeBound
+	6,  // 6: metasrv.v1.RangeBound.values:type_name -> metasrv.v1.Value
+	3,  // 7: metasrv.v1.Table.table_name:type_name -> metasrv.v1.TableName
+	5,  // 8: metasrv.v1.Table.schema:type_name -> metasrv.v1.TableSchema
+	7,  // 9: metasrv.v1.Table.partition_rule:type_name -> metasrv.v1.PartitionRule
 	1,  // 10: metasrv.v1.Table.state:type_name -> metasrv.v1.TableState
-	11, // 11: metasrv.v1.Region.partition:type_name -> metasrv.v1.Partition
-	16, // 12: metasrv.v1.Region.attrs:type_name -> metasrv.v1.Region.AttrsEntry
-	12, // 13: metasrv.v1.RegionRoute.region:type_name -> metasrv.v1.Region
-	10, // 14: metasrv.v1.TableRoute.table:type_name -> metasrv.v1.Table
-	13, // 15: metasrv.v1.TableRoute.region_routes:type_name -> metasrv.v1.RegionRoute
+	12, // 11: metasrv.v1.Region.partition:type_name -> metasrv.v1.Partition
+	17, // 12: metasrv.v1.Region.attrs:type_name -> metasrv.v1.Region.AttrsEntry
+	13, // 13: metasrv.v1.RegionRoute.region:type_name -> metasrv.v1.Region
+	11, // 14: metasrv.v1.TableRoute.table:type_name -> metasrv.v1.Table
+	14, // 15: metasrv.v1.TableRoute.region_routes:type_name -> metasrv.v1.RegionRoute
 	16, // [16:16] is the sub-list for method output_type
 	16, // [16:16] is the sub-list for method input_type
 	16, // [16:16] is the sub-list for extension type_name
@@ -1387,7 +1446,7 @@ func file_metasrv_v1_table_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_v1_table_proto_rawDesc), len(file_metasrv_v1_table_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,

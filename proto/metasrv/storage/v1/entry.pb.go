@@ -57,6 +57,7 @@ const (
 	CommandKind_COMMAND_KIND_ABORT_TABLE     CommandKind = 50
 	CommandKind_COMMAND_KIND_DROP_TABLE      CommandKind = 51
 	CommandKind_COMMAND_KIND_CONFIRM_DROPPED CommandKind = 52
+	CommandKind_COMMAND_KIND_CHANGE_REGIONS  CommandKind = 53
 	// heartbeat
 	CommandKind_COMMAND_KIND_REGISTER_NODE CommandKind = 64
 )
@@ -92,6 +93,7 @@ var (
 		50: "COMMAND_KIND_ABORT_TABLE",
 		51: "COMMAND_KIND_DROP_TABLE",
 		52: "COMMAND_KIND_CONFIRM_DROPPED",
+		53: "COMMAND_KIND_CHANGE_REGIONS",
 		64: "COMMAND_KIND_REGISTER_NODE",
 	}
 	CommandKind_value = map[string]int32{
@@ -123,6 +125,7 @@ var (
 		"COMMAND_KIND_ABORT_TABLE":         50,
 		"COMMAND_KIND_DROP_TABLE":          51,
 		"COMMAND_KIND_CONFIRM_DROPPED":     52,
+		"COMMAND_KIND_CHANGE_REGIONS":      53,
 		"COMMAND_KIND_REGISTER_NODE":       64,
 	}
 )
@@ -523,7 +526,7 @@ const file_metasrv_storage_v1_entry_proto_rawDesc = "" +
 	"\aRefusal\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
-	"\x05field\x18\x03 \x01(\tR\x05field*\x99\a\n" +
+	"\x05field\x18\x03 \x01(\tR\x05field*\xba\a\n" +
 	"\vCommandKind\x12\x1c\n" +
 	"\x18COMMAND_KIND_UNSPECIFIED\x10\x00\x12#\n" +
 	"\x1fCOMMAND_KIND_LEADER_ESTABLISHED\x10\x01\x12\x1f\n" +
@@ -553,7 +556,8 @@ const file_metasrv_storage_v1_entry_proto_rawDesc = "" +
 	"\x19COMMAND_KIND_COMMIT_TABLE\x101\x12\x1c\n" +
 	"\x18COMMAND_KIND_ABORT_TABLE\x102\x12\x1b\n" +
 	"\x17COMMAND_KIND_DROP_TABLE\x103\x12 \n" +
-	"\x1cCOMMAND_KIND_CONFIRM_DROPPED\x104\x12\x1e\n" +
+	"\x1cCOMMAND_KIND_CONFIRM_DROPPED\x104\x12\x1f\n" +
+	"\x1bCOMMAND_KIND_CHANGE_REGIONS\x105\x12\x1e\n" +
 	"\x1aCOMMAND_KIND_REGISTER_NODE\x10@B?Z=github.com/metasrv/metasrv/proto/metasrv/storage/v1;storagepbb\x06proto3"
 
 var (

@@ -28,9 +28,14 @@ type RouteRecord struct {
 	TableId      uint64                 `protobuf:"varint,1,opt,name=table_id,json=tableId,proto3" json:"table_id,omitempty"`
 	RouteVersion uint64                 `protobuf:"varint,2,opt,name=route_version,json=routeVersion,proto3" json:"route_version,omitempty"`
 	// In the order of the partitions.
-	Regions       []*RegionRecord `protobuf:"bytes,3,rep,name=regions,proto3" json:"regions,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Regions []*RegionRecord `protobuf:"bytes,3,rep,name=regions,proto3" json:"regions,omitempty"`
+	// Replicas that each region should have, the leader included. 0: as many as it was created with.
+	Replicas uint32 `protobuf:"varint,4,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	// A region of which no in-sync replica is left may be led by another one, and lose rows.
+	UncleanFailover bool           `protobuf:"varint,5,opt,name=unclean_failover,json=uncleanFailover,proto3" json:"unclean_failover,omitempty"`
+	Storage         v1.StorageKind `protobuf:"varint,6,opt,name=storage,proto3,enum=metasrv.v1.StorageKind" json:"storage,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *RouteRecord) Reset() {
@@ -84,6 +89,27 @@ func (x *RouteRecord) GetRegions() []*RegionRecord {
 	return nil
 }
 
+func (x *RouteRecord) GetReplicas() uint32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return 0
+}
+
+func (x *RouteRecord) GetUncleanFailover() bool {
+	if x != nil {
+		return x.UncleanFailover
+	}
+	return false
+}
+
+func (x *RouteRecord) GetStorage() v1.StorageKind {
+	if x != nil {
+		return x.Storage
+	}
+	return v1.StorageKind(0)
+}
+
 // RegionRecord is a region with its replicas.
 type RegionRecord struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -96,8 +122,10 @@ type RegionRecord struct {
 	// 0 where the region has no leader.
 	LeaderReplicaId uint64           `protobuf:"varint,6,opt,name=leader_replica_id,json=leaderReplicaId,proto3" json:"leader_replica_id,omitempty"`
 	Replicas        []*ReplicaRecord `protobuf:"bytes,7,rep,name=replicas,proto3" json:"replicas,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The leadership is being handed over: nobody is granted a lease, until a replica is elected.
+	Demoting      bool `protobuf:"varint,8,opt,name=demoting,proto3" json:"demoting,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RegionRecord) Reset() {
@@ -179,6 +207,13 @@ func (x *RegionRecord) GetReplicas() []*ReplicaRecord {
 	return nil
 }
 
+func (x *RegionRecord) GetDemoting() bool {
+	if x != nil {
+		return x.Demoting
+	}
+	return false
+}
+
 // ReplicaRecord is a copy of a region on a datanode.
 type ReplicaRecord struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -189,9 +224,13 @@ type ReplicaRecord struct {
 	// In the committed in-sync set.
 	InSync bool `protobuf:"varint,4,opt,name=in_sync,json=inSync,proto3" json:"in_sync,omitempty"`
 	// The node confirmed that it has dropped it. Only in tables that are ABORTING or DROPPING.
-	Dropped       bool `protobuf:"varint,5,opt,name=dropped,proto3" json:"dropped,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Dropped bool `protobuf:"varint,5,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	// Gets the writes, is not in sync, and can't lead.
+	Learner bool `protobuf:"varint,6,opt,name=learner,proto3" json:"learner,omitempty"`
+	// NodeRecord.storage_generation of the storage that it is on. The node having a higher one, the replica is lost.
+	StorageGeneration uint64 `protobuf:"varint,7,opt,name=storage_generation,json=storageGeneration,proto3" json:"storage_generation,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ReplicaRecord) Reset() {
@@ -257,6 +296,20 @@ func (x *ReplicaRecord) GetDropped() bool {
 		return x.Dropped
 	}
 	return false
+}
+
+func (x *ReplicaRecord) GetLearner() bool {
+	if x != nil {
+		return x.Learner
+	}
+	return false
+}
+
+func (x *ReplicaRecord) GetStorageGeneration() uint64 {
+	if x != nil {
+		return x.StorageGeneration
+	}
+	return 0
 }
 
 // CreateTable reserves a table with its regions and replicas.
@@ -786,6 +839,569 @@ func (x *ConfirmDropped) GetReplicas() []*DroppedReplica {
 	return nil
 }
 
+// ChangeRegions changes regions of PUBLIC tables: each change is carried out or refused by itself.
+type ChangeRegions struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Changes       []*RegionChange        `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeRegions) Reset() {
+	*x = ChangeRegions{}
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeRegions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeRegions) ProtoMessage() {}
+
+func (x *ChangeRegions) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeRegions.ProtoReflect.Descriptor instead.
+func (*ChangeRegions) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_router_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ChangeRegions) GetChanges() []*RegionChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+// RegionChange changes one region, if that still has this leader_epoch and conf_version. Each raises conf_version.
+type RegionChange struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	RegionId    uint64                 `protobuf:"varint,1,opt,name=region_id,json=regionId,proto3" json:"region_id,omitempty"`
+	LeaderEpoch uint64                 `protobuf:"varint,2,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
+	ConfVersion uint64                 `protobuf:"varint,3,opt,name=conf_version,json=confVersion,proto3" json:"conf_version,omitempty"`
+	// Types that are valid to be assigned to Change:
+	//
+	//	*RegionChange_Elect
+	//	*RegionChange_BeginDemotion
+	//	*RegionChange_SetInSync
+	//	*RegionChange_AddReplica
+	//	*RegionChange_RemoveReplica
+	Change        isRegionChange_Change `protobuf_oneof:"change"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionChange) Reset() {
+	*x = RegionChange{}
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionChange) ProtoMessage() {}
+
+func (x *RegionChange) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionChange.ProtoReflect.Descriptor instead.
+func (*RegionChange) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_router_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RegionChange) GetRegionId() uint64 {
+	if x != nil {
+		return x.RegionId
+	}
+	return 0
+}
+
+func (x *RegionChange) GetLeaderEpoch() uint64 {
+	if x != nil {
+		return x.LeaderEpoch
+	}
+	return 0
+}
+
+func (x *RegionChange) GetConfVersion() uint64 {
+	if x != nil {
+		return x.ConfVersion
+	}
+	return 0
+}
+
+func (x *RegionChange) GetChange() isRegionChange_Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *RegionChange) GetElect() *ElectReplica {
+	if x != nil {
+		if x, ok := x.Change.(*RegionChange_Elect); ok {
+			return x.Elect
+		}
+	}
+	return nil
+}
+
+func (x *RegionChange) GetBeginDemotion() *BeginDemotion {
+	if x != nil {
+		if x, ok := x.Change.(*RegionChange_BeginDemotion); ok {
+			return x.BeginDemotion
+		}
+	}
+	return nil
+}
+
+func (x *RegionChange) GetSetInSync() *SetInSync {
+	if x != nil {
+		if x, ok := x.Change.(*RegionChange_SetInSync); ok {
+			return x.SetInSync
+		}
+	}
+	return nil
+}
+
+func (x *RegionChange) GetAddReplica() *AddReplica {
+	if x != nil {
+		if x, ok := x.Change.(*RegionChange_AddReplica); ok {
+			return x.AddReplica
+		}
+	}
+	return nil
+}
+
+func (x *RegionChange) GetRemoveReplica() *RemoveReplica {
+	if x != nil {
+		if x, ok := x.Change.(*RegionChange_RemoveReplica); ok {
+			return x.RemoveReplica
+		}
+	}
+	return nil
+}
+
+type isRegionChange_Change interface {
+	isRegionChange_Change()
+}
+
+type RegionChange_Elect struct {
+	Elect *ElectReplica `protobuf:"bytes,4,opt,name=elect,proto3,oneof"`
+}
+
+type RegionChange_BeginDemotion struct {
+	BeginDemotion *BeginDemotion `protobuf:"bytes,5,opt,name=begin_demotion,json=beginDemotion,proto3,oneof"`
+}
+
+type RegionChange_SetInSync struct {
+	SetInSync *SetInSync `protobuf:"bytes,6,opt,name=set_in_sync,json=setInSync,proto3,oneof"`
+}
+
+type RegionChange_AddReplica struct {
+	AddReplica *AddReplica `protobuf:"bytes,7,opt,name=add_replica,json=addReplica,proto3,oneof"`
+}
+
+type RegionChange_RemoveReplica struct {
+	RemoveReplica *RemoveReplica `protobuf:"bytes,8,opt,name=remove_replica,json=removeReplica,proto3,oneof"`
+}
+
+func (*RegionChange_Elect) isRegionChange_Change() {}
+
+func (*RegionChange_BeginDemotion) isRegionChange_Change() {}
+
+func (*RegionChange_SetInSync) isRegionChange_Change() {}
+
+func (*RegionChange_AddReplica) isRegionChange_Change() {}
+
+func (*RegionChange_RemoveReplica) isRegionChange_Change() {}
+
+// ElectReplica makes a replica the region leader under the next leader_epoch, and ends a demotion. The present leader may
+// be elected again.
+type ElectReplica struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ReplicaId uint64                 `protobuf:"varint,1,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	// Replicas that leave the in-sync set with this: a region leader that failed, and what is lost.
+	FailedReplicaIds []uint64 `protobuf:"varint,2,rep,packed,name=failed_replica_ids,json=failedReplicaIds,proto3" json:"failed_replica_ids,omitempty"`
+	// The replica need not be in sync: only where the table allows it.
+	Unclean       bool `protobuf:"varint,3,opt,name=unclean,proto3" json:"unclean,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ElectReplica) Reset() {
+	*x = ElectReplica{}
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ElectReplica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ElectReplica) ProtoMessage() {}
+
+func (x *ElectReplica) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ElectReplica.ProtoReflect.Descriptor instead.
+func (*ElectReplica) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_router_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ElectReplica) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+func (x *ElectReplica) GetFailedReplicaIds() []uint64 {
+	if x != nil {
+		return x.FailedReplicaIds
+	}
+	return nil
+}
+
+func (x *ElectReplica) GetUnclean() bool {
+	if x != nil {
+		return x.Unclean
+	}
+	return false
+}
+
+// BeginDemotion says that nobody is granted a lease for the region, until a replica is elected.
+type BeginDemotion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginDemotion) Reset() {
+	*x = BeginDemotion{}
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginDemotion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginDemotion) ProtoMessage() {}
+
+func (x *BeginDemotion) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginDemotion.ProtoReflect.Descriptor instead.
+func (*BeginDemotion) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_router_proto_rawDescGZIP(), []int{14}
+}
+
+// SetInSync replaces the in-sync set. The region leader stays in it; a learner that comes in becomes a follower.
+type SetInSync struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ReplicaIds []uint64               `protobuf:"varint,1,rep,packed,name=replica_ids,json=replicaIds,proto3" json:"replica_ids,omitempty"`
+	// Incarnation of the region leader's node that asks for it, 0 where metasrv itself does.
+	Incarnation   uint64 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetInSync) Reset() {
+	*x = SetInSync{}
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetInSync) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetInSync) ProtoMessage() {}
+
+func (x *SetInSync) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetInSync.ProtoReflect.Descriptor instead.
+func (*SetInSync) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_router_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SetInSync) GetReplicaIds() []uint64 {
+	if x != nil {
+		return x.ReplicaIds
+	}
+	return nil
+}
+
+func (x *SetInSync) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+// AddReplica adds a learner on a node that has no replica of the region.
+type AddReplica struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	NodeId uint64                 `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// The node must be registered like this.
+	Incarnation   uint64 `protobuf:"varint,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddReplica) Reset() {
+	*x = AddReplica{}
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddReplica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddReplica) ProtoMessage() {}
+
+func (x *AddReplica) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddReplica.ProtoReflect.Descriptor instead.
+func (*AddReplica) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_router_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *AddReplica) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *AddReplica) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+// RemoveReplica takes a replica out of the region, and of its in-sync set. Not the region leader.
+type RemoveReplica struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplicaId     uint64                 `protobuf:"varint,1,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveReplica) Reset() {
+	*x = RemoveReplica{}
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveReplica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveReplica) ProtoMessage() {}
+
+func (x *RemoveReplica) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveReplica.ProtoReflect.Descriptor instead.
+func (*RemoveReplica) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_router_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RemoveReplica) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+// RegionChangeResult answers a RegionChange.
+type RegionChangeResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why it was refused. Empty where it was carried out.
+	Refusal *Refusal `protobuf:"bytes,1,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	// The region afterwards, absent where there is none.
+	Region *RegionRecord `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
+	// The replica that was added.
+	ReplicaId     uint64 `protobuf:"varint,3,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionChangeResult) Reset() {
+	*x = RegionChangeResult{}
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionChangeResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionChangeResult) ProtoMessage() {}
+
+func (x *RegionChangeResult) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionChangeResult.ProtoReflect.Descriptor instead.
+func (*RegionChangeResult) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_router_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RegionChangeResult) GetRefusal() *Refusal {
+	if x != nil {
+		return x.Refusal
+	}
+	return nil
+}
+
+func (x *RegionChangeResult) GetRegion() *RegionRecord {
+	if x != nil {
+		return x.Region
+	}
+	return nil
+}
+
+func (x *RegionChangeResult) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+// ChangeRegionsResult answers ChangeRegions, in the order of its changes.
+type ChangeRegionsResult struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Results       []*RegionChangeResult  `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeRegionsResult) Reset() {
+	*x = ChangeRegionsResult{}
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeRegionsResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeRegionsResult) ProtoMessage() {}
+
+func (x *ChangeRegionsResult) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeRegionsResult.ProtoReflect.Descriptor instead.
+func (*ChangeRegionsResult) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_router_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ChangeRegionsResult) GetResults() []*RegionChangeResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
 // DroppedReplica names a replica that is gone.
 type DroppedReplica struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -797,7 +1413,7 @@ type DroppedReplica struct {
 
 func (x *DroppedReplica) Reset() {
 	*x = DroppedReplica{}
-	mi := &file_metasrv_storage_v1_router_proto_msgTypes[11]
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +1425,7 @@ func (x *DroppedReplica) String() string {
 func (*DroppedReplica) ProtoMessage() {}
 
 func (x *DroppedReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_router_proto_msgTypes[11]
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +1438,7 @@ func (x *DroppedReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DroppedReplica.ProtoReflect.Descriptor instead.
 func (*DroppedReplica) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_router_proto_rawDescGZIP(), []int{11}
+	return file_metasrv_storage_v1_router_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DroppedReplica) GetRegionId() uint64 {
@@ -850,7 +1466,7 @@ type TableResult struct {
 
 func (x *TableResult) Reset() {
 	*x = TableResult{}
-	mi := &file_metasrv_storage_v1_router_proto_msgTypes[12]
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +1478,7 @@ func (x *TableResult) String() string {
 func (*TableResult) ProtoMessage() {}
 
 func (x *TableResult) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_router_proto_msgTypes[12]
+	mi := &file_metasrv_storage_v1_router_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +1491,7 @@ func (x *TableResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TableResult.ProtoReflect.Descriptor instead.
 func (*TableResult) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_router_proto_rawDescGZIP(), []int{12}
+	return file_metasrv_storage_v1_router_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *TableResult) GetTable() *TableRecord {
@@ -896,11 +1512,14 @@ var File_metasrv_storage_v1_router_proto protoreflect.FileDescriptor
 
 const file_metasrv_storage_v1_router_proto_rawDesc = "" +
 	"\n" +
-	"\x1fmetasrv/storage/v1/router.proto\x12\x12metasrv.storage.v1\x1a metasrv/storage/v1/catalog.proto\x1a\x16metasrv/v1/table.proto\"\x89\x01\n" +
+	"\x1fmetasrv/storage/v1/router.proto\x12\x12metasrv.storage.v1\x1a metasrv/storage/v1/catalog.proto\x1a\x1emetasrv/storage/v1/entry.proto\x1a\x16metasrv/v1/table.proto\"\x83\x02\n" +
 	"\vRouteRecord\x12\x19\n" +
 	"\btable_id\x18\x01 \x01(\x04R\atableId\x12#\n" +
 	"\rroute_version\x18\x02 \x01(\x04R\frouteVersion\x12:\n" +
-	"\aregions\x18\x03 \x03(\v2 .metasrv.storage.v1.RegionRecordR\aregions\"\xbc\x02\n" +
+	"\aregions\x18\x03 \x03(\v2 .metasrv.storage.v1.RegionRecordR\aregions\x12\x1a\n" +
+	"\breplicas\x18\x04 \x01(\rR\breplicas\x12)\n" +
+	"\x10unclean_failover\x18\x05 \x01(\bR\x0funcleanFailover\x121\n" +
+	"\astorage\x18\x06 \x01(\x0e2\x17.metasrv.v1.StorageKindR\astorage\"\xd8\x02\n" +
 	"\fRegionRecord\x12\x1b\n" +
 	"\tregion_id\x18\x01 \x01(\x04R\bregionId\x12)\n" +
 	"\x10partition_number\x18\x02 \x01(\rR\x0fpartitionNumber\x123\n" +
@@ -908,14 +1527,17 @@ const file_metasrv_storage_v1_router_proto_rawDesc = "" +
 	"\fleader_epoch\x18\x04 \x01(\x04R\vleaderEpoch\x12!\n" +
 	"\fconf_version\x18\x05 \x01(\x04R\vconfVersion\x12*\n" +
 	"\x11leader_replica_id\x18\x06 \x01(\x04R\x0fleaderReplicaId\x12=\n" +
-	"\breplicas\x18\a \x03(\v2!.metasrv.storage.v1.ReplicaRecordR\breplicas\"\xab\x01\n" +
+	"\breplicas\x18\a \x03(\v2!.metasrv.storage.v1.ReplicaRecordR\breplicas\x12\x1a\n" +
+	"\bdemoting\x18\b \x01(\bR\bdemoting\"\xf4\x01\n" +
 	"\rReplicaRecord\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x01 \x01(\x04R\treplicaId\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\x04R\x06nodeId\x12/\n" +
 	"\x13planned_incarnation\x18\x03 \x01(\x04R\x12plannedIncarnation\x12\x17\n" +
 	"\ain_sync\x18\x04 \x01(\bR\x06inSync\x12\x18\n" +
-	"\adropped\x18\x05 \x01(\bR\adropped\"\x98\x03\n" +
+	"\adropped\x18\x05 \x01(\bR\adropped\x12\x18\n" +
+	"\alearner\x18\x06 \x01(\bR\alearner\x12-\n" +
+	"\x12storage_generation\x18\a \x01(\x04R\x11storageGeneration\"\x98\x03\n" +
 	"\vCreateTable\x12)\n" +
 	"\x04name\x18\x01 \x01(\v2\x15.metasrv.v1.TableNameR\x04name\x12/\n" +
 	"\x06schema\x18\x02 \x01(\v2\x17.metasrv.v1.TableSchemaR\x06schema\x12@\n" +
@@ -955,7 +1577,44 @@ const file_metasrv_storage_v1_router_proto_rawDesc = "" +
 	"\x0eConfirmDropped\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12>\n" +
-	"\breplicas\x18\x03 \x03(\v2\".metasrv.storage.v1.DroppedReplicaR\breplicas\"L\n" +
+	"\breplicas\x18\x03 \x03(\v2\".metasrv.storage.v1.DroppedReplicaR\breplicas\"K\n" +
+	"\rChangeRegions\x12:\n" +
+	"\achanges\x18\x01 \x03(\v2 .metasrv.storage.v1.RegionChangeR\achanges\"\xd1\x03\n" +
+	"\fRegionChange\x12\x1b\n" +
+	"\tregion_id\x18\x01 \x01(\x04R\bregionId\x12!\n" +
+	"\fleader_epoch\x18\x02 \x01(\x04R\vleaderEpoch\x12!\n" +
+	"\fconf_version\x18\x03 \x01(\x04R\vconfVersion\x128\n" +
+	"\x05elect\x18\x04 \x01(\v2 .metasrv.storage.v1.ElectReplicaH\x00R\x05elect\x12J\n" +
+	"\x0ebegin_demotion\x18\x05 \x01(\v2!.metasrv.storage.v1.BeginDemotionH\x00R\rbeginDemotion\x12?\n" +
+	"\vset_in_sync\x18\x06 \x01(\v2\x1d.metasrv.storage.v1.SetInSyncH\x00R\tsetInSync\x12A\n" +
+	"\vadd_replica\x18\a \x01(\v2\x1e.metasrv.storage.v1.AddReplicaH\x00R\n" +
+	"addReplica\x12J\n" +
+	"\x0eremove_replica\x18\b \x01(\v2!.metasrv.storage.v1.RemoveReplicaH\x00R\rremoveReplicaB\b\n" +
+	"\x06change\"u\n" +
+	"\fElectReplica\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x01 \x01(\x04R\treplicaId\x12,\n" +
+	"\x12failed_replica_ids\x18\x02 \x03(\x04R\x10failedReplicaIds\x12\x18\n" +
+	"\aunclean\x18\x03 \x01(\bR\aunclean\"\x0f\n" +
+	"\rBeginDemotion\"N\n" +
+	"\tSetInSync\x12\x1f\n" +
+	"\vreplica_ids\x18\x01 \x03(\x04R\n" +
+	"replicaIds\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\"G\n" +
+	"\n" +
+	"AddReplica\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\".\n" +
+	"\rRemoveReplica\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x01 \x01(\x04R\treplicaId\"\xa4\x01\n" +
+	"\x12RegionChangeResult\x125\n" +
+	"\arefusal\x18\x01 \x01(\v2\x1b.metasrv.storage.v1.RefusalR\arefusal\x128\n" +
+	"\x06region\x18\x02 \x01(\v2 .metasrv.storage.v1.RegionRecordR\x06region\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x03 \x01(\x04R\treplicaId\"W\n" +
+	"\x13ChangeRegionsResult\x12@\n" +
+	"\aresults\x18\x01 \x03(\v2&.metasrv.storage.v1.RegionChangeResultR\aresults\"L\n" +
 	"\x0eDroppedReplica\x12\x1b\n" +
 	"\tregion_id\x18\x01 \x01(\x04R\bregionId\x12\x1d\n" +
 	"\n" +
@@ -976,48 +1635,69 @@ func file_metasrv_storage_v1_router_proto_rawDescGZIP() []byte {
 	return file_metasrv_storage_v1_router_proto_rawDescData
 }
 
-var file_metasrv_storage_v1_router_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_metasrv_storage_v1_router_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_metasrv_storage_v1_router_proto_goTypes = []any{
-	(*RouteRecord)(nil),      // 0: metasrv.storage.v1.RouteRecord
-	(*RegionRecord)(nil),     // 1: metasrv.storage.v1.RegionRecord
-	(*ReplicaRecord)(nil),    // 2: metasrv.storage.v1.ReplicaRecord
-	(*CreateTable)(nil),      // 3: metasrv.storage.v1.CreateTable
-	(*PlannedRegion)(nil),    // 4: metasrv.storage.v1.PlannedRegion
-	(*PlannedReplica)(nil),   // 5: metasrv.storage.v1.PlannedReplica
-	(*CommitTable)(nil),      // 6: metasrv.storage.v1.CommitTable
-	(*CommittedReplica)(nil), // 7: metasrv.storage.v1.CommittedReplica
-	(*AbortTable)(nil),       // 8: metasrv.storage.v1.AbortTable
-	(*DropTable)(nil),        // 9: metasrv.storage.v1.DropTable
-	(*ConfirmDropped)(nil),   // 10: metasrv.storage.v1.ConfirmDropped
-	(*DroppedReplica)(nil),   // 11: metasrv.storage.v1.DroppedReplica
-	(*TableResult)(nil),      // 12: metasrv.storage.v1.TableResult
-	(*v1.Partition)(nil),     // 13: metasrv.v1.Partition
-	(*v1.TableName)(nil),     // 14: metasrv.v1.TableName
-	(*v1.TableSchema)(nil),   // 15: metasrv.v1.TableSchema
-	(*v1.PartitionRule)(nil), // 16: metasrv.v1.PartitionRule
-	(*TableRecord)(nil),      // 17: metasrv.storage.v1.TableRecord
+	(*RouteRecord)(nil),         // 0: metasrv.storage.v1.RouteRecord
+	(*RegionRecord)(nil),        // 1: metasrv.storage.v1.RegionRecord
+	(*ReplicaRecord)(nil),       // 2: metasrv.storage.v1.ReplicaRecord
+	(*CreateTable)(nil),         // 3: metasrv.storage.v1.CreateTable
+	(*PlannedRegion)(nil),       // 4: metasrv.storage.v1.PlannedRegion
+	(*PlannedReplica)(nil),      // 5: metasrv.storage.v1.PlannedReplica
+	(*CommitTable)(nil),         // 6: metasrv.storage.v1.CommitTable
+	(*CommittedReplica)(nil),    // 7: metasrv.storage.v1.CommittedReplica
+	(*AbortTable)(nil),          // 8: metasrv.storage.v1.AbortTable
+	(*DropTable)(nil),           // 9: metasrv.storage.v1.DropTable
+	(*ConfirmDropped)(nil),      // 10: metasrv.storage.v1.ConfirmDropped
+	(*ChangeRegions)(nil),       // 11: metasrv.storage.v1.ChangeRegions
+	(*RegionChange)(nil),        // 12: metasrv.storage.v1.RegionChange
+	(*ElectReplica)(nil),        // 13: metasrv.storage.v1.ElectReplica
+	(*BeginDemotion)(nil),       // 14: metasrv.storage.v1.BeginDemotion
+	(*SetInSync)(nil),           // 15: metasrv.storage.v1.SetInSync
+	(*AddReplica)(nil),          // 16: metasrv.storage.v1.AddReplica
+	(*RemoveReplica)(nil),       // 17: metasrv.storage.v1.RemoveReplica
+	(*RegionChangeResult)(nil),  // 18: metasrv.storage.v1.RegionChangeResult
+	(*ChangeRegionsResult)(nil), // 19: metasrv.storage.v1.ChangeRegionsResult
+	(*DroppedReplica)(nil),      // 20: metasrv.storage.v1.DroppedReplica
+	(*TableResult)(nil),         // 21: metasrv.storage.v1.TableResult
+	(v1.StorageKind)(0),         // 22: metasrv.v1.StorageKind
+	(*v1.Partition)(nil),        // 23: metasrv.v1.Partition
+	(*v1.TableName)(nil),        // 24: metasrv.v1.TableName
+	(*v1.TableSchema)(nil),      // 25: metasrv.v1.TableSchema
+	(*v1.PartitionRule)(nil),    // 26: metasrv.v1.PartitionRule
+	(*Refusal)(nil),             // 27: metasrv.storage.v1.Refusal
+	(*TableRecord)(nil),         // 28: metasrv.storage.v1.TableRecord
 }
 var file_metasrv_storage_v1_router_proto_depIdxs = []int32{
 	1,  // 0: metasrv.storage.v1.RouteRecord.regions:type_name -> metasrv.storage.v1.RegionRecord
-	13, // 1: metasrv.storage.v1.RegionRecord.partition:type_name -> metasrv.v1.Partition
-	2,  // 2: metasrv.storage.v1.RegionRecord.replicas:type_name -> metasrv.storage.v1.ReplicaRecord
-	14, // 3: metasrv.storage.v1.CreateTable.name:type_name -> metasrv.v1.TableName
-	15, // 4: metasrv.storage.v1.CreateTable.schema:type_name -> metasrv.v1.TableSchema
-	16, // 5: metasrv.storage.v1.CreateTable.partition_rule:type_name -> metasrv.v1.PartitionRule
-	4,  // 6: metasrv.storage.v1.CreateTable.regions:type_name -> metasrv.storage.v1.PlannedRegion
-	13, // 7: metasrv.storage.v1.PlannedRegion.partition:type_name -> metasrv.v1.Partition
-	5,  // 8: metasrv.storage.v1.PlannedRegion.replicas:type_name -> metasrv.storage.v1.PlannedReplica
-	15, // 9: metasrv.storage.v1.CommitTable.schema:type_name -> metasrv.v1.TableSchema
-	7,  // 10: metasrv.storage.v1.CommitTable.replicas:type_name -> metasrv.storage.v1.CommittedReplica
-	14, // 11: metasrv.storage.v1.DropTable.name:type_name -> metasrv.v1.TableName
-	11, // 12: metasrv.storage.v1.ConfirmDropped.replicas:type_name -> metasrv.storage.v1.DroppedReplica
-	17, // 13: metasrv.storage.v1.TableResult.table:type_name -> metasrv.storage.v1.TableRecord
-	0,  // 14: metasrv.storage.v1.TableResult.route:type_name -> metasrv.storage.v1.RouteRecord
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	22, // 1: metasrv.storage.v1.RouteRecord.storage:type_name -> metasrv.v1.StorageKind
+	23, // 2: metasrv.storage.v1.RegionRecord.partition:type_name -> metasrv.v1.Partition
+	2,  // 3: metasrv.storage.v1.RegionRecord.replicas:type_name -> metasrv.storage.v1.ReplicaRecord
+	24, // 4: metasrv.storage.v1.CreateTable.name:type_name -> metasrv.v1.TableName
+	25, // 5: metasrv.storage.v1.CreateTable.schema:type_name -> metasrv.v1.TableSchema
+	26, // 6: metasrv.storage.v1.CreateTable.partition_rule:type_name -> metasrv.v1.PartitionRule
+	4,  // 7: metasrv.storage.v1.CreateTable.regions:type_name -> metasrv.storage.v1.PlannedRegion
+	23, // 8: metasrv.storage.v1.PlannedRegion.partition:type_name -> metasrv.v1.Partition
+	5,  // 9: metasrv.storage.v1.PlannedRegion.replicas:type_name -> metasrv.storage.v1.PlannedReplica
+	25, // 10: metasrv.storage.v1.CommitTable.schema:type_name -> metasrv.v1.TableSchema
+	7,  // 11: metasrv.storage.v1.CommitTable.replicas:type_name -> metasrv.storage.v1.CommittedReplica
+	24, // 12: metasrv.storage.v1.DropTable.name:type_name -> metasrv.v1.TableName
+	20, // 13: metasrv.storage.v1.ConfirmDropped.replicas:type_name -> metasrv.storage.v1.DroppedReplica
+	12, // 14: metasrv.storage.v1.ChangeRegions.changes:type_name -> metasrv.storage.v1.RegionChange
+	13, // 15: metasrv.storage.v1.RegionChange.elect:type_name -> metasrv.storage.v1.ElectReplica
+	14, // 16: metasrv.storage.v1.RegionChange.begin_demotion:type_name -> metasrv.storage.v1.BeginDemotion
+	15, // 17: metasrv.storage.v1.RegionChange.set_in_sync:type_name -> metasrv.storage.v1.SetInSync
+	16, // 18: metasrv.storage.v1.RegionChange.add_replica:type_name -> metasrv.storage.v1.AddReplica
+	17, // 19: metasrv.storage.v1.RegionChange.remove_replica:type_name -> metasrv.storage.v1.RemoveReplica
+	27, // 20: metasrv.storage.v1.RegionChangeResult.refusal:type_name -> metasrv.storage.v1.Refusal
+	1,  // 21: metasrv.storage.v1.RegionChangeResult.region:type_name -> metasrv.storage.v1.RegionRecord
+	18, // 22: metasrv.storage.v1.ChangeRegionsResult.results:type_name -> metasrv.storage.v1.RegionChangeResult
+	28, // 23: metasrv.storage.v1.TableResult.table:type_name -> metasrv.storage.v1.TableRecord
+	0,  // 24: metasrv.storage.v1.TableResult.route:type_name -> metasrv.storage.v1.RouteRecord
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_storage_v1_router_proto_init() }
@@ -1026,13 +1706,21 @@ func file_metasrv_storage_v1_router_proto_init() {
 		return
 	}
 	file_metasrv_storage_v1_catalog_proto_init()
+	file_metasrv_storage_v1_entry_proto_init()
+	file_metasrv_storage_v1_router_proto_msgTypes[12].OneofWrappers = []any{
+		(*RegionChange_Elect)(nil),
+		(*RegionChange_BeginDemotion)(nil),
+		(*RegionChange_SetInSync)(nil),
+		(*RegionChange_AddReplica)(nil),
+		(*RegionChange_RemoveReplica)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_storage_v1_router_proto_rawDesc), len(file_metasrv_storage_v1_router_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
