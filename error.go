@@ -89,6 +89,23 @@ var (
 	// ErrReplicaNotCreated: a commit lacks a replica, or another incarnation than the planned one created it.
 	ErrReplicaNotCreated = define(KindFailedPrecondition, "REPLICA_NOT_CREATED")
 
+	// ErrRegionNotFound: no table in state PUBLIC has the region.
+	ErrRegionNotFound = define(KindNotFound, "REGION_NOT_FOUND")
+	// ErrRegionChanged: the region has another leader_epoch or conf_version than the change was planned on.
+	ErrRegionChanged = define(KindAborted, "REGION_CHANGED")
+	// ErrReplicaNotFound: the region has no such replica.
+	ErrReplicaNotFound = define(KindNotFound, "REPLICA_NOT_FOUND")
+	// ErrReplicaExists: the node has a replica of the region.
+	ErrReplicaExists = define(KindAlreadyExists, "REPLICA_ALREADY_EXISTS")
+	// ErrReplicaNotInSync: the replica may lack rows that were acknowledged.
+	ErrReplicaNotInSync = define(KindFailedPrecondition, "REPLICA_NOT_IN_SYNC")
+	// ErrReplicaLost: the node of the replica came back with other storage.
+	ErrReplicaLost = define(KindFailedPrecondition, "REPLICA_LOST")
+	// ErrReplicaLeads: the replica leads its region, another one must be elected first.
+	ErrReplicaLeads = define(KindFailedPrecondition, "REPLICA_LEADS")
+	// ErrNodeKeepsNoLease: the node acknowledges writes without a lease, so nobody can take a region over from it.
+	ErrNodeKeepsNoLease = define(KindFailedPrecondition, "NODE_KEEPS_NO_LEASE")
+
 	// ErrNoLiveDatanode: no datanode sends heartbeats.
 	ErrNoLiveDatanode = define(KindFailedPrecondition, "NO_LIVE_DATANODE")
 	// ErrTooFewDatanodes: fewer live datanodes than replicas asked for.

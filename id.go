@@ -41,5 +41,15 @@ type ReplicaID uint64
 
 func (id ReplicaID) String() string { return strconv.FormatUint(uint64(id), 10) }
 
+// Registration is what a node's present registration says of it as the keeper of replicas.
+type Registration struct {
+	Incarnation Incarnation
+	// StorageGeneration rises when the node comes back with other storage: replicas of a lower one are lost.
+	StorageGeneration uint64
+	// KeepsLeases: the node acknowledges writes only under a lease. A region leader on a node that doesn't may go on
+	// whatever is decided elsewhere.
+	KeepsLeases bool
+}
+
 // Incarnation names one registration of a node. It rises with every registration in the cluster.
 type Incarnation uint64

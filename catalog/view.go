@@ -152,6 +152,14 @@ func TableValue(v state.View, id metasrv.TableID) []byte {
 	return value
 }
 
+const recordStateField = 3 // of TableRecord
+
+// StateIn returns the state in the stored record of a table, TABLE_STATE_UNSPECIFIED for nil. It reads nothing else.
+func StateIn(value []byte) metasrvpb.TableState {
+	s, _ := state.Field(value, recordStateField)
+	return metasrvpb.TableState(s) //nolint:gosec // an enum
+}
+
 // NameValue returns what is stored under a name, nil where no table holds it.
 func NameValue(v state.View, name metasrv.TableName) []byte {
 	value, _ := v.Get(nameKey(name))

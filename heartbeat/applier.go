@@ -14,11 +14,19 @@ const (
 	// MaxNodeInfoBytes bounds what a node says of itself: it is replicated, and kept for ever.
 	MaxNodeInfoBytes = 64 << 10
 	maxAddrBytes     = 255
+	// leasesSince is the command version with which generations of storage and keeps_leases came.
+	leasesSince = 2
 )
 
 // NewApplier returns the applier of this package. REGISTER_NODE answers with a RegisterNodeResult.
 func NewApplier() state.Applier {
-	return state.NewApplier(state.On(storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE, registerNode))
+	return state.NewApplier(state.Needing(state.On(storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE, registerNode),
+		func(cmd *storagepb.RegisterNode) uint32 {
+			if cmd.GetInfo().GetKeepsLeases() {
+				return leasesSince
+			}
+			return 0
+		}))
 }
 
 // registerNode registers a process as a node. ErrStaleIncarnation: another process registered since.
@@ -29,7 +37,7 @@ func registerNode(tx state.Tx, cmd *storagepb.RegisterNode) (*storagepb.Register
 	if err != nil {
 		return nil, err
 	}
-	next, fresh, err := register(record, cmd)
+	next, fresh, err := register(record, cmd, tx.ClusterVersion())
 	if err != nil {
 		return nil, err
 	}
@@ -48,13 +56,16 @@ func registerNode(tx state.Tx, cmd *storagepb.RegisterNode) (*storagepb.Register
 // A process that has no incarnation yet is known by its nonce, so that a registration whose answer was lost
 // can be sent again. Only the last process is: after another one registered, an early one that never got its
 // answer counts as new.
-func register(record *storagepb.NodeRecord, cmd *storagepb.RegisterNode) (next *storagepb.NodeRecord, fresh bool, err error) {
+func register(record *storagepb.NodeRecord, cmd *storagepb.RegisterNode, version uint32) (next *storagepb.NodeRecord, fresh bool, err error) {
 	if err := validate(record, cmd); err != nil {
 		return nil, false, err
 	}
 	next = &storagepb.NodeRecord{Peer: cmd.Peer, Info: cmd.Info, Legacy: cmd.Legacy, RegisteredAtMs: cmd.WallTimeMs}
 	if record == nil {
 		return next, true, stale(cmd, 0)
+	}
+	if version >= leasesSince {
+		recordStorage(next, record)
 	}
 	switch {
 	case cmd.Legacy:
@@ -79,6 +90,27 @@ func register(record *storagepb.NodeRecord, cmd *storagepb.RegisterNode) (next *
 		return record, false, nil
 	}
 	return next, false, nil
+}
+
+// recordStorage notes in the next record of a node whether what the one before had on its storage is lost. A registration
+// that names no storage says nothing of it: the build before may have been an older one, on the same disk.
+func recordStorage(next, record *storagepb.NodeRecord) {
+	next.StorageGeneration = record.StorageGeneration
+	known, named := storageOf(record), next.GetInfo().GetStorageUuid()
+	switch {
+	case named == "":
+		next.LastStorageUuid = known
+	case known != "" && known != named:
+		next.StorageGeneration++
+	}
+}
+
+// storageOf returns the storage that a node is known to have, "" where it never named one.
+func storageOf(record *storagepb.NodeRecord) string {
+	if uuid := record.GetInfo().GetStorageUuid(); uuid != "" {
+		return uuid
+	}
+	return record.GetLastStorageUuid()
 }
 
 // stale returns ErrStaleIncarnation for a command that claims an incarnation, given that of the record, nil

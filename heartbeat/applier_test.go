@@ -110,11 +110,11 @@ func TestRegister(t *testing.T) {
 	if err != nil || len(nodes) != 2 || nodes[0].Peer.Id != 7 || nodes[1].Peer.Id != 8 {
 		t.Fatalf("nodes: %v, %v", nodes, err)
 	}
-	if i, ok := Incarnation(n.View(), 7); !ok || i != 8 {
-		t.Fatalf("incarnation of node 7: %d, %v", i, ok)
+	if r, ok := Registration(n.View(), 7); !ok || r != (metasrv.Registration{Incarnation: 8}) {
+		t.Fatalf("registration of node 7: %v, %v", r, ok)
 	}
-	if _, ok := Incarnation(n.View(), 9); ok {
-		t.Fatal("node 9 has an incarnation")
+	if _, ok := Registration(n.View(), 9); ok {
+		t.Fatal("node 9 is registered")
 	}
 	if _, err := Node(n.View(), 9); !errors.Is(err, metasrv.ErrNodeNotFound) {
 		t.Fatalf("node 9: %v", err)

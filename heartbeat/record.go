@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
@@ -28,9 +30,12 @@ func Value(v state.View, id metasrv.NodeID) []byte {
 
 // Numbers of the fields of a stored record that are read alone.
 const (
-	recordPeerField        = 1 // of NodeRecord
-	recordIncarnationField = 3 // of NodeRecord
-	peerAddrField          = 2 // of Peer
+	recordPeerField        = 1  // of NodeRecord
+	recordInfoField        = 2  // of NodeRecord
+	recordIncarnationField = 3  // of NodeRecord
+	recordGenerationField  = 6  // of NodeRecord
+	peerAddrField          = 2  // of Peer
+	infoKeepsLeasesField   = 20 // of NodeInfo
 )
 
 // Address returns the address in a stored record, "" where it has none. It reads nothing else.
@@ -71,15 +76,32 @@ func Changed(c *state.Change) (before, after *storagepb.NodeRecord, ok bool, err
 	return before, after, true, err
 }
 
-// Incarnation returns the incarnation of the last registration of a node, and whether there is one. It reads nothing
-// else of the record, for creating a table asks for each replica.
-func Incarnation(v state.View, id metasrv.NodeID) (metasrv.Incarnation, bool) {
+// Registration returns what the last registration of a node says of it, and whether there is one. It reads nothing else
+// of the record, for creating a table asks for each replica.
+func Registration(v state.View, id metasrv.NodeID) (metasrv.Registration, bool) {
 	value, ok := v.Get(nodeKey(id))
 	if !ok {
-		return 0, false
+		return metasrv.Registration{}, false
 	}
-	incarnation, _ := state.Field(value, recordIncarnationField)
-	return metasrv.Incarnation(incarnation), true
+	return RegistrationIn(value), true
+}
+
+// RegistrationIn returns what Registration does, of a stored record.
+func RegistrationIn(value []byte) metasrv.Registration {
+	var r metasrv.Registration
+	_ = state.EachField(value, func(number protowire.Number, n uint64, bytes []byte) error {
+		switch number {
+		case recordInfoField:
+			keeps, _ := state.Field(bytes, infoKeepsLeasesField)
+			r.KeepsLeases = keeps != 0
+		case recordIncarnationField:
+			r.Incarnation = metasrv.Incarnation(n)
+		case recordGenerationField:
+			r.StorageGeneration = n
+		}
+		return nil
+	})
+	return r
 }
 
 // RoleOf returns what a registered node is; a node that never said is a datanode.

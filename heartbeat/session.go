@@ -34,8 +34,10 @@ type Session struct {
 	cfg SessionConfig
 	log *slog.Logger
 
-	// What the node said last of itself. info is nil as long as it speaks only the early public protocol.
+	// What the node said last of itself: said is nil as long as it speaks only the early public protocol; info is what of it
+	// is recorded.
 	peer *metasrvpb.Peer
+	said *metasrvpb.NodeInfo
 	info *metasrvpb.NodeInfo
 
 	// The record of the node's registration by this stream, decoded and encoded; nil before.
@@ -106,8 +108,10 @@ func (s *Session) register(ctx context.Context, arrived time.Time, req *metasrvp
 	if err != nil {
 		return err
 	}
+	view, said := s.cfg.Viewer.View(), cmd.Info
+	cmd.Info = sayable(said, view.ClusterVersion())
 	id := metasrv.NodeID(cmd.GetPeer().GetId())
-	value, _ := s.cfg.Viewer.View().Get(nodeKey(id))
+	value, _ := view.Get(nodeKey(id))
 	if s.stream != nil && bytes.Equal(value, s.value) && s.sameAsRecorded(cmd) {
 		return nil
 	}
@@ -120,7 +124,7 @@ func (s *Session) register(ctx context.Context, arrived time.Time, req *metasrvp
 			return err
 		}
 	}
-	s.peer, s.info = cmd.Peer, cmd.Info
+	s.peer, s.info, s.said = cmd.Peer, cmd.Info, said
 	s.record, s.value = record, state.Encode(record)
 	return nil
 }
@@ -141,7 +145,7 @@ func (s *Session) registration(arrived time.Time, req *metasrvpb.HeartbeatReques
 		return nil, metasrv.InvalidArgument("peer.id", "changed from %d to %d on one stream", s.peer.Id, cmd.Peer.Id)
 	}
 	if cmd.Info == nil {
-		cmd.Info = s.info
+		cmd.Info = s.said
 	}
 	cmd.Legacy = cmd.Info == nil
 	switch {
@@ -152,6 +156,17 @@ func (s *Session) registration(arrived time.Time, req *metasrvpb.HeartbeatReques
 		cmd.Incarnation = s.record.Incarnation
 	}
 	return cmd, nil
+}
+
+// sayable returns what may be recorded of a node while the cluster is at a version: members of an older build would end at
+// what they don't know. It is recorded when the version has risen.
+func sayable(info *metasrvpb.NodeInfo, version uint32) *metasrvpb.NodeInfo {
+	if version >= leasesSince || !info.GetKeepsLeases() {
+		return info
+	}
+	info = proto.CloneOf(info)
+	info.KeepsLeases = false
+	return info
 }
 
 // sameAsRecorded says whether a command would leave the session's record as it is.
@@ -177,7 +192,7 @@ func (s *Session) propose(ctx context.Context, arrived time.Time, value []byte, 
 			return nil, errStale(id, s.stream.incarnation, metasrv.Incarnation(record.Incarnation))
 		}
 	}
-	next, fresh, err := register(record, cmd)
+	next, fresh, err := register(record, cmd, s.cfg.Viewer.View().ClusterVersion())
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +224,7 @@ func (s *Session) propose(ctx context.Context, arrived time.Time, value []byte, 
 // hasOtherStorage says whether a process has not the storage that its node is known to have. One that doesn't
 // name its storage counts as having other.
 func hasOtherStorage(record *storagepb.NodeRecord, cmd *storagepb.RegisterNode) bool {
-	known := record.GetInfo().GetStorageUuid()
+	known := storageOf(record)
 	return known != "" && known != cmd.GetInfo().GetStorageUuid()
 }
 
@@ -217,7 +232,7 @@ func hasOtherStorage(record *storagepb.NodeRecord, cmd *storagepb.RegisterNode) 
 func (s *Session) warnOfOtherStorage(id metasrv.NodeID, before, now *storagepb.NodeRecord) {
 	s.cfg.Logger.Warn("node registered with other storage: the replicas that it had are not there",
 		"node_id", uint64(id), "incarnation", now.GetIncarnation(), "addr", now.GetPeer().GetAddr(),
-		"storage_uuid", now.GetInfo().GetStorageUuid(), "storage_uuid_before", before.GetInfo().GetStorageUuid(),
+		"storage_uuid", now.GetInfo().GetStorageUuid(), "storage_uuid_before", storageOf(before),
 		"replicas_last_reported", s.cfg.Tracker.replicas(id))
 }
 

@@ -54,6 +54,7 @@ func goldenScript() []goldenEntry {
 	goldenKV(g)
 	goldenCatalog(g)
 	goldenTables(g)
+	goldenRegions(g)
 	goldenLater(g)
 	return g.entries
 }
@@ -87,6 +88,7 @@ func goldenSystem(g *goldenLog) {
 		cmd(storagepb.CommandKind_COMMAND_KIND_PUBLISH_MEMBER, &storagepb.PublishMember{Member: member("d")}),                 // refused
 		cmd(storagepb.CommandKind_COMMAND_KIND_END_QUARANTINE, &storagepb.EndQuarantine{ClusterId: 77}),                       // changes nothing
 		cmd(storagepb.CommandKind_COMMAND_KIND_END_QUARANTINE, &storagepb.EndQuarantine{ClusterId: 77, Incarnation: 1 << 40}), // refused
+		cmd(storagepb.CommandKind_COMMAND_KIND_SET_CLUSTER_VERSION, &storagepb.SetClusterVersion{From: 1, Version: goldenCommandVersion}),
 	)
 }
 
@@ -214,6 +216,50 @@ func goldenTables(g *goldenLog) {
 	const u = uint64(1025) << 32
 	g.add(confirm(1, replica(u, 5), replica(u|1, 7)), confirm(2, replica(u, 6), replica(u|1, 8))) // u is gone
 	g.add(confirm(1, replica(uint64(1026)<<32, 9)))                                               // v not yet
+}
+
+// goldenRegions has what came with version 2.
+func goldenRegions(g *goldenLog) {
+	node := func(id uint64, storage string) *storagepb.Command { // keeps leases
+		return cmd(storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE, &storagepb.RegisterNode{
+			Peer: &metasrvpb.Peer{Id: id, Addr: "10.0.0.2:4001"}, WallTimeMs: 6,
+			Info: &metasrvpb.NodeInfo{Role: metasrvpb.NodeRole_NODE_ROLE_DATANODE, StorageUuid: storage, KeepsLeases: true},
+		})
+	}
+	// 11 has incarnation 3, 12 has 4 and 5, 13 has 6, with its third storage.
+	g.add(node(11, "s11"), node(12, "s12"), node(12, "s12"), node(13, "x"), node(13, "y"), node(13, ""), node(13, "s13"))
+	region := &storagepb.PlannedRegion{Replicas: []*storagepb.PlannedReplica{
+		{NodeId: 11, Incarnation: 3}, {NodeId: 12, Incarnation: 5}, {NodeId: 13, Incarnation: 9},
+	}}
+	create := &storagepb.CreateTable{
+		Name: goldenName("regions"), Regions: []*storagepb.PlannedRegion{region, region}, CreationToken: 15, CreationTimeoutMs: 60_000,
+		Commit: true, Replicas: 3, UncleanFailover: true,
+	}
+	g.add(cmd(storagepb.CommandKind_COMMAND_KIND_CREATE_TABLE, create)) // 1027, replicas 13 to 18
+	change := func(conf, epoch uint64, c *storagepb.RegionChange) *storagepb.RegionChange {
+		c.RegionId, c.ConfVersion, c.LeaderEpoch = 1027<<32, conf, epoch
+		return c
+	}
+	changes := func(list ...*storagepb.RegionChange) *storagepb.Command {
+		return cmd(storagepb.CommandKind_COMMAND_KIND_CHANGE_REGIONS, &storagepb.ChangeRegions{Changes: list})
+	}
+	demote := &storagepb.RegionChange_BeginDemotion{BeginDemotion: &storagepb.BeginDemotion{}}
+	elect := func(id uint64, unclean bool, failed ...uint64) *storagepb.RegionChange_Elect {
+		return &storagepb.RegionChange_Elect{Elect: &storagepb.ElectReplica{ReplicaId: id, FailedReplicaIds: failed, Unclean: unclean}}
+	}
+	inSync := func(incarnation uint64, ids ...uint64) *storagepb.RegionChange_SetInSync {
+		return &storagepb.RegionChange_SetInSync{SetInSync: &storagepb.SetInSync{ReplicaIds: ids, Incarnation: incarnation}}
+	}
+	g.add(
+		changes(change(1, 1, &storagepb.RegionChange{Change: demote}), change(1, 1, &storagepb.RegionChange{Change: demote})), // the second is stale
+		changes(change(2, 1, &storagepb.RegionChange{Change: elect(14, false, 13)})),
+		changes(change(3, 2, &storagepb.RegionChange{Change: inSync(5, 13, 14, 15)}), change(4, 2, &storagepb.RegionChange{Change: inSync(0, 14)})),
+		changes(change(5, 2, &storagepb.RegionChange{Change: elect(15, false)}), change(5, 2, &storagepb.RegionChange{Change: elect(15, true, 14)})), // the first is refused
+		changes(change(6, 3, &storagepb.RegionChange{Change: &storagepb.RegionChange_RemoveReplica{RemoveReplica: &storagepb.RemoveReplica{ReplicaId: 13}}})),
+		changes(change(7, 3, &storagepb.RegionChange{Change: &storagepb.RegionChange_AddReplica{AddReplica: &storagepb.AddReplica{NodeId: 11, Incarnation: 3}}})),
+		changes(&storagepb.RegionChange{RegionId: 1026 << 32, LeaderEpoch: 1, ConfVersion: 1, Change: demote}), // refused: not PUBLIC
+	)
+	g.add(node(12, "other"), changes(change(8, 3, &storagepb.RegionChange{Change: elect(14, true, 15)}))) // refused: lost
 }
 
 func goldenLater(g *goldenLog) {

@@ -141,7 +141,7 @@ func (n *Node) Propose(ctx context.Context, proposal state.Proposal) (state.Resu
 	if err := n.requireAgreement(); err != nil {
 		return state.Result{}, err
 	}
-	if err := n.checkKind(proposal.Kind); err != nil {
+	if err := n.checkKnown(&proposal); err != nil {
 		return state.Result{}, err
 	}
 	// A command that another build could not decode would stop every member, again after each restart.

@@ -9,6 +9,7 @@ import (
 	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/machine"
+	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
 // Upgrades. Every build knows command versions up to one of its own, which its member publishes. The replicated cluster
@@ -51,9 +52,10 @@ func (n *Node) commonVersion() uint32 {
 	return version
 }
 
-// checkKind returns ErrClusterVersion if a member may not know a kind of command yet.
-func (n *Node) checkKind(kind storagepb.CommandKind) error {
-	present, since := n.fsm.current.position().Version, n.fsm.machine.Since(kind)
+// checkKnown returns ErrClusterVersion if a member may not know a kind of command yet, or what this one says.
+func (n *Node) checkKnown(p *state.Proposal) error {
+	kind := p.Kind
+	present, since := n.fsm.current.position().Version, n.fsm.machine.Needs(kind, p.Payload)
 	switch {
 	case since == 0:
 		return metasrv.ErrClusterVersion.With("%s is unknown to this version of metasrv", kind)

@@ -8,31 +8,30 @@ import (
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
-// Registered returns the incarnation of a node's present registration, and whether it has one. It reads
-// nothing but the view.
-type Registered func(v state.View, id metasrv.NodeID) (metasrv.Incarnation, bool)
+// Registered returns what a node's present registration says, and whether it has one. It reads nothing but the view.
+type Registered func(v state.View, id metasrv.NodeID) (metasrv.Registration, bool)
 
 // once returns the function for one view that asks once for each node: the replicas of a table are on a few.
-func (r Registered) once(v state.View) func(metasrv.NodeID) (metasrv.Incarnation, bool) {
+func (r Registered) once(v state.View) func(metasrv.NodeID) (metasrv.Registration, bool) {
 	type answer struct {
-		id          metasrv.NodeID
-		incarnation metasrv.Incarnation
-		ok          bool
+		id           metasrv.NodeID
+		registration metasrv.Registration
+		ok           bool
 	}
 	var room [16]answer
 	known := room[:0] // a table has replicas on few nodes, so no map
-	return func(id metasrv.NodeID) (metasrv.Incarnation, bool) {
+	return func(id metasrv.NodeID) (metasrv.Registration, bool) {
 		for i := range known {
 			if known[i].id == id {
-				return known[i].incarnation, known[i].ok
+				return known[i].registration, known[i].ok
 			}
 		}
 		a := answer{id: id}
-		a.incarnation, a.ok = r(v, id)
+		a.registration, a.ok = r(v, id)
 		if len(known) < maxKnown {
 			known = append(known, a)
 		}
-		return a.incarnation, a.ok
+		return a.registration, a.ok
 	}
 }
 
@@ -49,12 +48,24 @@ type applier struct {
 func NewApplier(registered Registered) state.Applier {
 	a := &applier{registered: registered}
 	return state.NewApplier(
-		state.On(storagepb.CommandKind_COMMAND_KIND_CREATE_TABLE, a.createTable),
+		state.Needing(state.On(storagepb.CommandKind_COMMAND_KIND_CREATE_TABLE, a.createTable), creationNeeds),
 		state.On(storagepb.CommandKind_COMMAND_KIND_COMMIT_TABLE, a.commitTable),
 		state.On(storagepb.CommandKind_COMMAND_KIND_ABORT_TABLE, abortTable),
 		state.On(storagepb.CommandKind_COMMAND_KIND_DROP_TABLE, dropTable),
 		state.On(storagepb.CommandKind_COMMAND_KIND_CONFIRM_DROPPED, a.confirmDropped),
+		state.On(storagepb.CommandKind_COMMAND_KIND_CHANGE_REGIONS, a.changeRegions).Since(changesSince),
 	)
+}
+
+// changesSince is the command version with which changes of regions came, and what they rest on.
+const changesSince = 2
+
+// creationNeeds returns the command version that a creation needs.
+func creationNeeds(cmd *storagepb.CreateTable) uint32 {
+	if cmd.GetReplicas() > 0 || cmd.GetUncleanFailover() {
+		return changesSince
+	}
+	return 0
 }
 
 // creation returns the table that a creation token names, whatever became of it. ErrCreationEnded: the

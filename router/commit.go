@@ -111,9 +111,9 @@ func (c *confirmations) left() int {
 	return -1
 }
 
-// checkReplica checks one replica, whose node has the incarnation present if it is registered.
+// checkReplica checks one replica, whose node has the registration present if it is registered.
 func checkReplica(
-	region *storagepb.RegionRecord, replica *storagepb.ReplicaRecord, created *storagepb.CommittedReplica, present metasrv.Incarnation, registered bool,
+	region *storagepb.RegionRecord, replica *storagepb.ReplicaRecord, created *storagepb.CommittedReplica, present metasrv.Registration, registered bool,
 ) error {
 	refuse := func(format string, args ...any) error {
 		return metasrv.ErrReplicaNotCreated.With("replica %d of region %s on node %d: %s",
@@ -130,8 +130,10 @@ func checkReplica(
 		return refuse("was created by incarnation %d, planned was %d", created.Incarnation, replica.PlannedIncarnation)
 	case !registered:
 		return refuse("the node is no longer registered")
-	case uint64(present) != replica.PlannedIncarnation:
-		return refuse("the node has registered anew since (incarnation %d, planned was %d)", present, replica.PlannedIncarnation)
+	case uint64(present.Incarnation) != replica.PlannedIncarnation:
+		return refuse("the node has registered anew since (incarnation %d, planned was %d)", present.Incarnation, replica.PlannedIncarnation)
+	case isLost(replica, present, registered):
+		return refuse("the node has other storage since")
 	}
 	return nil
 }

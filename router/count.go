@@ -8,14 +8,20 @@ import (
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
-// Numbers of the fields of the stored records that ReplicasIn reads.
+// Numbers of the fields of the stored records that are read without decoding them.
 const (
-	regionsField        = 3 // of RouteRecord
-	regionLeaderField   = 6 // of RegionRecord
-	regionReplicasField = 7 // of RegionRecord
-	replicaIDField      = 1 // of ReplicaRecord
-	replicaNodeField    = 2 // of ReplicaRecord
-	replicaDroppedField = 5 // of ReplicaRecord
+	regionsField           = 3 // of RouteRecord
+	regionEpochField       = 4 // of RegionRecord
+	regionConfField        = 5 // of RegionRecord
+	regionLeaderField      = 6 // of RegionRecord
+	regionReplicasField    = 7 // of RegionRecord
+	regionDemotingField    = 8 // of RegionRecord
+	replicaIDField         = 1 // of ReplicaRecord
+	replicaNodeField       = 2 // of ReplicaRecord
+	replicaInSyncField     = 4 // of ReplicaRecord
+	replicaDroppedField    = 5 // of ReplicaRecord
+	replicaLearnerField    = 6 // of ReplicaRecord
+	replicaGenerationField = 7 // of ReplicaRecord
 )
 
 // Values returns the stored routes of all tables in any state.

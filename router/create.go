@@ -21,10 +21,19 @@ func (a *applier) createTable(tx state.Tx, cmd *storagepb.CreateTable) (*storage
 	if err != nil {
 		return nil, err
 	}
-	if err := a.checkPlannedNodes(tx, cmd); err != nil {
+	registered := a.registered.once(tx)
+	storageReplaced, err := checkPlannedNodes(registered, cmd)
+	if err != nil {
 		return nil, err
 	}
 	route := plannedRoute(tx, metasrv.TableID(table.Id), cmd.Regions)
+	route.Replicas, route.UncleanFailover = cmd.Replicas, cmd.UncleanFailover
+	if storageReplaced {
+		for _, replica := range replicas(route) {
+			present, _ := registered(metasrv.NodeID(replica.NodeId))
+			replica.StorageGeneration = present.StorageGeneration
+		}
+	}
 	if cmd.Commit {
 		for _, replica := range replicas(route) {
 			replica.InSync = true
@@ -45,6 +54,9 @@ func checkPlan(cmd *storagepb.CreateTable) error {
 	}
 	if len(cmd.Regions) == 0 || len(cmd.Regions) > MaxRegions {
 		return metasrv.InvalidArgument("regions", "%d are planned, 1 to %d are allowed", len(cmd.Regions), MaxRegions)
+	}
+	if cmd.Replicas > MaxReplicas {
+		return metasrv.InvalidArgument("replicas", "is %d, at most %d are allowed", cmd.Replicas, MaxReplicas)
 	}
 	for i, region := range cmd.Regions {
 		field := func() string { return fmt.Sprintf("regions[%d].replicas", i) }
@@ -72,22 +84,25 @@ func ruleLen(rule *metasrvpb.PartitionRule) int {
 	return 0
 }
 
-func (a *applier) checkPlannedNodes(v state.View, cmd *storagepb.CreateTable) error {
-	registered := a.registered.once(v)
+// checkPlannedNodes reports whether one of the planned nodes has a storage that is not its first.
+func checkPlannedNodes(
+	registered func(metasrv.NodeID) (metasrv.Registration, bool), cmd *storagepb.CreateTable,
+) (storageReplaced bool, err error) {
 	for _, region := range cmd.Regions {
 		for _, replica := range region.Replicas {
 			present, ok := registered(metasrv.NodeID(replica.NodeId))
 			if !ok {
-				return metasrv.ErrStaleIncarnation.With("table %q: planned node %d is no longer registered; create it again",
+				return false, metasrv.ErrStaleIncarnation.With("table %q: planned node %d is no longer registered; create it again",
 					catalog.NameOf(cmd.Name), replica.NodeId)
 			}
-			if uint64(present) != replica.Incarnation {
-				return metasrv.ErrStaleIncarnation.With("table %q: planned node %d has registered anew (incarnation %d, planned was %d); create it again",
-					catalog.NameOf(cmd.Name), replica.NodeId, present, replica.Incarnation)
+			if uint64(present.Incarnation) != replica.Incarnation {
+				return false, metasrv.ErrStaleIncarnation.With("table %q: planned node %d has registered anew (incarnation %d, planned was %d); create it again",
+					catalog.NameOf(cmd.Name), replica.NodeId, present.Incarnation, replica.Incarnation)
 			}
+			storageReplaced = storageReplaced || present.StorageGeneration > 0
 		}
 	}
-	return nil
+	return storageReplaced, nil
 }
 
 // plannedRoute returns the first route of a table, with new replica ids. The first replica of each region

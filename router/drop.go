@@ -27,8 +27,8 @@ func (a *applier) confirmDropped(tx state.Tx, cmd *storagepb.ConfirmDropped) (*s
 	if !ok {
 		return nil, metasrv.ErrNodeNotFound.With("node %d is not registered", cmd.NodeId)
 	}
-	if uint64(present) != cmd.Incarnation {
-		return nil, metasrv.ErrStaleIncarnation.With("node %d has incarnation %d, not %d", cmd.NodeId, present, cmd.Incarnation)
+	if uint64(present.Incarnation) != cmd.Incarnation {
+		return nil, metasrv.ErrStaleIncarnation.With("node %d has incarnation %d, not %d", cmd.NodeId, present.Incarnation, cmd.Incarnation)
 	}
 	var tables []metasrv.TableID // in the order of the command: a map has none
 	gone := make(map[metasrv.TableID]map[copyID]bool)

@@ -86,6 +86,9 @@ func (b *Builder) region(r *storagepb.RegionRecord, rule *partition.Partitioner)
 		route.Region.Partition = rule.Compat(int(r.PartitionNumber))
 	}
 	for _, replica := range r.Replicas {
+		if replica.Learner {
+			continue // it can't be read
+		}
 		peer := b.peer(replica.NodeId)
 		if replica.ReplicaId == r.LeaderReplicaId {
 			route.LeaderPeerIndex = peer

@@ -34,7 +34,8 @@ const (
 )
 
 // nodes stands in for package heartbeat, which no domain package may import: a node's record is its
-// incarnation. Registration without an address removes the node.
+// incarnation, the generation of its storage, which the command gives as its wall time, and whether it keeps no leases.
+// Registration without an address removes the node.
 type nodes struct{}
 
 func (nodes) Kinds() []storagepb.CommandKind { return []storagepb.CommandKind{register} }
@@ -48,22 +49,26 @@ func (nodes) Apply(tx state.Tx, _ storagepb.CommandKind, payload []byte) (proto.
 		tx.Delete(nodeKey(cmd.Peer.Id))
 		return nil, nil
 	}
-	tx.Put(nodeKey(cmd.Peer.Id), state.Encode(&storagepb.NodeRecord{Incarnation: state.Next(tx, "seq/incarnation", 1)}))
+	tx.Put(nodeKey(cmd.Peer.Id), state.Encode(&storagepb.NodeRecord{
+		Incarnation: state.Next(tx, "seq/incarnation", 1), StorageGeneration: uint64(cmd.WallTimeMs), Legacy: cmd.Legacy,
+	}))
 	return nil, nil
 }
 
 func nodeKey(id uint64) string { return fmt.Sprintf("node/%016x", id) }
 
-func registered(v state.View, id metasrv.NodeID) (metasrv.Incarnation, bool) {
+func registered(v state.View, id metasrv.NodeID) (metasrv.Registration, bool) {
 	value, ok := v.Get(nodeKey(uint64(id)))
 	if !ok {
-		return 0, false
+		return metasrv.Registration{}, false
 	}
 	node := &storagepb.NodeRecord{}
 	if err := state.Decode(value, node); err != nil {
 		panic(err)
 	}
-	return metasrv.Incarnation(node.Incarnation), true
+	return metasrv.Registration{
+		Incarnation: metasrv.Incarnation(node.Incarnation), StorageGeneration: node.StorageGeneration, KeepsLeases: !node.Legacy,
+	}, true
 }
 
 // fataler is what the fixture needs of a test; *rapid.T has it too.
@@ -95,13 +100,23 @@ func (c *cluster) register(id uint64) {
 	c.must(register, &storagepb.RegisterNode{Peer: &metasrvpb.Peer{Id: id, Addr: "here"}})
 }
 
+// registerStorage has a node come back with its storage of a generation.
+func (c *cluster) registerStorage(id, generation uint64) {
+	c.must(register, &storagepb.RegisterNode{Peer: &metasrvpb.Peer{Id: id, Addr: "here"}, WallTimeMs: int64(generation)})
+}
+
+// registerLegacy has a node come back that keeps no leases.
+func (c *cluster) registerLegacy(id uint64) {
+	c.must(register, &storagepb.RegisterNode{Peer: &metasrvpb.Peer{Id: id, Addr: "here"}, Legacy: true})
+}
+
 func (c *cluster) unregister(id uint64) {
 	c.must(register, &storagepb.RegisterNode{Peer: &metasrvpb.Peer{Id: id}})
 }
 
 func (c *cluster) incarnation(id uint64) uint64 {
-	i, _ := registered(c.View(), metasrv.NodeID(id))
-	return uint64(i)
+	r, _ := registered(c.View(), metasrv.NodeID(id))
+	return uint64(r.Incarnation)
 }
 
 func (c *cluster) propose(kind storagepb.CommandKind, payload proto.Message) (router.Record, error) {

@@ -158,5 +158,5 @@ func openNode(s *Server) (Node, error) {
 
 // Appliers returns those of every package that has commands.
 func Appliers() []state.Applier {
-	return []state.Applier{kv.NewApplier(), catalog.NewApplier(), router.NewApplier(heartbeat.Incarnation), heartbeat.NewApplier()}
+	return []state.Applier{kv.NewApplier(), catalog.NewApplier(), router.NewApplier(heartbeat.Registration), heartbeat.NewApplier()}
 }

@@ -80,6 +80,9 @@ func (m *Machine) Ascend(from, to string) iter.Seq2[string, []byte] { return asc
 // Revision returns the number of commands that have changed something.
 func (m *Machine) Revision() uint64 { return m.pos.Revision }
 
+// ClusterVersion returns the command version that every member knows.
+func (m *Machine) ClusterVersion() uint32 { return m.pos.Version }
+
 // Position says which state the present one is.
 func (m *Machine) Position() Position { return m.pos }
 

@@ -12,6 +12,7 @@ type tx struct {
 	tree     *tree
 	revision uint64
 	now      state.LeaderTime
+	version  uint32
 	// writes holds, in order, what was written.
 	writes []write
 	// sum is what the command adds to the hash of the state, set by changes.
@@ -35,7 +36,7 @@ func (t *tx) begin(m *Machine) {
 	if cap(writes) > maxRoom {
 		writes = nil
 	}
-	*t = tx{tree: m.tree, revision: m.pos.Revision, now: m.pos.Now, writes: writes}
+	*t = tx{tree: m.tree, revision: m.pos.Revision, now: m.pos.Now, version: m.pos.Version, writes: writes}
 }
 
 func (t *tx) Get(key string) ([]byte, bool) { return t.tree.Get(key) }
@@ -45,8 +46,9 @@ func (t *tx) Ascend(from, to string) iter.Seq2[string, []byte] {
 	return ascend(t.tree.Copy(), from, to)
 }
 
-func (t *tx) Revision() uint64      { return t.revision }
-func (t *tx) Now() state.LeaderTime { return t.now }
+func (t *tx) Revision() uint64       { return t.revision }
+func (t *tx) ClusterVersion() uint32 { return t.version }
+func (t *tx) Now() state.LeaderTime  { return t.now }
 
 func (t *tx) Put(key string, value []byte) {
 	prev, existed := t.tree.Set(key, value)

@@ -3,6 +3,7 @@ package machine
 import (
 	"fmt"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/metasrv/metasrv"
@@ -12,7 +13,7 @@ import (
 
 // EntryVersion is the highest command version that this build knows: that of the entries that it can execute. The
 // entries that it writes carry the cluster version, which may be lower while members of an older build are there.
-const EntryVersion = 1
+const EntryVersion = 2
 
 // FirstVersion is what a record means that names no version.
 const FirstVersion = 1
@@ -40,6 +41,8 @@ func (m *Machine) check(version uint32) error {
 type Versioned interface {
 	// Since returns the command version that a kind of command came with.
 	Since(kind storagepb.CommandKind) uint32
+	// Needs returns the command version that a command needs for what it says, at least that of its kind.
+	Needs(kind storagepb.CommandKind, payload proto.Message) uint32
 }
 
 // Since returns the command version that a kind of command came with, 0 where no applier knows the kind. It may be
@@ -51,6 +54,15 @@ func sinceOf(applier state.Applier, kind storagepb.CommandKind) uint32 {
 		return max(v.Since(kind), FirstVersion)
 	}
 	return FirstVersion
+}
+
+// Needs returns the command version that a command needs, 0 where no applier knows its kind. It may be called at any time.
+func (m *Machine) Needs(kind storagepb.CommandKind, payload proto.Message) uint32 {
+	since := m.Since(kind)
+	if v, ok := m.commands[kind].applier.(Versioned); ok && since > 0 {
+		return max(since, v.Needs(kind, payload))
+	}
+	return since
 }
 
 // ClusterVersion returns the command version that every member knows, as far as a state says.

@@ -54,6 +54,9 @@ func (v *View) Len() int { return v.tree.Len() }
 // Revision returns the number of commands that have changed something.
 func (v *View) Revision() uint64 { return v.pos.Revision }
 
+// ClusterVersion returns the command version that every member knows.
+func (v *View) ClusterVersion() uint32 { return v.pos.Version }
+
 // Position says which state this is.
 func (v *View) Position() Position { return v.pos }
 

@@ -26,9 +26,27 @@ type Node struct {
 	now     state.LeaderTime
 }
 
-// New returns a node that runs the appliers on an empty state.
-func New(appliers ...state.Applier) *Node {
+// New returns a node that runs the appliers on an empty state of the latest cluster version.
+func New(appliers ...state.Applier) *Node { return NewAt(machine.EntryVersion, appliers...) }
+
+// NewAt returns what New does, in a cluster of an earlier version. It panics if this build doesn't know the version.
+func NewAt(version uint32, appliers ...state.Applier) *Node {
 	m := machine.New(appliers...)
+	entry := &storagepb.Entry{Version: machine.FirstVersion, Commands: []*storagepb.Command{{
+		Kind: storagepb.CommandKind_COMMAND_KIND_LEADER_ESTABLISHED,
+		Payload: state.Encode(&storagepb.LeaderEstablished{
+			Term: 1, Member: &storagepb.MemberRecord{Id: "memory", CommandVersion: version}, ProposedClusterId: 1,
+		}),
+	}}}
+	if version > machine.FirstVersion {
+		entry.Commands = append(entry.Commands, &storagepb.Command{
+			Kind:    storagepb.CommandKind_COMMAND_KIND_SET_CLUSTER_VERSION,
+			Payload: state.Encode(&storagepb.SetClusterVersion{From: machine.FirstVersion, Version: version}),
+		})
+	}
+	if _, err := m.Apply(1, 1, state.Encode(entry)); err != nil {
+		panic(err)
+	}
 	return &Node{machine: m, feed: machine.NewFeed(0, feedBytes), view: m.View(), term: 1}
 }
 
@@ -63,6 +81,9 @@ func (n *Node) Propose(ctx context.Context, p state.Proposal) (state.Result, err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if needs, present := n.machine.Needs(p.Kind, p.Payload), n.view.Position().Version; needs > present {
+		return state.Result{}, metasrv.ErrClusterVersion.With("%s needs cluster version %d, the cluster is at %d", p.Kind, needs, present)
+	}
 	entry := state.Encode(&storagepb.Entry{
 		Version:      n.view.Position().Version,
 		LeaderTimeMs: uint64(n.now),

@@ -14,6 +14,7 @@ import (
 type Command struct {
 	kind  storagepb.CommandKind
 	since uint32
+	needs func(payload proto.Message) uint32
 	apply func(tx Tx, payload []byte) (proto.Message, error)
 }
 
@@ -21,6 +22,19 @@ type Command struct {
 // until every member knows that version.
 func (c Command) Since(version uint32) Command {
 	c.since = version
+	return c
+}
+
+// Needing returns the command as one that became able to say more with later command versions: needs returns the version
+// that a payload needs, 0 for the first. A payload is refused before the log until every member knows that version.
+func Needing[P proto.Message](c Command, needs func(P) uint32) Command {
+	c.needs = func(payload proto.Message) uint32 {
+		p, ok := payload.(P)
+		if !ok {
+			return 0
+		}
+		return needs(p)
+	}
 	return c
 }
 
@@ -62,6 +76,15 @@ func (a applier) Kinds() []storagepb.CommandKind { return slices.Sorted(maps.Key
 
 // Since returns the command version that a kind of command came with, 0 for the first.
 func (a applier) Since(kind storagepb.CommandKind) uint32 { return a[kind].since }
+
+// Needs returns the command version that a command needs, 0 for the first.
+func (a applier) Needs(kind storagepb.CommandKind, payload proto.Message) uint32 {
+	c := a[kind]
+	if c.needs == nil {
+		return c.since
+	}
+	return max(c.since, c.needs(payload))
+}
 
 func (a applier) Apply(tx Tx, kind storagepb.CommandKind, payload []byte) (proto.Message, error) {
 	c, known := a[kind]

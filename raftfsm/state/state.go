@@ -31,6 +31,9 @@ type View interface {
 	// Revision returns the number of commands that have changed something. While a command is applied it is
 	// that of the commands before it.
 	Revision() uint64
+	// ClusterVersion returns the command version that every member of the cluster knows. A command that has come to mean
+	// more means that only from the version on with which it did.
+	ClusterVersion() uint32
 }
 
 // Tx is the state as one command sees and changes it. Nothing of it is kept if the applier returns an error.

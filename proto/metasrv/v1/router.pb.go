@@ -38,8 +38,13 @@ type CreateRequest struct {
 	Replicas uint32 `protobuf:"varint,22,opt,name=replicas,proto3" json:"replicas,omitempty"`
 	// Time that the caller has for creating the replicas and committing. 0 means the cluster's default, 60 s.
 	CreationTimeoutMs uint64 `protobuf:"varint,23,opt,name=creation_timeout_ms,json=creationTimeoutMs,proto3" json:"creation_timeout_ms,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// A region of which no in-sync replica is left is led by another replica, and loses the rows that this one lacks.
+	// Without it such a region waits until a replica that was in sync is back.
+	UncleanFailover bool `protobuf:"varint,25,opt,name=unclean_failover,json=uncleanFailover,proto3" json:"unclean_failover,omitempty"`
+	// Where the datanodes keep the data of the table. STORAGE_KIND_SHARED is not supported yet.
+	Storage       StorageKind `protobuf:"varint,26,opt,name=storage,proto3,enum=metasrv.v1.StorageKind" json:"storage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateRequest) Reset() {
@@ -126,6 +131,20 @@ func (x *CreateRequest) GetCreationTimeoutMs() uint64 {
 		return x.CreationTimeoutMs
 	}
 	return 0
+}
+
+func (x *CreateRequest) GetUncleanFailover() bool {
+	if x != nil {
+		return x.UncleanFailover
+	}
+	return false
+}
+
+func (x *CreateRequest) GetStorage() StorageKind {
+	if x != nil {
+		return x.Storage
+	}
+	return StorageKind_STORAGE_KIND_UNSPECIFIED
 }
 
 // RouteRequest asks for the routes of tables.
@@ -558,7 +577,7 @@ var File_metasrv_v1_router_proto protoreflect.FileDescriptor
 const file_metasrv_v1_router_proto_rawDesc = "" +
 	"\n" +
 	"\x17metasrv/v1/router.proto\x12\n" +
-	"metasrv.v1\x1a\x17metasrv/v1/header.proto\x1a\x16metasrv/v1/table.proto\"\x8d\x03\n" +
+	"metasrv.v1\x1a\x17metasrv/v1/header.proto\x1a\x16metasrv/v1/table.proto\"\xeb\x03\n" +
 	"\rCreateRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x124\n" +
 	"\n" +
@@ -571,7 +590,9 @@ const file_metasrv_v1_router_proto_rawDesc = "" +
 	"\x0epartition_rule\x18\x14 \x01(\v2\x19.metasrv.v1.PartitionRuleR\rpartitionRule\x12/\n" +
 	"\x06schema\x18\x15 \x01(\v2\x17.metasrv.v1.TableSchemaR\x06schema\x12\x1a\n" +
 	"\breplicas\x18\x16 \x01(\rR\breplicas\x12.\n" +
-	"\x13creation_timeout_ms\x18\x17 \x01(\x04R\x11creationTimeoutMs\"\x96\x01\n" +
+	"\x13creation_timeout_ms\x18\x17 \x01(\x04R\x11creationTimeoutMs\x12)\n" +
+	"\x10unclean_failover\x18\x19 \x01(\bR\x0funcleanFailover\x121\n" +
+	"\astorage\x18\x1a \x01(\x0e2\x17.metasrv.v1.StorageKindR\astorage\"\x96\x01\n" +
 	"\fRouteRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x126\n" +
 	"\vtable_names\x18\x02 \x03(\v2\x15.metasrv.v1.TableNameR\n" +
@@ -633,10 +654,11 @@ var file_metasrv_v1_router_proto_goTypes = []any{
 	(*Partition)(nil),           // 9: metasrv.v1.Partition
 	(*PartitionRule)(nil),       // 10: metasrv.v1.PartitionRule
 	(*TableSchema)(nil),         // 11: metasrv.v1.TableSchema
-	(*ResponseHeader)(nil),      // 12: metasrv.v1.ResponseHeader
-	(*Peer)(nil),                // 13: metasrv.v1.Peer
-	(*TableRoute)(nil),          // 14: metasrv.v1.TableRoute
-	(*Table)(nil),               // 15: metasrv.v1.Table
+	(StorageKind)(0),            // 12: metasrv.v1.StorageKind
+	(*ResponseHeader)(nil),      // 13: metasrv.v1.ResponseHeader
+	(*Peer)(nil),                // 14: metasrv.v1.Peer
+	(*TableRoute)(nil),          // 15: metasrv.v1.TableRoute
+	(*Table)(nil),               // 16: metasrv.v1.Table
 }
 var file_metasrv_v1_router_proto_depIdxs = []int32{
 	7,  // 0: metasrv.v1.CreateRequest.header:type_name -> metasrv.v1.RequestHeader
@@ -644,33 +666,34 @@ var file_metasrv_v1_router_proto_depIdxs = []int32{
 	9,  // 2: metasrv.v1.CreateRequest.partitions:type_name -> metasrv.v1.Partition
 	10, // 3: metasrv.v1.CreateRequest.partition_rule:type_name -> metasrv.v1.PartitionRule
 	11, // 4: metasrv.v1.CreateRequest.schema:type_name -> metasrv.v1.TableSchema
-	7,  // 5: metasrv.v1.RouteRequest.header:type_name -> metasrv.v1.RequestHeader
-	8,  // 6: metasrv.v1.RouteRequest.table_names:type_name -> metasrv.v1.TableName
-	7,  // 7: metasrv.v1.DeleteRequest.header:type_name -> metasrv.v1.RequestHeader
-	8,  // 8: metasrv.v1.DeleteRequest.table_name:type_name -> metasrv.v1.TableName
-	12, // 9: metasrv.v1.RouteResponse.header:type_name -> metasrv.v1.ResponseHeader
-	13, // 10: metasrv.v1.RouteResponse.peers:type_name -> metasrv.v1.Peer
-	14, // 11: metasrv.v1.RouteResponse.table_routes:type_name -> metasrv.v1.TableRoute
-	7,  // 12: metasrv.v1.WatchRoutesRequest.header:type_name -> metasrv.v1.RequestHeader
-	12, // 13: metasrv.v1.WatchRoutesResponse.header:type_name -> metasrv.v1.ResponseHeader
-	6,  // 14: metasrv.v1.WatchRoutesResponse.events:type_name -> metasrv.v1.RouteEvent
-	13, // 15: metasrv.v1.WatchRoutesResponse.peers:type_name -> metasrv.v1.Peer
-	14, // 16: metasrv.v1.RouteEvent.updated:type_name -> metasrv.v1.TableRoute
-	15, // 17: metasrv.v1.RouteEvent.removed:type_name -> metasrv.v1.Table
-	13, // 18: metasrv.v1.RouteEvent.moved:type_name -> metasrv.v1.Peer
-	0,  // 19: metasrv.v1.Router.Create:input_type -> metasrv.v1.CreateRequest
-	1,  // 20: metasrv.v1.Router.Route:input_type -> metasrv.v1.RouteRequest
-	2,  // 21: metasrv.v1.Router.Delete:input_type -> metasrv.v1.DeleteRequest
-	4,  // 22: metasrv.v1.Router.Watch:input_type -> metasrv.v1.WatchRoutesRequest
-	3,  // 23: metasrv.v1.Router.Create:output_type -> metasrv.v1.RouteResponse
-	3,  // 24: metasrv.v1.Router.Route:output_type -> metasrv.v1.RouteResponse
-	3,  // 25: metasrv.v1.Router.Delete:output_type -> metasrv.v1.RouteResponse
-	5,  // 26: metasrv.v1.Router.Watch:output_type -> metasrv.v1.WatchRoutesResponse
-	23, // [23:27] is the sub-list for method output_type
-	19, // [19:23] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	12, // 5: metasrv.v1.CreateRequest.storage:type_name -> metasrv.v1.StorageKind
+	7,  // 6: metasrv.v1.RouteRequest.header:type_name -> metasrv.v1.RequestHeader
+	8,  // 7: metasrv.v1.RouteRequest.table_names:type_name -> metasrv.v1.TableName
+	7,  // 8: metasrv.v1.DeleteRequest.header:type_name -> metasrv.v1.RequestHeader
+	8,  // 9: metasrv.v1.DeleteRequest.table_name:type_name -> metasrv.v1.TableName
+	13, // 10: metasrv.v1.RouteResponse.header:type_name -> metasrv.v1.ResponseHeader
+	14, // 11: metasrv.v1.RouteResponse.peers:type_name -> metasrv.v1.Peer
+	15, // 12: metasrv.v1.RouteResponse.table_routes:type_name -> metasrv.v1.TableRoute
+	7,  // 13: metasrv.v1.WatchRoutesRequest.header:type_name -> metasrv.v1.RequestHeader
+	13, // 14: metasrv.v1.WatchRoutesResponse.header:type_name -> metasrv.v1.ResponseHeader
+	6,  // 15: metasrv.v1.WatchRoutesResponse.events:type_name -> metasrv.v1.RouteEvent
+	14, // 16: metasrv.v1.WatchRoutesResponse.peers:type_name -> metasrv.v1.Peer
+	15, // 17: metasrv.v1.RouteEvent.updated:type_name -> metasrv.v1.TableRoute
+	16, // 18: metasrv.v1.RouteEvent.removed:type_name -> metasrv.v1.Table
+	14, // 19: metasrv.v1.RouteEvent.moved:type_name -> metasrv.v1.Peer
+	0,  // 20: metasrv.v1.Router.Create:input_type -> metasrv.v1.CreateRequest
+	1,  // 21: metasrv.v1.Router.Route:input_type -> metasrv.v1.RouteRequest
+	2,  // 22: metasrv.v1.Router.Delete:input_type -> metasrv.v1.DeleteRequest
+	4,  // 23: metasrv.v1.Router.Watch:input_type -> metasrv.v1.WatchRoutesRequest
+	3,  // 24: metasrv.v1.Router.Create:output_type -> metasrv.v1.RouteResponse
+	3,  // 25: metasrv.v1.Router.Route:output_type -> metasrv.v1.RouteResponse
+	3,  // 26: metasrv.v1.Router.Delete:output_type -> metasrv.v1.RouteResponse
+	5,  // 27: metasrv.v1.Router.Watch:output_type -> metasrv.v1.WatchRoutesResponse
+	24, // [24:28] is the sub-list for method output_type
+	20, // [20:24] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_v1_router_proto_init() }

@@ -39,16 +39,21 @@ func drawSchema(t *rapid.T) *metasrvpb.TableSchema {
 }
 
 func drawRoute(t *rapid.T) *storagepb.RouteRecord {
-	m := &storagepb.RouteRecord{TableId: number.Draw(t, "table"), RouteVersion: number.Draw(t, "version")}
+	m := &storagepb.RouteRecord{
+		TableId: number.Draw(t, "table"), RouteVersion: number.Draw(t, "version"), Replicas: uint32(number.Draw(t, "wanted")),
+		UncleanFailover: rapid.Bool().Draw(t, "unclean"), Storage: metasrvpb.StorageKind(rapid.Int32Range(-1, 3).Draw(t, "storage")),
+	}
 	for range rapid.IntRange(0, 5).Draw(t, "regions") {
 		region := &storagepb.RegionRecord{
 			RegionId: number.Draw(t, "region"), PartitionNumber: uint32(number.Draw(t, "partition")), Partition: drawPartition(t),
 			LeaderEpoch: number.Draw(t, "epoch"), ConfVersion: number.Draw(t, "conf"), LeaderReplicaId: number.Draw(t, "leader"),
+			Demoting: rapid.Bool().Draw(t, "demoting"),
 		}
 		for range rapid.IntRange(0, 4).Draw(t, "replicas") {
 			region.Replicas = append(region.Replicas, &storagepb.ReplicaRecord{
 				ReplicaId: number.Draw(t, "replica"), NodeId: number.Draw(t, "node"), PlannedIncarnation: number.Draw(t, "incarnation"),
 				InSync: rapid.Bool().Draw(t, "in sync"), Dropped: rapid.Bool().Draw(t, "dropped"),
+				Learner: rapid.Bool().Draw(t, "learner"), StorageGeneration: number.Draw(t, "generation"),
 			})
 		}
 		m.Regions = append(m.Regions, region)
@@ -61,6 +66,7 @@ func drawCreation(t *rapid.T) *storagepb.CreateTable {
 		Schema: drawSchema(t), TableInfo: rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(t, "info"),
 		CreationToken: number.Draw(t, "token"), CreationTimeoutMs: number.Draw(t, "timeout"),
 		WallTimeMs: rapid.Int64().Draw(t, "time"), Commit: rapid.Bool().Draw(t, "commit"),
+		Replicas: uint32(number.Draw(t, "wanted")), UncleanFailover: rapid.Bool().Draw(t, "unclean"),
 	}
 	if rapid.Bool().Draw(t, "has a name") {
 		m.Name = &metasrvpb.TableName{TableName: rapid.String().Draw(t, "name")}

@@ -35,8 +35,10 @@ type NodeRecord struct {
 	RegisteredAtMs int64 `protobuf:"varint,5,opt,name=registered_at_ms,json=registeredAtMs,proto3" json:"registered_at_ms,omitempty"`
 	// Rises with every registration under another storage_uuid than the one before: what was on the node is lost.
 	StorageGeneration uint64 `protobuf:"varint,6,opt,name=storage_generation,json=storageGeneration,proto3" json:"storage_generation,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The storage_uuid that the node named last, where this registration names none.
+	LastStorageUuid string `protobuf:"bytes,7,opt,name=last_storage_uuid,json=lastStorageUuid,proto3" json:"last_storage_uuid,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *NodeRecord) Reset() {
@@ -109,6 +111,13 @@ func (x *NodeRecord) GetStorageGeneration() uint64 {
 		return x.StorageGeneration
 	}
 	return 0
+}
+
+func (x *NodeRecord) GetLastStorageUuid() string {
+	if x != nil {
+		return x.LastStorageUuid
+	}
+	return ""
 }
 
 // RegisterNode registers a process as a node.
@@ -239,7 +248,7 @@ var File_metasrv_storage_v1_node_proto protoreflect.FileDescriptor
 
 const file_metasrv_storage_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x1dmetasrv/storage/v1/node.proto\x12\x12metasrv.storage.v1\x1a\x17metasrv/v1/header.proto\x1a\x1ametasrv/v1/heartbeat.proto\"\xef\x01\n" +
+	"\x1dmetasrv/storage/v1/node.proto\x12\x12metasrv.storage.v1\x1a\x17metasrv/v1/header.proto\x1a\x1ametasrv/v1/heartbeat.proto\"\x9b\x02\n" +
 	"\n" +
 	"NodeRecord\x12$\n" +
 	"\x04peer\x18\x01 \x01(\v2\x10.metasrv.v1.PeerR\x04peer\x12(\n" +
@@ -247,7 +256,8 @@ const file_metasrv_storage_v1_node_proto_rawDesc = "" +
 	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12\x16\n" +
 	"\x06legacy\x18\x04 \x01(\bR\x06legacy\x12(\n" +
 	"\x10registered_at_ms\x18\x05 \x01(\x03R\x0eregisteredAtMs\x12-\n" +
-	"\x12storage_generation\x18\x06 \x01(\x04R\x11storageGeneration\"\xba\x01\n" +
+	"\x12storage_generation\x18\x06 \x01(\x04R\x11storageGeneration\x12*\n" +
+	"\x11last_storage_uuid\x18\a \x01(\tR\x0flastStorageUuid\"\xba\x01\n" +
 	"\fRegisterNode\x12$\n" +
 	"\x04peer\x18\x01 \x01(\v2\x10.metasrv.v1.PeerR\x04peer\x12(\n" +
 	"\x04info\x18\x02 \x01(\v2\x14.metasrv.v1.NodeInfoR\x04info\x12\x16\n" +

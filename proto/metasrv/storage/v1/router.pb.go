@@ -326,9 +326,12 @@ type CreateTable struct {
 	// Wall time of the proposer, for display.
 	WallTimeMs int64 `protobuf:"varint,8,opt,name=wall_time_ms,json=wallTimeMs,proto3" json:"wall_time_ms,omitempty"`
 	// Public at once: for callers of the early public protocol, which has no commit.
-	Commit        bool `protobuf:"varint,9,opt,name=commit,proto3" json:"commit,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Commit bool `protobuf:"varint,9,opt,name=commit,proto3" json:"commit,omitempty"`
+	// Go into the RouteRecord. Both need cluster version 2.
+	Replicas        uint32 `protobuf:"varint,10,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	UncleanFailover bool   `protobuf:"varint,11,opt,name=unclean_failover,json=uncleanFailover,proto3" json:"unclean_failover,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *CreateTable) Reset() {
@@ -420,6 +423,20 @@ func (x *CreateTable) GetWallTimeMs() int64 {
 func (x *CreateTable) GetCommit() bool {
 	if x != nil {
 		return x.Commit
+	}
+	return false
+}
+
+func (x *CreateTable) GetReplicas() uint32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return 0
+}
+
+func (x *CreateTable) GetUncleanFailover() bool {
+	if x != nil {
+		return x.UncleanFailover
 	}
 	return false
 }
@@ -1537,7 +1554,7 @@ const file_metasrv_storage_v1_router_proto_rawDesc = "" +
 	"\ain_sync\x18\x04 \x01(\bR\x06inSync\x12\x18\n" +
 	"\adropped\x18\x05 \x01(\bR\adropped\x12\x18\n" +
 	"\alearner\x18\x06 \x01(\bR\alearner\x12-\n" +
-	"\x12storage_generation\x18\a \x01(\x04R\x11storageGeneration\"\x98\x03\n" +
+	"\x12storage_generation\x18\a \x01(\x04R\x11storageGeneration\"\xdf\x03\n" +
 	"\vCreateTable\x12)\n" +
 	"\x04name\x18\x01 \x01(\v2\x15.metasrv.v1.TableNameR\x04name\x12/\n" +
 	"\x06schema\x18\x02 \x01(\v2\x17.metasrv.v1.TableSchemaR\x06schema\x12@\n" +
@@ -1549,7 +1566,10 @@ const file_metasrv_storage_v1_router_proto_rawDesc = "" +
 	"\x13creation_timeout_ms\x18\a \x01(\x04R\x11creationTimeoutMs\x12 \n" +
 	"\fwall_time_ms\x18\b \x01(\x03R\n" +
 	"wallTimeMs\x12\x16\n" +
-	"\x06commit\x18\t \x01(\bR\x06commit\"\x84\x01\n" +
+	"\x06commit\x18\t \x01(\bR\x06commit\x12\x1a\n" +
+	"\breplicas\x18\n" +
+	" \x01(\rR\breplicas\x12)\n" +
+	"\x10unclean_failover\x18\v \x01(\bR\x0funcleanFailover\"\x84\x01\n" +
 	"\rPlannedRegion\x123\n" +
 	"\tpartition\x18\x01 \x01(\v2\x15.metasrv.v1.PartitionR\tpartition\x12>\n" +
 	"\breplicas\x18\x02 \x03(\v2\".metasrv.storage.v1.PlannedReplicaR\breplicas\"K\n" +

@@ -4,6 +4,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/metasrv/metasrv/proto/metasrv/storage/wire"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
 // WireSize is part of state.Coded.
@@ -17,6 +18,9 @@ func (m *RouteRecord) WireSize() (int, bool) {
 	for _, region := range m.Regions {
 		s.Part(region.size())
 	}
+	s.Varint(uint64(m.Replicas))
+	s.Add(wire.SizeBool(m.UncleanFailover))
+	s.Varint(uint64(m.Storage)) //nolint:gosec // as protobuf does
 	return s.Size()
 }
 
@@ -35,12 +39,14 @@ func (m *RegionRecord) size() (s wire.Sizer) {
 			s.Add(wire.SizeMessage(replica.size()))
 		}
 	}
+	s.Add(wire.SizeBool(m.Demoting))
 	return s
 }
 
 func (m *ReplicaRecord) size() int {
 	return wire.SizeVarint(m.ReplicaId) + wire.SizeVarint(m.NodeId) + wire.SizeVarint(m.PlannedIncarnation) +
-		wire.SizeBool(m.InSync) + wire.SizeBool(m.Dropped)
+		wire.SizeBool(m.InSync) + wire.SizeBool(m.Dropped) +
+		wire.SizeBool(m.Learner) + wire.SizeVarint(m.StorageGeneration)
 }
 
 // AppendWire is part of state.Coded.
@@ -52,7 +58,9 @@ func (m *RouteRecord) AppendWire(b []byte) []byte {
 		n, _ := s.Size()
 		b = region.append(wire.AppendHead(b, 3, n))
 	}
-	return b
+	b = wire.AppendVarint(b, 4, uint64(m.Replicas))
+	b = wire.AppendBool(b, 5, m.UncleanFailover)
+	return wire.AppendVarint(b, 6, uint64(m.Storage)) //nolint:gosec // as protobuf does
 }
 
 func (m *RegionRecord) append(b []byte) []byte {
@@ -69,8 +77,10 @@ func (m *RegionRecord) append(b []byte) []byte {
 		b = wire.AppendVarint(b, 3, replica.PlannedIncarnation)
 		b = wire.AppendBool(b, 4, replica.InSync)
 		b = wire.AppendBool(b, 5, replica.Dropped)
+		b = wire.AppendBool(b, 6, replica.Learner)
+		b = wire.AppendVarint(b, 7, replica.StorageGeneration)
 	}
-	return b
+	return wire.AppendBool(b, 8, m.Demoting)
 }
 
 // DecodeWire is part of state.Coded.
@@ -86,6 +96,9 @@ func (m *RouteRecord) DecodeWire(b []byte) bool {
 			return false
 		}
 	}
+	m.Replicas = uint32(r.Varint(4)) //nolint:gosec // as protobuf does
+	m.UncleanFailover = r.Bool(5)
+	m.Storage = metasrvpb.StorageKind(r.Varint(6)) //nolint:gosec // as protobuf does
 	return r.Done()
 }
 
@@ -105,10 +118,13 @@ func (m *RegionRecord) decode(b []byte, replicas *wire.Slab[ReplicaRecord], list
 		replica.PlannedIncarnation = f.Varint(3)
 		replica.InSync = f.Bool(4)
 		replica.Dropped = f.Bool(5)
+		replica.Learner = f.Bool(6)
+		replica.StorageGeneration = f.Varint(7)
 		if !f.Done() {
 			return false
 		}
 	}
+	m.Demoting = r.Bool(8)
 	return r.Done()
 }
 

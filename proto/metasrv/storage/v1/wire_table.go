@@ -23,6 +23,8 @@ func (m *CreateTable) WireSize() (int, bool) {
 	s.Varint(m.CreationTimeoutMs)
 	s.Varint(uint64(m.WallTimeMs)) //nolint:gosec // as protobuf does
 	s.Add(wire.SizeBool(m.Commit))
+	s.Varint(uint64(m.Replicas))
+	s.Add(wire.SizeBool(m.UncleanFailover))
 	return s.Size()
 }
 
@@ -62,7 +64,9 @@ func (m *CreateTable) AppendWire(b []byte) []byte {
 	b = wire.AppendVarint(b, 6, m.CreationToken)
 	b = wire.AppendVarint(b, 7, m.CreationTimeoutMs)
 	b = wire.AppendVarint(b, 8, uint64(m.WallTimeMs)) //nolint:gosec // as protobuf does
-	return wire.AppendBool(b, 9, m.Commit)
+	b = wire.AppendBool(b, 9, m.Commit)
+	b = wire.AppendVarint(b, 10, uint64(m.Replicas))
+	return wire.AppendBool(b, 11, m.UncleanFailover)
 }
 
 // DecodeWire is part of state.Coded.
@@ -84,6 +88,8 @@ func (m *CreateTable) DecodeWire(b []byte) bool {
 	m.CreationTimeoutMs = r.Varint(7)
 	m.WallTimeMs = int64(r.Varint(8)) //nolint:gosec // as protobuf does
 	m.Commit = r.Bool(9)
+	m.Replicas = uint32(r.Varint(10)) //nolint:gosec // as protobuf does
+	m.UncleanFailover = r.Bool(11)
 	return r.Done()
 }
 

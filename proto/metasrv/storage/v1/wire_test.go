@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"pgregory.net/rapid"
 
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
@@ -43,6 +44,41 @@ func TestHandWrittenEncodingIsProtobufs(t *testing.T) {
 			t.Fatalf("%v is decoded as %v", m, got)
 		}
 	})
+}
+
+// A field that is forgotten where messages are drawn would be tested by nothing.
+func TestDrawnMessagesHaveEveryField(t *testing.T) {
+	missing := map[protoreflect.FullName]bool{}
+	drawn := map[protoreflect.FullName]bool{}
+	var look func(m protoreflect.Message)
+	look = func(m protoreflect.Message) {
+		if m.Descriptor().ParentFile().Package() != "metasrv.storage.v1" {
+			return
+		}
+		fields := m.Descriptor().Fields()
+		for i := range fields.Len() {
+			missing[fields.Get(i).FullName()] = true
+		}
+		m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+			drawn[fd.FullName()] = true
+			for i := 0; fd.IsList() && fd.Message() != nil && i < v.List().Len(); i++ {
+				look(v.List().Get(i).Message())
+			}
+			return true
+		})
+	}
+	for seed := range 500 {
+		for _, m := range []proto.Message{
+			rapid.Custom(drawRoute).Example(seed), rapid.Custom(drawCreation).Example(seed), rapid.Custom(drawCommit).Example(seed),
+		} {
+			look(m.ProtoReflect())
+		}
+	}
+	for field := range missing {
+		if !drawn[field] {
+			t.Errorf("%s is never drawn", field)
+		}
+	}
 }
 
 // A field that this build doesn't know is neither lost nor taken, wherever in a message it stands.

@@ -1,0 +1,63 @@
+package router
+
+import (
+	"slices"
+
+	"github.com/metasrv/metasrv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+// addReplica adds a learner with a new id on a node that has no replica of the region.
+func (r regionChange) addReplica(cmd *storagepb.AddReplica) error {
+	present, ok := r.registered(metasrv.NodeID(cmd.NodeId))
+	switch {
+	case !ok:
+		return metasrv.ErrNodeNotFound.With("node %d is not registered", cmd.NodeId)
+	case uint64(present.Incarnation) != cmd.Incarnation:
+		return metasrv.ErrStaleIncarnation.With("node %d has incarnation %d, not %d", cmd.NodeId, present.Incarnation, cmd.Incarnation)
+	case !present.KeepsLeases:
+		return metasrv.ErrNodeKeepsNoLease.With("node %d keeps no leases, so it can't take part in region %s", cmd.NodeId, r.id())
+	case len(r.region.Replicas) >= MaxReplicas:
+		return metasrv.InvalidArgument("add_replica", "region %s has %d replicas, which is the most", r.id(), len(r.region.Replicas))
+	}
+	if err := r.checkLeader(); err != nil {
+		return err // it could not feed the learner
+	}
+	for _, replica := range r.region.Replicas {
+		if replica.NodeId == cmd.NodeId {
+			return metasrv.ErrReplicaExists.With("region %s has replica %d on node %d: remove that one first", r.id(), replica.ReplicaId, cmd.NodeId)
+		}
+	}
+	r.rememberWanted()
+	r.result.ReplicaId = state.Next(r.tx, sequenceKey, firstReplicaID)
+	r.region.Replicas = append(r.region.Replicas, &storagepb.ReplicaRecord{
+		ReplicaId:          r.result.ReplicaId,
+		NodeId:             cmd.NodeId,
+		PlannedIncarnation: cmd.Incarnation,
+		Learner:            true,
+		StorageGeneration:  present.StorageGeneration,
+	})
+	return nil
+}
+
+// removeReplica takes a replica out of the region. That its node has it no longer in its route is what has it dropped.
+func (r regionChange) removeReplica(cmd *storagepb.RemoveReplica) error {
+	replica, err := r.replica(cmd.ReplicaId)
+	if err != nil {
+		return err
+	}
+	if replica.ReplicaId == r.region.LeaderReplicaId {
+		return metasrv.ErrReplicaLeads.With("replica %d leads region %s: elect another one first", replica.ReplicaId, r.id())
+	}
+	r.rememberWanted()
+	r.region.Replicas = slices.DeleteFunc(r.region.Replicas, func(have *storagepb.ReplicaRecord) bool { return have == replica })
+	return nil
+}
+
+// rememberWanted records how many replicas the regions of the table should have, before their number says it no longer.
+func (r regionChange) rememberWanted() {
+	if r.route.Replicas == 0 {
+		r.route.Replicas = uint32(len(r.region.Replicas)) //nolint:gosec // at most MaxReplicas
+	}
+}
