@@ -228,7 +228,7 @@ func (c *Client) refreshMembers() {
 		k := &call{
 			method:  metasrvpb.Cluster_ListMembers_FullMethodName,
 			kind:    read,
-			request: &metasrvpb.ListMembersRequest{},
+			request: &metasrvpb.ListMembersRequest{Header: &metasrvpb.RequestHeader{ReadLevel: metasrvpb.ReadLevel_READ_LEVEL_STALE}},
 			reply:   reply,
 		}
 		if _, err := c.attempt(ctx, c.members.leaderOrNext(), k); err != nil {

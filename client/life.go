@@ -101,7 +101,7 @@ func (c *Client) meet(ctx context.Context, member string) error {
 		return nil //nolint:nilerr // its refusal must do
 	}
 	defer release()
-	answer, err := metasrvpb.NewClusterClient(cc).ListMembers(ctx, &metasrvpb.ListMembersRequest{})
+	answer, err := metasrvpb.NewClusterClient(cc).ListMembers(ctx, &metasrvpb.ListMembersRequest{Header: &metasrvpb.RequestHeader{ReadLevel: metasrvpb.ReadLevel_READ_LEVEL_STALE}})
 	if err != nil {
 		return nil //nolint:nilerr // its refusal must do
 	}

@@ -15,13 +15,15 @@ var errFlusherStopped = errors.New("the flusher has stopped")
 // flusher writes the state behind to the image: one cut after the other, by time and by volume. The log is the
 // durability; the image only bounds how much of it is replayed at a start, and what of it may be dropped.
 type flusher struct {
-	fsm      *fsm
+	fsm *fsm
+	// A cut is written each interval, and before when bytes of keys and values have changed.
 	interval time.Duration
 	bytes    int
 	fail     func(error)
 	watch    *watchdog
 	disk     *disk
-	slow     func(write func() error) error
+	// slow makes a write, see Config.Disk.
+	slow func(write func() error) error
 	// noted is called behind each cut, where it is not nil.
 	noted func()
 
@@ -42,7 +44,7 @@ type flusher struct {
 	wake    chan struct{}
 	stop    chan struct{}
 	stopped sync.WaitGroup
-	// room is closed and replaced when a flush has made room.
+	// over is set while dirtyLimit is reached; room is closed and replaced when a flush has made room.
 	roomMu sync.Mutex
 	room   chan struct{}
 	over   atomic.Bool

@@ -41,10 +41,13 @@ type proposer struct {
 	queue []*batch
 	// bytes and waiting are the size and the number of the commands in the queue.
 	bytes, waiting int
-	usual          int
-	closed         bool
-	wake           chan struct{}
-	gathering      gathering
+	// usual is the room that a new batch gets.
+	usual int
+	// closed: nothing is taken any more.
+	closed bool
+	// wake is told of each new command.
+	wake      chan struct{}
+	gathering gathering
 }
 
 func newProposer() *proposer {

@@ -26,15 +26,15 @@ type reach struct {
 	once   sync.Once
 }
 
+func newReach() *reach {
+	return &reach{away: make(map[raft.ServerID]chan struct{}), closed: make(chan struct{}),
+		wanted: func(raft.ServerID, uint64) bool { return false }}
+}
+
 func (r *reach) setWanted(wanted func(id raft.ServerID, term uint64) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.wanted = wanted
-}
-
-func newReach() *reach {
-	return &reach{away: make(map[raft.ServerID]chan struct{}), closed: make(chan struct{}),
-		wanted: func(raft.ServerID, uint64) bool { return false }}
 }
 
 // note takes the outcome of a message.

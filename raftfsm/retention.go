@@ -11,7 +11,7 @@ import (
 // one: a number of entries is too little for the one or too much for the other. So the numbers follow the size that
 // entries have, and the bytes of the log stay bounded.
 
-// LogRetention of entries of a size: the numbers as configured, or as many as there may be bytes.
+// of returns the numbers for entries of a size: those configured, or as many as have the bytes that there may be.
 func (r LogRetention) of(entryBytes uint64) (trailing, threshold uint64) {
 	most := max(r.Bytes/max(entryBytes, 1), minTrailing)
 	return min(r.Trailing, most), min(r.Threshold, max(most/2, minTrailing/2))

@@ -48,9 +48,14 @@ func (s clusterService) Status(context.Context, *metasrvpb.StatusRequest) (*meta
 	return resp, nil
 }
 
-func (s clusterService) ListMembers(context.Context, *metasrvpb.ListMembersRequest) (*metasrvpb.ListMembersResponse, error) {
+func (s clusterService) ListMembers(ctx context.Context, req *metasrvpb.ListMembersRequest) (*metasrvpb.ListMembersResponse, error) {
+	// raft on this member knows every configuration that the state is behind.
+	r, err := s.read(ctx, req.GetHeader())
+	if err != nil {
+		return nil, err
+	}
 	return &metasrvpb.ListMembersResponse{
-		Header: revision(s.node.View()), Members: s.members(), ConfigurationIndex: s.node.Status().ConfigurationIndex,
+		Header: r.header(), Members: s.members(), ConfigurationIndex: s.node.Status().ConfigurationIndex,
 	}, nil
 }
 

@@ -25,10 +25,10 @@ var everyMember = []string{
 	metasrvpb.Catalog_Watch_FullMethodName,
 	metasrvpb.Cluster_WatchNodes_FullMethodName,
 	metasrvpb.Cluster_Status_FullMethodName,
-	metasrvpb.Cluster_ListMembers_FullMethodName,
 }
 
 var stateReads = []string{
+	metasrvpb.Cluster_ListMembers_FullMethodName,
 	metasrvpb.Router_Route_FullMethodName,
 	metasrvpb.Catalog_GetCatalog_FullMethodName,
 	metasrvpb.Catalog_ListCatalogs_FullMethodName,

@@ -38,7 +38,7 @@ const (
 type ClusterClient interface {
 	// Status describes the member that is asked. Every member answers for itself.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
-	// ListMembers returns the members of the cluster as the asked member knows them.
+	// ListMembers returns the members of the cluster; with stale reads, as the asked member knows them.
 	ListMembers(ctx context.Context, in *ListMembersRequest, opts ...grpc.CallOption) (*ListMembersResponse, error)
 	// ListNodes returns the registered nodes with their state and last statistics.
 	ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*ListNodesResponse, error)
@@ -171,7 +171,7 @@ type Cluster_WatchNodesClient = grpc.ServerStreamingClient[WatchNodesResponse]
 type ClusterServer interface {
 	// Status describes the member that is asked. Every member answers for itself.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
-	// ListMembers returns the members of the cluster as the asked member knows them.
+	// ListMembers returns the members of the cluster; with stale reads, as the asked member knows them.
 	ListMembers(context.Context, *ListMembersRequest) (*ListMembersResponse, error)
 	// ListNodes returns the registered nodes with their state and last statistics.
 	ListNodes(context.Context, *ListNodesRequest) (*ListNodesResponse, error)
