@@ -64,7 +64,7 @@ var methods = map[string]access{
 	metasrvpb.Store_Watch_FullMethodName: accessAny,
 
 	metasrvpb.Cluster_Status_FullMethodName:       accessAny,
-	metasrvpb.Cluster_ListMembers_FullMethodName:  accessAny,
+	metasrvpb.Cluster_ListMembers_FullMethodName:  accessRead,
 	metasrvpb.Cluster_WatchNodes_FullMethodName:   accessAny,
 	metasrvpb.Cluster_ListNodes_FullMethodName:    accessRead,
 	metasrvpb.Cluster_GetNode_FullMethodName:      accessRead,

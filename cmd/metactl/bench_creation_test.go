@@ -21,7 +21,7 @@ func creationOf(table uint64) *metasrvpb.RouteResponse {
 			Table: &metasrvpb.Table{Id: table, TableName: &metasrvpb.TableName{TableName: "t"}},
 			RegionRoutes: []*metasrvpb.RegionRoute{
 				{
-					Region:          &metasrvpb.Region{Id: table<<32 | 0, Name: "r"},
+					Region:          &metasrvpb.Region{Id: table << 32, Name: "r"},
 					LeaderPeerIndex: 1, LeaderReplicaId: 7, FollowerPeerIndexes: []uint64{0, 2}, FollowerReplicaIds: []uint64{8, 900},
 				},
 				{Region: &metasrvpb.Region{Id: table<<32 | 1}, LeaderPeerIndex: 0, LeaderReplicaId: 10},
