@@ -23,7 +23,11 @@ func BenchmarkApplyPuts(b *testing.B) {
 		entry := []byte(nil)
 		for i := range commands {
 			name := fmt.Appendf(nil, "metactl-bench/%08d", key(i))
-			entry = state.AppendCommand(entry, &state.Proposal{Kind: put, Payload: &storagepb.Put{Key: name, Value: value}})
+			command, err := state.Prepare(&state.Proposal{Kind: put, Payload: &storagepb.Put{Key: name, Value: value}})
+			if err != nil {
+				b.Fatal(err)
+			}
+			entry = command.Append(entry)
 		}
 		data := state.FinishEntry(entry, machine.FirstVersion, 1, 1)
 		index++

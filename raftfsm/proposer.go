@@ -24,7 +24,7 @@ const (
 
 // batch holds the commands of the requests that share an entry.
 type batch struct {
-	// entry is the encoding of the commands, see state.AppendCommand.
+	// entry is the encoding of the commands, see state.Prepared.
 	entry    []byte
 	commands int
 	// done is shared by all who wait for the batch.
@@ -56,7 +56,12 @@ func newProposer() *proposer {
 
 // add encodes a command into the batch that is open and returns the batch and the command's place in it.
 func (p *proposer) add(proposal *state.Proposal) (*batch, int, error) {
-	size := state.CommandSize(proposal)
+	// A command that another build could not decode would stop every member, again after each restart.
+	command, err := state.Prepare(proposal)
+	if err != nil {
+		return nil, 0, metasrv.ErrInvalidArgument.With("%s: %v", proposal.Kind, err)
+	}
+	size := command.Size()
 	if size > maxCommandBytes {
 		return nil, 0, metasrv.InvalidArgument("", "the request has %d bytes, at most %d are allowed", size, maxCommandBytes)
 	}
@@ -76,7 +81,7 @@ func (p *proposer) add(proposal *state.Proposal) (*batch, int, error) {
 		open = &batch{entry: make([]byte, 0, max(p.usual, state.EntryHeaderRoom+size)), done: make(chan struct{})}
 		p.queue = append(p.queue, open)
 	}
-	open.entry = state.AppendCommand(open.entry, proposal)
+	open.entry = command.Append(open.entry)
 	open.commands++
 	p.waiting++
 	p.bytes += size
@@ -146,10 +151,6 @@ func (n *Node) Propose(ctx context.Context, proposal state.Proposal) (state.Resu
 	}
 	if err := n.checkKnown(&proposal); err != nil {
 		return state.Result{}, err
-	}
-	// A command that another build could not decode would stop every member, again after each restart.
-	if err := state.Known(proposal.Payload); err != nil {
-		return state.Result{}, metasrv.ErrInvalidArgument.With("%s: %v", proposal.Kind, err)
 	}
 	if broken("once") {
 		proposal.ID = nil

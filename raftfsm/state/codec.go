@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -41,22 +42,6 @@ func Encode(m proto.Message) []byte {
 		return c.AppendWire(make([]byte, 0, size))
 	}
 	return wire.AppendProto(make([]byte, 0, proto.Size(m)), m)
-}
-
-// Size returns the size of what Encode returns.
-func Size(m proto.Message) int {
-	if _, size, ok := coded(m); ok {
-		return size
-	}
-	return proto.Size(m)
-}
-
-// Append adds to b what Encode returns. Size was called on m before, and m has not changed since.
-func Append(b []byte, m proto.Message) []byte {
-	if c, _, ok := coded(m); ok {
-		return c.AppendWire(b)
-	}
-	return wire.AppendProto(b, m)
 }
 
 // Decode fills m from an encoded record or command. It refuses fields that this build does not know: it could
@@ -102,14 +87,26 @@ func decodeError(m proto.Message, err error) error {
 // Known returns an error that names a message in m with fields that this build does not know: Decode would
 // refuse it.
 func Known(m proto.Message) error {
-	parts := []proto.Message{m}
-	if c, _, ok := coded(m); ok {
-		parts = c.LeftToProtobuf()
+	c, _, ok := coded(m)
+	return known(m, c, ok)
+}
+
+// known is Known for a message that encodes itself, or doesn't.
+func known(m proto.Message, c Coded, byHand bool) error {
+	if !byHand {
+		return knownPart(m)
 	}
-	for _, part := range parts {
-		if name := unknownField(part.ProtoReflect()); name != "" {
-			return fmt.Errorf("%s has fields that this version of metasrv does not know", name)
+	for _, part := range c.LeftToProtobuf() {
+		if err := knownPart(part); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func knownPart(m proto.Message) error {
+	if name := unknownField(m.ProtoReflect()); name != "" {
+		return fmt.Errorf("%s has fields that this version of metasrv does not know", name)
 	}
 	return nil
 }
@@ -119,27 +116,49 @@ func unknownField(m protoreflect.Message) string {
 	if len(m.GetUnknown()) > 0 {
 		return string(m.Descriptor().FullName())
 	}
-	found := ""
-	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		switch {
-		case fd.IsMap():
-			if fd.MapValue().Message() != nil {
-				v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
-					found = unknownField(v.Message())
-					return found == ""
-				})
-			}
-		case fd.Message() == nil:
-		case fd.IsList():
-			for i := range v.List().Len() {
-				if found = unknownField(v.List().Get(i).Message()); found != "" {
-					break
-				}
-			}
-		default:
-			found = unknownField(v.Message())
+	for _, fd := range messageFields(m.Descriptor()) {
+		if name := unknownInField(m, fd); name != "" {
+			return name
 		}
-		return found == ""
-	})
+	}
+	return ""
+}
+
+func unknownInField(m protoreflect.Message, fd protoreflect.FieldDescriptor) (found string) {
+	if !m.Has(fd) {
+		return ""
+	}
+	switch v := m.Get(fd); {
+	case fd.IsMap():
+		v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
+			found = unknownField(v.Message())
+			return found == ""
+		})
+	case fd.IsList():
+		for i := 0; i < v.List().Len() && found == ""; i++ {
+			found = unknownField(v.List().Get(i).Message())
+		}
+	default:
+		found = unknownField(v.Message())
+	}
 	return found
+}
+
+// fieldsOfMessages has the fields of each kind of message that hold messages, by its descriptor: to look for them each
+// time would cost more than to look into them.
+var fieldsOfMessages sync.Map
+
+func messageFields(d protoreflect.MessageDescriptor) []protoreflect.FieldDescriptor {
+	if found, ok := fieldsOfMessages.Load(d); ok {
+		return found.([]protoreflect.FieldDescriptor) //nolint:errcheck // nothing else is in it
+	}
+	var list []protoreflect.FieldDescriptor
+	for i := range d.Fields().Len() {
+		fd := d.Fields().Get(i)
+		if fd.IsMap() && fd.MapValue().Message() != nil || !fd.IsMap() && fd.Message() != nil {
+			list = append(list, fd)
+		}
+	}
+	fieldsOfMessages.Store(d, list)
+	return list
 }

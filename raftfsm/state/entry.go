@@ -1,6 +1,8 @@
 package state
 
 import (
+	"google.golang.org/protobuf/proto"
+
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/proto/metasrv/storage/wire"
 )
@@ -8,7 +10,7 @@ import (
 // Entries are encoded and decoded by hand, as the messages in them are (Coded), and commands straight into the entry that
 // they join.
 
-// decodeEntry fills m, which is empty, from b; false where b is not as AppendCommand writes it. Bytes of m share memory
+// decodeEntry fills m, which is empty, from b; false where b is not as Append writes it. Bytes of m share memory
 // with b.
 func decodeEntry(b []byte, m *storagepb.Entry) bool {
 	r := wire.Read(b)
@@ -52,9 +54,55 @@ func decodeCommandID(b []byte, m *storagepb.CommandId) bool {
 	return r.Done()
 }
 
-// CommandSize returns by how much AppendCommand makes an entry larger, its first one apart.
-func CommandSize(p *Proposal) int {
-	return wire.SizeMessage(commandSize(p, Size(p.Payload)))
+// Prepared is a proposal that was looked at: what it takes to encode it is known.
+type Prepared struct {
+	proposal *Proposal
+	// byHand is the payload where it encodes itself, payload the size of its encoding.
+	byHand  Coded
+	payload int
+}
+
+// Prepare returns a proposal, which must not change any more, ready to be encoded. The error is that of Known: members of
+// another build could not decode it.
+func Prepare(p *Proposal) (Prepared, error) {
+	prepared := Prepared{proposal: p}
+	c, size, ok := coded(p.Payload)
+	if err := known(p.Payload, c, ok); err != nil {
+		return prepared, err
+	}
+	if ok {
+		prepared.byHand, prepared.payload = c, size
+	} else {
+		prepared.payload = proto.Size(p.Payload)
+	}
+	return prepared, nil
+}
+
+// Size returns by how much Append makes an entry larger, its first command apart.
+func (p Prepared) Size() int { return wire.SizeMessage(commandSize(p.proposal, p.payload)) }
+
+// Append adds the command to an entry that is being built. The first one begins it: entry is empty then.
+func (p Prepared) Append(entry []byte) []byte {
+	size := commandSize(p.proposal, p.payload)
+	if len(entry) == 0 {
+		entry = append(entry, make([]byte, EntryHeaderRoom)...)
+	}
+	entry = wire.AppendHead(entry, 4, size)
+	entry = wire.AppendVarint(entry, 1, uint64(p.proposal.Kind)) //nolint:gosec // as protobuf does
+	switch {
+	case p.payload == 0:
+	case p.byHand != nil:
+		entry = p.byHand.AppendWire(wire.AppendHead(entry, 2, p.payload))
+	default:
+		entry = wire.AppendProto(wire.AppendHead(entry, 2, p.payload), p.proposal.Payload)
+	}
+	if id := p.proposal.ID; id != nil {
+		entry = wire.AppendHead(entry, 3, commandIDSize(id))
+		entry = wire.AppendVarint(entry, 1, id.Session)
+		entry = wire.AppendVarint(entry, 2, id.Sequence)
+		entry = wire.AppendVarint(entry, 3, id.Acknowledged)
+	}
+	return wire.AppendVarint(entry, 4, p.proposal.PlannedTerm)
 }
 
 // commandSize returns the size of a command without its tag and length.
@@ -73,29 +121,8 @@ func commandIDSize(id *storagepb.CommandId) int {
 	return wire.SizeVarint(id.Session) + wire.SizeVarint(id.Sequence) + wire.SizeVarint(id.Acknowledged)
 }
 
-// EntryHeaderRoom is how many bytes AppendCommand leaves free at the beginning of an entry for FinishEntry.
+// EntryHeaderRoom is how many bytes Append leaves free at the beginning of an entry for FinishEntry.
 const EntryHeaderRoom = 32
-
-// AppendCommand adds a proposal to an entry that is being built. The first one begins it: entry is empty then.
-func AppendCommand(entry []byte, p *Proposal) []byte {
-	payload := Size(p.Payload)
-	size := commandSize(p, payload)
-	if len(entry) == 0 {
-		entry = append(entry, make([]byte, EntryHeaderRoom)...)
-	}
-	entry = wire.AppendHead(entry, 4, size)
-	entry = wire.AppendVarint(entry, 1, uint64(p.Kind)) //nolint:gosec // as protobuf does
-	if payload > 0 {
-		entry = Append(wire.AppendHead(entry, 2, payload), p.Payload)
-	}
-	if p.ID != nil {
-		entry = wire.AppendHead(entry, 3, commandIDSize(p.ID))
-		entry = wire.AppendVarint(entry, 1, p.ID.Session)
-		entry = wire.AppendVarint(entry, 2, p.ID.Sequence)
-		entry = wire.AppendVarint(entry, 3, p.ID.Acknowledged)
-	}
-	return wire.AppendVarint(entry, 4, p.PlannedTerm)
-}
 
 // FinishEntry puts the fields of an entry before its commands and returns its encoding, which shares memory with
 // entry.

@@ -44,6 +44,14 @@ func drawProposal(t *rapid.T) *Proposal {
 	return p
 }
 
+func appended(entry []byte, p *Proposal) []byte {
+	prepared, err := Prepare(p)
+	if err != nil {
+		panic(err)
+	}
+	return prepared.Append(entry)
+}
+
 func protobufEncoding(t *rapid.T, m proto.Message) []byte {
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
@@ -67,8 +75,12 @@ func TestEntryIsEncodedAsByProtobuf(t *testing.T) {
 				Kind: p.Kind, Payload: protobufEncoding(t, p.Payload), Id: p.ID, PlannedTerm: p.PlannedTerm,
 			})
 			before := max(len(entry), EntryHeaderRoom)
-			size := CommandSize(p)
-			entry = AppendCommand(entry, p)
+			prepared, err := Prepare(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			size := prepared.Size()
+			entry = prepared.Append(entry)
 			if len(entry)-before != size {
 				t.Fatalf("a command of %d bytes was said to have %d", len(entry)-before, size)
 			}
@@ -86,7 +98,7 @@ func TestEntryIsEncodedAsByProtobuf(t *testing.T) {
 
 // Entries as they are usual are decoded by hand: this is what the speed rests on.
 func TestEntryIsDecodedByHand(t *testing.T) {
-	entry := AppendCommand(nil, &Proposal{
+	entry := appended(nil, &Proposal{
 		Kind: storagepb.CommandKind_COMMAND_KIND_PUT, Payload: &storagepb.Put{Key: []byte("k")}, ID: &storagepb.CommandId{Session: 1, Sequence: 2},
 	})
 	if b := FinishEntry(entry, 1, 2, 3); !decodeEntry(b, &storagepb.Entry{}) {
@@ -97,7 +109,7 @@ func TestEntryIsDecodedByHand(t *testing.T) {
 // Whatever the bytes: what is decoded by hand is what protobuf makes of them, and knows every field.
 func FuzzDecodeEntry(f *testing.F) {
 	put := &Proposal{Kind: 16, Payload: &storagepb.Put{Key: []byte("key")}, ID: &storagepb.CommandId{Session: 1}, PlannedTerm: 4}
-	entry := FinishEntry(AppendCommand(AppendCommand(nil, put), put), 1, 2, 3)
+	entry := FinishEntry(appended(appended(nil, put), put), 1, 2, 3)
 	f.Add(entry)
 	f.Add(append(entry, entry...))
 	f.Add(protowire.AppendVarint(protowire.AppendTag(entry, 9, protowire.VarintType), 7))
@@ -117,7 +129,7 @@ func FuzzDecodeEntry(f *testing.F) {
 func BenchmarkDecodeEntry(b *testing.B) {
 	var entry []byte
 	for range 100 {
-		entry = AppendCommand(entry, &Proposal{Kind: storagepb.CommandKind_COMMAND_KIND_PUT, Payload: &storagepb.Put{Key: make([]byte, 16), Value: make([]byte, 256)}})
+		entry = appended(entry, &Proposal{Kind: storagepb.CommandKind_COMMAND_KIND_PUT, Payload: &storagepb.Put{Key: make([]byte, 16), Value: make([]byte, 256)}})
 	}
 	encoded := FinishEntry(entry, 1, 2, 3)
 	b.ReportAllocs()

@@ -10,9 +10,10 @@ import (
 // WireSize is part of state.Coded.
 func (m *RouteRecord) WireSize() (int, bool) {
 	s := wire.Sizer{}
-	if !s.Look(m) {
+	if !s.Look(m != nil) {
 		return s.Size()
 	}
+	s.Unknown(m.unknownFields)
 	s.Varint(m.TableId)
 	s.Varint(m.RouteVersion)
 	for _, region := range m.Regions {
@@ -25,9 +26,10 @@ func (m *RouteRecord) WireSize() (int, bool) {
 }
 
 func (m *RegionRecord) size() (s wire.Sizer) {
-	if !s.Look(m) {
+	if !s.Look(m != nil) {
 		return s
 	}
+	s.Unknown(m.unknownFields)
 	s.Varint(m.RegionId)
 	s.Varint(uint64(m.PartitionNumber))
 	s.Message(m.Partition)
@@ -35,7 +37,8 @@ func (m *RegionRecord) size() (s wire.Sizer) {
 	s.Varint(m.ConfVersion)
 	s.Varint(m.LeaderReplicaId)
 	for _, replica := range m.Replicas {
-		if s.Look(replica) {
+		if s.Look(replica != nil) {
+			s.Unknown(replica.unknownFields)
 			s.Add(wire.SizeMessage(replica.size()))
 		}
 	}

@@ -9,9 +9,10 @@ import (
 // WireSize is part of state.Coded.
 func (m *CreateTable) WireSize() (int, bool) {
 	s := wire.Sizer{}
-	if !s.Look(m) {
+	if !s.Look(m != nil) {
 		return s.Size()
 	}
+	s.Unknown(m.unknownFields)
 	s.Message(m.Name)
 	s.Message(m.Schema)
 	s.Message(m.PartitionRule)
@@ -29,12 +30,14 @@ func (m *CreateTable) WireSize() (int, bool) {
 }
 
 func (m *PlannedRegion) size() (s wire.Sizer) {
-	if !s.Look(m) {
+	if !s.Look(m != nil) {
 		return s
 	}
+	s.Unknown(m.unknownFields)
 	s.Message(m.Partition)
 	for _, replica := range m.Replicas {
-		if s.Look(replica) {
+		if s.Look(replica != nil) {
+			s.Unknown(replica.unknownFields)
 			s.Add(wire.SizeMessage(replica.size()))
 		}
 	}
@@ -122,14 +125,16 @@ func (m *CreateTable) LeftToProtobuf() []proto.Message {
 // WireSize is part of state.Coded.
 func (m *CommitTable) WireSize() (int, bool) {
 	s := wire.Sizer{}
-	if !s.Look(m) {
+	if !s.Look(m != nil) {
 		return s.Size()
 	}
+	s.Unknown(m.unknownFields)
 	s.Varint(m.TableId)
 	s.Varint(m.CreationToken)
 	s.Message(m.Schema)
 	for _, replica := range m.Replicas {
-		if s.Look(replica) {
+		if s.Look(replica != nil) {
+			s.Unknown(replica.unknownFields)
 			s.Add(wire.SizeMessage(replica.size()))
 		}
 	}

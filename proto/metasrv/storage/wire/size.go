@@ -48,14 +48,15 @@ func (s *Sizer) Add(n int) { s.n += n }
 // Varint adds a field of AppendVarint.
 func (s *Sizer) Varint(v uint64) { s.n += SizeVarint(v) }
 
-// Look reports whether a message is there. It is to be called for each message that is written by hand: one that is missing
-// or has fields that this build doesn't know can't be.
-func (s *Sizer) Look(m proto.Message) bool {
-	r := m.ProtoReflect()
-	there := r.IsValid()
-	s.strange = s.strange || !there || len(r.GetUnknown()) > 0
+// Look returns whether a message is there, as it is told: one that is missing in a list can't be written by hand. It is to
+// be called for each message that is, and Unknown too.
+func (s *Sizer) Look(there bool) bool {
+	s.strange = s.strange || !there
 	return there
 }
+
+// Unknown takes the fields of a message that this build doesn't know: with some it can't be written by hand.
+func (s *Sizer) Unknown(fields []byte) { s.strange = s.strange || len(fields) > 0 }
 
 // Message adds a field of AppendMessage.
 func (s *Sizer) Message(m proto.Message) {
@@ -68,5 +69,4 @@ func (s *Sizer) Message(m proto.Message) {
 func (s *Sizer) Part(part Sizer) {
 	s.n += SizeMessage(part.n)
 	s.strange = s.strange || part.strange
-
 }
