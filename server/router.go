@@ -70,9 +70,11 @@ func (s routerService) Create(ctx context.Context, req *metasrvpb.CreateRequest)
 
 // created returns the answer to a creation.
 func (s routerService) created(h *metasrvpb.ResponseHeader, t *term, result *storagepb.TableResult) *metasrvpb.RouteResponse {
-	b := router.NewBuilder(addresses(s.node.View()))
-	route := b.AddCreation(router.Record{Table: result.GetTable(), Route: result.GetRoute()}, t.leadership.Now())
-	return &metasrvpb.RouteResponse{Header: h, Peers: b.Peers(), TableRoutes: []*metasrvpb.TableRoute{route}}
+	resp := &metasrvpb.RouteResponse{Header: h}
+	record := router.Record{Table: result.GetTable(), Route: result.GetRoute()}
+	// As in Route: it is encoded already.
+	resp.ProtoReflect().SetUnknown(s.routes.EncodeCreation(s.node.View(), record, t.leadership.Now()))
+	return resp
 }
 
 // plan returns the command that creates a table with its regions on nodes that are live now. done must be called when
