@@ -41,15 +41,15 @@ func validateColumns(field string, columns []*metasrvpb.Column) (map[string]meta
 	}
 	types := make(map[string]metasrvpb.DataType, len(columns))
 	for i, column := range columns {
-		at := fmt.Sprintf("%s[%d]", field, i)
-		if err := metasrv.ValidateName(at+".name", column.GetName()); err != nil {
-			return nil, err
+		at := func() string { return fmt.Sprintf("%s[%d]", field, i) } // only where it is needed
+		if metasrv.ValidateName("", column.GetName()) != nil {
+			return nil, metasrv.ValidateName(at()+".name", column.GetName())
 		}
 		if _, ok := types[column.Name]; ok {
-			return nil, metasrv.InvalidArgument(at+".name", "%q is the name of another column", column.Name)
+			return nil, metasrv.InvalidArgument(at()+".name", "%q is the name of another column", column.Name)
 		}
 		if _, ok := metasrvpb.DataType_name[int32(column.Type)]; !ok || column.Type == metasrvpb.DataType_DATA_TYPE_UNSPECIFIED {
-			return nil, metasrv.InvalidArgument(at+".type", "column %q has type %d, which is unknown", column.Name, column.Type)
+			return nil, metasrv.InvalidArgument(at()+".type", "column %q has type %d, which is unknown", column.Name, column.Type)
 		}
 		types[column.Name] = column.Type
 	}
@@ -59,12 +59,12 @@ func validateColumns(field string, columns []*metasrvpb.Column) (map[string]meta
 func validatePrimaryKey(field string, key []string, types map[string]metasrvpb.DataType) error {
 	seen := make(map[string]bool, len(key))
 	for i, name := range key {
-		at := fmt.Sprintf("%s[%d]", field, i)
+		at := func() string { return fmt.Sprintf("%s[%d]", field, i) }
 		if _, ok := types[name]; !ok {
-			return metasrv.InvalidArgument(at, "%q is no column of the table", name)
+			return metasrv.InvalidArgument(at(), "%q is no column of the table", name)
 		}
 		if seen[name] {
-			return metasrv.InvalidArgument(at, "%q is there twice", name)
+			return metasrv.InvalidArgument(at(), "%q is there twice", name)
 		}
 		seen[name] = true
 	}

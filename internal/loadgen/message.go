@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
@@ -72,7 +72,7 @@ func (k Keys) Append(b []byte, n uint64) []byte {
 	return b
 }
 
-// Answer is the answer to a Call: its size, and its encoded form where Keep is set.
+// Answer is the answer to a Call: its size, and its encoded form where Keep is set. The next Call uses its memory again.
 type Answer struct {
 	Keep  bool
 	Size  int
@@ -108,12 +108,11 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 		return fmt.Errorf("%T takes no encoded message", v)
 	}
 	a.Size = data.Len()
-	if !a.Keep {
-		return nil
+	if a.Keep {
+		a.Bytes = slices.Grow(a.Bytes[:0], a.Size)[:a.Size]
+		data.CopyTo(a.Bytes)
 	}
-	b, err := io.ReadAll(data.Reader())
-	a.Bytes = b
-	return err
+	return nil
 }
 
 // RandomValue returns bytes that don't compress and contain no key of letters and digits.

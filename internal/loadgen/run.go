@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +43,9 @@ type Progress struct {
 	LastAcknowledge time.Duration // how long ago an operation succeeded
 }
 
+// garbagePercent is by how much the heap may grow until garbage is collected: to some hundred MB.
+const garbagePercent = 1000
+
 // progressPeriod is the time between two reports of progress.
 const progressPeriod = time.Second
 
@@ -51,6 +55,8 @@ func Run(ctx context.Context, cfg Config, operation func(client int) Op) (*Resul
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
+	// The load has a small heap, through which Go would go again and again.
+	defer debug.SetGCPercent(debug.SetGCPercent(garbagePercent))
 	r := &run{Config: cfg, began: time.Now()}
 	r.measureFrom = r.began.Add(cfg.Warmup)
 	if cfg.Duration > 0 {
