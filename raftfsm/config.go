@@ -73,9 +73,10 @@ type Config struct {
 	// one.
 	CommandVersion uint32
 
-	// wrapLog and freeSpace let tests have disks that fail.
-	wrapLog   func(logDB) logDB
-	freeSpace func(dir string) (uint64, error)
+	// wrapLog, freeSpace and beforeInstallCall let tests have disks that fail.
+	wrapLog           func(logDB) logDB
+	freeSpace         func(dir string) (uint64, error)
+	beforeInstallCall func(what string)
 	// wal lets tests look at segment files, and have small ones.
 	wal walOptions
 }

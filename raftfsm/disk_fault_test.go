@@ -32,7 +32,7 @@ func (f *faultyLog) StoreLogs(logs []*raft.Log) error {
 
 // steady keeps a metasrv leader also where the machine is slow.
 func steady(c *cluster) {
-	c.timing.Heartbeat, c.timing.Election, c.timing.LeaderLease = 2*time.Second, 2*time.Second, time.Second
+	c.timing.Heartbeat, c.timing.Election, c.timing.LeaderLease = 2*time.Second, 2*time.Second, 1900*time.Millisecond
 }
 
 // faultyCluster is a cluster whose logs can be made to fail.

@@ -242,7 +242,7 @@ func loadGoldenSnapshot(t *testing.T, dir string) *machine.View {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = fillImage(img.db, bytes.NewReader(data), func(*storagepb.ImageMeta) error { return nil })
+	err = fillImage(img.db, bytes.NewReader(data), func(*storagepb.ImageMeta) error { return nil }, unwatched)
 	if err = errors.Join(err, img.close()); err != nil {
 		t.Fatal(err)
 	}

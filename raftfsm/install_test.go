@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -160,3 +161,37 @@ func TestRaftGoesOnFromTheInstalledIndex(t *testing.T) {
 type eofCloser struct{ eof }
 
 func (eofCloser) Close() error { return nil }
+
+// A member whose disk hangs while it receives a snapshot ends as it does for its log: it would not even vote.
+func TestHangingDiskEndsAnInstall(t *testing.T) {
+	for _, call := range []string{"a write to", "the install of"} {
+		t.Run(call, func(t *testing.T) { hangingInstall(t, call) })
+	}
+}
+
+func hangingInstall(t *testing.T, call string) {
+	c, _, behind := lagging(t)
+	hanging := make(chan struct{})
+	c.configure = func(i int, cfg *Config) {
+		if i == behind {
+			cfg.Timing.DiskTimeout = 400 * time.Millisecond
+			cfg.beforeInstallCall = func(what string) {
+				if strings.HasPrefix(what, call) {
+					<-hanging
+				}
+			}
+		}
+	}
+	n := c.start(behind)
+	select {
+	case <-n.Done():
+	case <-time.After(time.Minute):
+		t.Error("it waits for its disk without end")
+	}
+	if err := n.Err(); err == nil || !strings.Contains(err.Error(), "install.db has not returned for 400ms: the disk hangs") {
+		t.Errorf("ended with %v", err)
+	}
+	close(hanging)
+	_ = n.Close(t.Context())
+	c.nodes[behind] = nil
+}

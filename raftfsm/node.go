@@ -166,7 +166,8 @@ func (n *Node) open() error {
 }
 
 func (n *Node) snapshots() *snapshotStore {
-	return &snapshotStore{fsm: n.fsm, flusher: n.flusher, dir: n.cfg.DataDir, logger: n.log, checkVersion: n.checkVersion}
+	return &snapshotStore{fsm: n.fsm, flusher: n.flusher, dir: n.cfg.DataDir, logger: n.log, checkVersion: n.checkVersion,
+		beforeDisk: n.cfg.beforeInstallCall}
 }
 
 func (n *Node) raftConfig(logger *raftLogger, notify chan bool) *raft.Config {

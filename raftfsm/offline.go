@@ -293,7 +293,7 @@ func writeImage(path string, a *applied) error {
 		defer close(written)
 		w.CloseWithError(snapshotOf(a).Write(w))
 	}()
-	err = fillImage(img.db, r, func(*storagepb.ImageMeta) error { return nil })
+	err = fillImage(img.db, r, func(*storagepb.ImageMeta) error { return nil }, unwatched)
 	_ = r.Close()
 	<-written
 	return errors.Join(err, img.close())

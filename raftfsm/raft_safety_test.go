@@ -140,19 +140,35 @@ func TestInstallLeavesNoGapInTheLog(t *testing.T) {
 		first, err := n.store.FirstIndex()
 		return err == nil && first > 0
 	})
-	first, err := n.store.FirstIndex()
-	if err != nil {
-		t.Fatal(err)
-	}
-	last, err := n.store.LastIndex()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := first; i <= last; i++ {
-		if err := n.store.GetLog(i, &raft.Log{}); err != nil {
-			t.Fatalf("entry %d of %d to %d: %v", i, first, last, err)
+	eventually(t, "the log has no gap", func() bool { return wholeLog(t, n.store) })
+}
+
+// wholeLog reports whether all entries between the first and the last are there; false where the log was shortened while
+// it was read.
+func wholeLog(t *testing.T, store *logStore) bool {
+	t.Helper()
+	bounds := func() (first, last uint64) {
+		first, err := store.FirstIndex()
+		if err != nil {
+			t.Fatal(err)
 		}
+		if last, err = store.LastIndex(); err != nil {
+			t.Fatal(err)
+		}
+		return first, last
 	}
+	first, last := bounds()
+	for i := first; i <= last; i++ {
+		err := store.GetLog(i, &raft.Log{})
+		if err == nil {
+			continue
+		}
+		if now, _ := bounds(); now > i {
+			return false
+		}
+		t.Fatalf("entry %d of %d to %d: %v", i, first, last, err)
+	}
+	return true
 }
 
 // hashicorp/raft#697: a member whose log goes on beyond the snapshot with entries that nobody acknowledged gets the same

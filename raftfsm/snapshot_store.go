@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
@@ -26,6 +27,8 @@ type snapshotStore struct {
 	// checkVersion returns an error for cluster versions that this build doesn't know.
 	checkVersion func(cluster uint32) error
 	logger       interface{ Info(string, ...any) }
+	// beforeDisk lets tests have a disk that hangs.
+	beforeDisk func(what string)
 }
 
 const (
@@ -73,7 +76,7 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	if id == installSnapshotID {
 		meta, err := s.receivedMeta()
 		if err != nil {
-			return nil, nil, errors.Join(err, os.Remove(s.installPath()))
+			return nil, nil, errors.Join(err, s.removeInstall())
 		}
 		return raftMeta(id, meta, 0), io.NopCloser(eof{}), nil
 	}
@@ -146,22 +149,56 @@ func (s *snapshotSink) Cancel() error {
 
 // receive writes a snapshot to the install file, which it removes where the snapshot is not whole.
 func (s *snapshotStore) receive(r io.Reader) error {
-	path := s.installPath()
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	img, err := openImage(path)
+	img, err := s.emptyInstall()
 	if err != nil {
 		return err
 	}
-	err = s.flusher.slow(func() error { return errors.Join(fillImage(img.db, r, s.admit), img.close()) })
+	err = fillImage(img.db, r, s.admit, s.watched)
+	err = errors.Join(err, s.watched("the close of "+s.installPath(), 0, img.close))
 	if err == nil {
 		return nil
 	}
 	if isDiskFull(err) {
 		s.flusher.disk.ranOut()
 	}
-	return errors.Join(fmt.Errorf("receive snapshot: %w", err), os.Remove(path))
+	return errors.Join(fmt.Errorf("receive snapshot: %w", err), s.removeInstall())
+}
+
+// emptyInstall makes the file that a snapshot is received into.
+func (s *snapshotStore) emptyInstall() (img *image, err error) {
+	if err := s.removeInstall(); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	err = s.watched("the making of "+s.installPath(), 0, func() error {
+		img, err = openImage(s.installPath())
+		return err
+	})
+	return img, err
+}
+
+func (s *snapshotStore) removeInstall() error {
+	path := s.installPath()
+	return s.watched("the removal of "+path, sizeOf(path), func() error { return os.Remove(path) })
+}
+
+// watched makes a call to the disk for which a number of bytes is read or written. Where it doesn't return the member ends:
+// it waits for the call with everything else, also with its vote.
+func (s *snapshotStore) watched(what string, bytes int64, call func() error) error {
+	c := s.flusher.watch.begin(what, time.Duration(bytes)*time.Second/installRate)
+	defer c.end()
+	if s.beforeDisk != nil {
+		s.beforeDisk(what)
+	}
+	return s.flusher.slow(call)
+}
+
+// sizeOf returns the size of a file, 0 where there is none.
+func sizeOf(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // admit refuses a snapshot of a cluster that has left this build behind, before its pairs are read. The member must end:
@@ -182,7 +219,11 @@ const installBatch = 16 << 20
 
 // fillImage writes a streamed snapshot into an empty image. The meta record goes last, after the checksum was
 // found right, so a half received image is not one.
-func fillImage(db *bbolt.DB, r io.Reader, admit func(*storagepb.ImageMeta) error) error {
+//
+// watched makes the calls to the disk, which wait for nobody else.
+func fillImage(
+	db *bbolt.DB, r io.Reader, admit func(*storagepb.ImageMeta) error, watched func(what string, bytes int64, call func() error) error,
+) error {
 	var meta *storagepb.ImageMeta
 	tx, err := db.Begin(true)
 	if err != nil {
@@ -190,6 +231,9 @@ func fillImage(db *bbolt.DB, r io.Reader, admit func(*storagepb.ImageMeta) error
 	}
 	defer func() { _ = tx.Rollback() }()
 	pending := 0
+	commit := func() error {
+		return watched("a write to "+db.Path(), int64(pending), func() error { return tx.Commit() })
+	}
 	var hash machine.Hasher
 	put := func(key, value []byte) error {
 		hash.Add(key, value)
@@ -201,10 +245,10 @@ func fillImage(db *bbolt.DB, r io.Reader, admit func(*storagepb.ImageMeta) error
 		if pending += len(key) + len(value); pending < installBatch {
 			return nil
 		}
-		pending = 0
-		if err := tx.Commit(); err != nil {
+		if err := commit(); err != nil {
 			return err
 		}
+		pending = 0
 		tx, err = db.Begin(true)
 		return err
 	}
@@ -222,20 +266,24 @@ func fillImage(db *bbolt.DB, r io.Reader, admit func(*storagepb.ImageMeta) error
 	if err := putMeta(tx, meta); err != nil {
 		return err
 	}
-	return tx.Commit()
+	return commit()
 }
 
 // receivedMeta returns the meta record of the received snapshot.
 func (s *snapshotStore) receivedMeta() (meta *storagepb.ImageMeta, err error) {
-	img, err := openImage(s.installPath())
-	if err != nil {
-		return nil, err
-	}
-	err = img.view(func(tx *bbolt.Tx) error {
-		meta, err = readMeta(tx)
-		return err
+	path := s.installPath()
+	err = s.watched("a read of "+path, sizeOf(path), func() error {
+		img, err := openImage(path)
+		if err != nil {
+			return err
+		}
+		err = img.view(func(tx *bbolt.Tx) error {
+			meta, err = readMeta(tx)
+			return err
+		})
+		return errors.Join(err, img.close())
 	})
-	return meta, errors.Join(err, img.close())
+	return meta, err
 }
 
 // checkReceived looks at the received file before it is installed, and removes it where that can't be. It refuses to go
@@ -246,14 +294,27 @@ func (s *snapshotStore) checkReceived() error {
 		err = fmt.Errorf("the snapshot is of index %d, this member has applied %d", meta.Index, have)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(s.installPath()))
+		return errors.Join(err, s.removeInstall())
 	}
 	return nil
 }
 
 // install puts the received file in the place of the image and loads it. After an error the member must end: nothing is
 // known of which of the two is in that place.
-func (s *snapshotStore) install(old *image) (*image, *applied, error) {
+func (s *snapshotStore) install(old *image) (img *image, a *applied, err error) {
+	path := s.installPath()
+	err = s.watched("the install of "+path, sizeOf(path), func() error {
+		img, a, err = s.swap(old)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	s.logger.Info("installed snapshot", "index", a.index(), "revision", a.view.Revision())
+	return img, a, nil
+}
+
+func (s *snapshotStore) swap(old *image) (*image, *applied, error) {
 	if err := old.close(); err != nil {
 		return nil, nil, err
 	}
@@ -271,6 +332,5 @@ func (s *snapshotStore) install(old *image) (*image, *applied, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, img.close())
 	}
-	s.logger.Info("installed snapshot", "index", a.index(), "revision", a.view.Revision())
 	return img, a, nil
 }

@@ -89,3 +89,6 @@ func (c *watchedCall) end() {
 	defer c.dog.mu.Unlock()
 	delete(c.dog.calls, c)
 }
+
+// unwatched makes a call to the disk that may take as long as it takes: a person waits for it.
+func unwatched(_ string, _ int64, call func() error) error { return call() }
