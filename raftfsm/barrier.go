@@ -157,7 +157,7 @@ func (n *Node) askLeader(r *round) {
 		r.err = metasrv.ErrNotReady.With("member %s is taking over as metasrv leader", n.cfg.MemberID)
 		return
 	}
-	response, err := n.leaderLink.ask(n.ctx, string(addr), n.cfg.Timing.PeerTimeout, barrierRequest())
+	response, err := n.leaderLink.ask(n.ctx, string(addr), n.cfg.Timing.PeerTimeout, n.barrierRequest(string(id)))
 	if err != nil {
 		r.err = metasrv.ErrNotReady.With("member %s can't tell whether its state is current, the metasrv leader %s did not say: %v",
 			n.cfg.MemberID, id, err)
@@ -195,6 +195,6 @@ func (n *Node) answerBarrier(ctx context.Context) *peerpb.Response {
 	return &peerpb.Response{Barrier: &peerpb.BarrierResponse{Index: r.index}}
 }
 
-func barrierRequest() *peerpb.Request {
-	return &peerpb.Request{Request: &peerpb.Request_Barrier{Barrier: &peerpb.BarrierRequest{}}}
+func (n *Node) barrierRequest(to string) *peerpb.Request {
+	return n.addressed(to, &peerpb.Request{Request: &peerpb.Request_Barrier{Barrier: &peerpb.BarrierRequest{}}})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/metasrv/metasrv"
 	peerpb "github.com/metasrv/metasrv/proto/metasrv/peer/v1"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 )
 
 // Members that executed the same entries have the same state, unless hardware or metasrv is at fault. Each member asks all
@@ -102,10 +103,11 @@ func (n *Node) Split() string {
 	return ""
 }
 
-// requireAgreement returns ErrStatesDiffer while nobody can tell which member has the right state.
-func (n *Node) requireAgreement() error {
+// requireAgreement returns ErrStatesDiffer while nobody can tell which member has the right state. Who the members are is
+// still recorded: to remove one, and to take in another, is how an operator ends that.
+func (n *Node) requireAgreement(kind storagepb.CommandKind) error {
 	split := n.Split()
-	if split == "" {
+	if split == "" || kind == storagepb.CommandKind_COMMAND_KIND_REMOVE_MEMBER || kind == storagepb.CommandKind_COMMAND_KIND_PUBLISH_MEMBER {
 		return nil
 	}
 	return metasrv.ErrStatesDiffer.With("writes are refused, reads go on: %s. Keep all data folders, save a snapshot of each member, "+
@@ -141,7 +143,8 @@ func (n *Node) askHashes(ctx context.Context, servers []raft.Server) []hashRepor
 var errNoHashes = errors.New("the member doesn't tell hashes")
 
 func (n *Node) askHash(ctx context.Context, s raft.Server) (hashReport, error) {
-	response, err := n.peers.ask(ctx, string(s.Address), &peerpb.Request{Request: &peerpb.Request_Hashes{Hashes: &peerpb.HashesRequest{}}})
+	request := n.addressed(string(s.ID), &peerpb.Request{Request: &peerpb.Request_Hashes{Hashes: &peerpb.HashesRequest{}}})
+	response, err := n.peers.ask(ctx, string(s.Address), request)
 	switch {
 	case err != nil:
 		return hashReport{}, err

@@ -12,6 +12,7 @@ import (
 	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/kv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm/machine"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
@@ -101,6 +102,17 @@ func writesStopWhereNoMajorityAgrees(t *testing.T) {
 		if n.Err() != nil {
 			t.Errorf("member %s ended: %v", c.servers[i].ID, n.Err())
 		}
+	}
+	// Members can be replaced: that is how an operator ends it.
+	gone := c.servers[1].ID
+	if leader == c.nodes[1] {
+		gone = c.servers[2].ID
+	}
+	if _, err := leader.RemoveMember(within(t, 10*time.Second), gone, Removal{Force: true, Shrink: true}, Change{}); err != nil {
+		t.Errorf("member %s was not removed: %v", gone, err)
+	}
+	if _, recorded := machine.Removed(leader.View(), gone); !recorded {
+		t.Errorf("that member %s was removed is not recorded", gone)
 	}
 	// A member that hears nobody has learned nothing.
 	c.stop(1)

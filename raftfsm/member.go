@@ -81,9 +81,7 @@ func (n *Node) catchUp(ctx context.Context) {
 		if goal > 0 || leader == "" || string(leader) == n.cfg.MemberID {
 			continue
 		}
-		if response, err := n.peers.ask(ctx, string(addr), &peerpb.Request{
-			Request: &peerpb.Request_Term{Term: &peerpb.TermRequest{}},
-		}); err == nil {
+		if response, err := n.peers.ask(ctx, string(addr), n.termRequest(string(leader))); err == nil {
 			goal = response.GetTerm().GetAppliedIndex()
 		}
 	}
@@ -108,7 +106,7 @@ func (n *Node) publishMember(ctx context.Context) {
 			continue // LeaderEstablished publishes the record of a leader
 		}
 		request := &peerpb.Request{Request: &peerpb.Request_Publish{Publish: &peerpb.PublishRequest{Member: n.cfg.Member}}}
-		if _, err := n.peers.ask(ctx, string(addr), request); err != nil && ctx.Err() == nil {
+		if _, err := n.peers.ask(ctx, string(addr), n.addressed(string(leader), request)); err != nil && ctx.Err() == nil {
 			n.log.Debug("the metasrv leader did not take this member's addresses", "error", err)
 		}
 	}
@@ -126,6 +124,9 @@ func (n *Node) answerPeer(ctx context.Context, request *peerpb.Request) *peerpb.
 	case <-n.started:
 	case <-ctx.Done():
 		return &peerpb.Response{Error: "this member is stopping"}
+	}
+	if err := n.isAddressed(request); err != nil {
+		return &peerpb.Response{Error: err.Error()}
 	}
 	switch r := request.Request.(type) {
 	case *peerpb.Request_Term:

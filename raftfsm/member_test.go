@@ -174,3 +174,40 @@ func TestStateWithoutItsLogIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// A member of another cluster at the address of one of this one, or another one of this, proves nothing and has no hashes.
+func TestStrangerAtAnAddressIsNotHeard(t *testing.T) {
+	c := newCluster(t, 3)
+	at, leader := c.leader()
+	b, third := (at+1)%3, (at+2)%3
+	eventually(t, "the other members answer", func() bool {
+		return len(leader.askHashes(t.Context(), leader.configuration().Servers)) == 2
+	})
+	others, need := othersToAsk(leader.voters(), leader.cfg.MemberID)
+	term := leader.raft.CurrentTerm()
+	c.stop(b)
+	c.stop(third)
+	cfg := c.config(b)
+	cfg.DataDir, cfg.InitialCluster = t.TempDir(), []Server{c.servers[b]}
+	stranger, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.nodes[b] = stranger
+	eventually(t, "the other cluster has a leader", func() bool { _, leads := stranger.Leadership(); return leads })
+	term = max(term, stranger.raft.CurrentTerm()) // it would be taken for a confirmation
+	if err := leader.fullProof(within(t, 10*time.Second), others, need, term); err == nil {
+		t.Error("a member of another cluster has confirmed the leadership")
+	}
+	if reports := leader.askHashes(t.Context(), leader.configuration().Servers); len(reports) != 0 {
+		t.Errorf("a member of another cluster was compared with: %v", reports)
+	}
+	_, err = leader.peers.ask(t.Context(), cfg.RaftAddr, leader.barrierRequest(cfg.MemberID))
+	if err == nil || !strings.Contains(err.Error(), "of cluster") {
+		t.Errorf("a member of another cluster was asked for a barrier: %v", err)
+	}
+	_, err = stranger.peers.ask(t.Context(), cfg.RaftAddr, stranger.barrierRequest("x"))
+	if err == nil || !strings.Contains(err.Error(), "this is member") {
+		t.Errorf("another member than the one that was asked answers: %v", err)
+	}
+}

@@ -57,7 +57,11 @@ func (n *Node) AddMember(ctx context.Context, server Server, change Change) (uin
 		return 0, metasrv.ErrMemberRemoved.With("a member %s was removed on %s; its id is never used again: choose a new one",
 			gone.Id, time.UnixMilli(gone.RemovedAtMs).UTC().Format("2006-01-02 15:04:05Z"))
 	}
-	if s, found := findServer(c.servers, server.ID); found {
+	s, found := findServer(c.servers, server.ID)
+	if _, published := n.publishedMember(server.ID); published && !found {
+		return 0, metasrv.ErrMemberRemoved.With("a member %s was removed just now; its id is never used again: choose a new one", server.ID)
+	}
+	if found {
 		if string(s.Address) == server.RaftAddr {
 			return c.index, nil
 		}
@@ -185,7 +189,11 @@ func (n *Node) RemoveMember(ctx context.Context, id string, allowed Removal, cha
 	if err != nil {
 		return 0, err
 	}
-	return index, n.forget(ctx, id, string(s.Address), 0)
+	if err := n.forget(ctx, id, string(s.Address), 0); err != nil {
+		// The member is removed all the same, and the metasrv leader makes up for the record.
+		n.log.Warn("a member was removed, and the record of that is not written yet", "removed", id, "error", err)
+	}
+	return index, nil
 }
 
 // checkQuorumWithout returns an error if the cluster could not go on without a voter.

@@ -54,6 +54,8 @@ type Node struct {
 	file   *memberFile
 	// admitted: other members may speak raft to this one.
 	admitted atomic.Bool
+	// settled is the member's identity once it has one.
+	settled atomic.Pointer[identity]
 	// waiting says what a member without data waits for.
 	waiting atomic.Pointer[string]
 	// knocks are raft addresses of members that spoke to this one before it was admitted; knock tells of a new one.

@@ -56,7 +56,7 @@ func (n *Node) quickProof(ctx context.Context, voters []raft.Server, need int, t
 	deadline := time.Now().Add(min(quickTimeout, n.cfg.Timing.PeerTimeout))
 	sent := 0
 	for _, v := range asked {
-		if n.voterLinks.link(n, v.ID).send(ctx, string(v.Address), deadline, termRequest()) != nil {
+		if n.voterLinks.link(n, v.ID).send(ctx, string(v.Address), deadline, n.termRequest(string(v.ID))) != nil {
 			break
 		}
 		sent++
@@ -116,15 +116,15 @@ func (n *Node) fullProof(ctx context.Context, voters []raft.Server, need int, te
 
 // askTerm returns the term of another member, 0 if it doesn't answer.
 func (n *Node) askTerm(ctx context.Context, server raft.Server) uint64 {
-	response, err := n.peers.ask(ctx, string(server.Address), termRequest())
+	response, err := n.peers.ask(ctx, string(server.Address), n.termRequest(string(server.ID)))
 	if err != nil {
 		return 0
 	}
 	return response.GetTerm().GetTerm()
 }
 
-func termRequest() *peerpb.Request {
-	return &peerpb.Request{Request: &peerpb.Request_Term{Term: &peerpb.TermRequest{}}}
+func (n *Node) termRequest(to string) *peerpb.Request {
+	return n.addressed(to, &peerpb.Request{Request: &peerpb.Request_Term{Term: &peerpb.TermRequest{}}})
 }
 
 func (v *voterLinks) link(n *Node, id raft.ServerID) *peerLink {

@@ -146,7 +146,7 @@ func (n *Node) Propose(ctx context.Context, proposal state.Proposal) (state.Resu
 	if err := n.requireRoom(proposal); err != nil {
 		return state.Result{}, err
 	}
-	if err := n.requireAgreement(); err != nil {
+	if err := n.requireAgreement(proposal.Kind); err != nil {
 		return state.Result{}, err
 	}
 	if err := n.checkKnown(&proposal); err != nil {

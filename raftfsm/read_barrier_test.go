@@ -330,10 +330,11 @@ func TestLateAnswerIsDropped(t *testing.T) {
 		time.Sleep(20 * time.Millisecond) // beyond the deadline of the question
 		_ = w.write(far, &peerpb.Response{Barrier: &peerpb.BarrierResponse{Index: 7}})
 	}()
-	if _, err := l.ask(t.Context(), "x", 10*time.Millisecond, barrierRequest()); err == nil {
+	question := &peerpb.Request{Request: &peerpb.Request_Barrier{Barrier: &peerpb.BarrierRequest{}}}
+	if _, err := l.ask(t.Context(), "x", 10*time.Millisecond, question); err == nil {
 		t.Error("an answer in time, want none")
 	}
-	if response, err := l.ask(t.Context(), "x", time.Second, barrierRequest()); err == nil {
+	if response, err := l.ask(t.Context(), "x", time.Second, question); err == nil {
 		t.Errorf("the next question was answered with %v", response)
 	}
 	<-served

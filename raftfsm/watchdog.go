@@ -63,7 +63,7 @@ func (w *watchdog) tick() {
 			continue
 		}
 		w.fail(fmt.Errorf("%s has not returned for %s: the disk hangs. This member ends, so that the others can go on without it; "+
-			"check the disk (dmesg, smartctl), then start the member again", c.what, c.limit))
+			"check the disk (dmesg, smartctl), then start the member again", c.what, c.limit.Round(100*time.Millisecond)))
 	}
 }
 

@@ -96,7 +96,13 @@ type Request struct {
 	//	*Request_Barrier
 	//	*Request_Hashes
 	//	*Request_Join
-	Request       isRequest_Request `protobuf_oneof:"request"`
+	Request isRequest_Request `protobuf_oneof:"request"`
+	// The cluster of the sender and its life, 0 where it knows none yet. Whoever is of another one refuses, and so does who is
+	// not the member that is asked: addresses are used again.
+	ClusterId   uint64 `protobuf:"fixed64,7,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Incarnation uint64 `protobuf:"fixed64,8,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// The member that is asked. Empty in HistoryRequest and JoinRequest, which find out who is there.
+	To            string `protobuf:"bytes,9,opt,name=to,proto3" json:"to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -190,6 +196,27 @@ func (x *Request) GetJoin() *JoinRequest {
 		}
 	}
 	return nil
+}
+
+func (x *Request) GetClusterId() uint64 {
+	if x != nil {
+		return x.ClusterId
+	}
+	return 0
+}
+
+func (x *Request) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *Request) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
 }
 
 type isRequest_Request interface {
@@ -1009,14 +1036,18 @@ var File_metasrv_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_metasrv_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x1ametasrv/peer/v1/peer.proto\x12\x0fmetasrv.peer.v1\x1a\x1fmetasrv/storage/v1/system.proto\"\xed\x02\n" +
+	"\x1ametasrv/peer/v1/peer.proto\x12\x0fmetasrv.peer.v1\x1a\x1fmetasrv/storage/v1/system.proto\"\xbe\x03\n" +
 	"\aRequest\x122\n" +
 	"\x04term\x18\x01 \x01(\v2\x1c.metasrv.peer.v1.TermRequestH\x00R\x04term\x12;\n" +
 	"\apublish\x18\x02 \x01(\v2\x1f.metasrv.peer.v1.PublishRequestH\x00R\apublish\x12;\n" +
 	"\ahistory\x18\x03 \x01(\v2\x1f.metasrv.peer.v1.HistoryRequestH\x00R\ahistory\x12;\n" +
 	"\abarrier\x18\x04 \x01(\v2\x1f.metasrv.peer.v1.BarrierRequestH\x00R\abarrier\x128\n" +
 	"\x06hashes\x18\x05 \x01(\v2\x1e.metasrv.peer.v1.HashesRequestH\x00R\x06hashes\x122\n" +
-	"\x04join\x18\x06 \x01(\v2\x1c.metasrv.peer.v1.JoinRequestH\x00R\x04joinB\t\n" +
+	"\x04join\x18\x06 \x01(\v2\x1c.metasrv.peer.v1.JoinRequestH\x00R\x04join\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\a \x01(\x06R\tclusterId\x12 \n" +
+	"\vincarnation\x18\b \x01(\x06R\vincarnation\x12\x0e\n" +
+	"\x02to\x18\t \x01(\tR\x02toB\t\n" +
 	"\arequest\"\xb7\x02\n" +
 	"\bResponse\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\tR\x05error\x121\n" +
