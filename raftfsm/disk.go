@@ -140,6 +140,11 @@ func (d *disk) space() space {
 	return space(d.level.Load())
 }
 
+// ample reports whether there is so much space that a metasrv leader will not have to hand over soon.
+func (d *disk) ample() bool {
+	return d.space() == spaceEnough && d.bytes.Load() >= d.floor+d.floor/reserveShare
+}
+
 // out reports whether nothing may be written.
 func (d *disk) out() bool { return d.space() == spaceOut }
 

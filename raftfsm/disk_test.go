@@ -17,19 +17,20 @@ import (
 	"github.com/metasrv/metasrv"
 )
 
-// smallDisk mounts a file system of some bytes and returns its folder. The test is skipped where that isn't allowed.
+// smallDisk makes a file system of some bytes and returns its folder. Its name is gone at once, and an open descriptor leads
+// to it: so it ends with the process, also where that is killed. The test is skipped where that isn't allowed.
 func smallDisk(t *testing.T, size int) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
 		t.Skipf("no small file system: %v", err)
 	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 0); err != nil {
-			t.Errorf("unmount %s: %v", dir, err)
-		}
-	})
-	return dir
+	root, err := os.Open(dir)
+	if err := errors.Join(err, syscall.Unmount(dir, syscall.MNT_DETACH)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = root.Close() })
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), root.Fd())
 }
 
 // fill takes all space of a folder but some bytes; the returned function gives it back.
@@ -74,7 +75,12 @@ func TestWritesAreRefusedBelowTheFloor(t *testing.T) {
 		at, leader := c.leader()
 		l, _ := leader.Leadership()
 		mustPut(t, leader, "before")
-		free[at].Store(100 << 20)
+		setAll := func(bytes uint64) { // else the leadership is handed over
+			for i := range free {
+				free[i].Store(bytes)
+			}
+		}
+		setAll(100 << 20)
 		eventually(t, "the shortage is seen", func() bool { return leader.Status().DiskFull != nil })
 		_, err := put(within(t, time.Minute), leader, "refused", "1")
 		if !errors.Is(err, metasrv.ErrDiskFull) || !strings.Contains(err.Error(), "member "+c.servers[at].ID) || !strings.Contains(err.Error(), c.folder(at)) {
@@ -85,7 +91,7 @@ func TestWritesAreRefusedBelowTheFloor(t *testing.T) {
 		if _, err := leader.Propose(within(t, time.Minute), duty); err != nil {
 			t.Errorf("a duty below the floor: %v", err)
 		}
-		free[at].Store(1 << 20)
+		setAll(1 << 20)
 		eventually(t, "the end of the reserve is seen", func() bool {
 			_, err := leader.Propose(within(t, time.Minute), duty)
 			return errors.Is(err, metasrv.ErrDiskFull)
@@ -93,7 +99,7 @@ func TestWritesAreRefusedBelowTheFloor(t *testing.T) {
 		if view, err := leader.Barrier(within(t, time.Minute)); err != nil || get(view, "before") != "v" || get(view, "refused") != "<absent>" {
 			t.Errorf("a read without space: %v", err)
 		}
-		free[at].Store(1 << 30)
+		setAll(1 << 30)
 		eventually(t, "writes go on", func() bool {
 			_, err := put(within(t, time.Minute), leader, "after", "v")
 			return err == nil
@@ -161,6 +167,91 @@ func TestFullDiskOfTheOnlyMember(t *testing.T) {
 	}
 }
 
+// A metasrv leader without space hands over where a majority has some without it, and else stays.
+func TestLeaderWithoutSpaceHandsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var free [3]atomic.Uint64
+		c := newCluster(t, 3, func(c *cluster) {
+			c.configure = func(i int, cfg *Config) {
+				free[i].Store(1 << 30)
+				cfg.MinFreeDisk = 256 << 20
+				cfg.freeSpace = func(string) (uint64, error) { return free[i].Load(), nil }
+			}
+		})
+		at, leader := c.leader()
+		other, third := (at+1)%3, (at+2)%3
+		free[third].Store(100 << 20)
+		free[at].Store(100 << 20)
+		eventually(t, "the shortage is seen", func() bool {
+			return leader.Status().DiskFull != nil && c.nodes[third].Status().DiskFull != nil
+		})
+		time.Sleep(10 * spacePeriod) // simulated
+		if now, _ := c.leader(); now != at {
+			t.Errorf("member %s hands over although no majority has space", c.servers[at].ID)
+		}
+		free[third].Store(1 << 30)
+		eventually(t, "another member takes writes", func() bool {
+			now, leader := c.leader()
+			_, err := put(within(t, time.Minute), leader, "after", "1")
+			return now != at && err == nil
+		})
+		free[other].Store(1 << 30)
+		time.Sleep(10 * spacePeriod)
+		if now, _ := c.leader(); now == at {
+			t.Error("the member without space leads again")
+		}
+	})
+}
+
+// A metasrv leader whose disk is really full: another one leads, and takes writes.
+func TestFullDiskOfALeader(t *testing.T) {
+	disk := smallDisk(t, 64<<20)
+	const small = 0
+	c := newCluster(t, 3, func(c *cluster) {
+		c.timing.Flush = 50 * time.Millisecond
+		c.configure = func(i int, cfg *Config) {
+			if i == small {
+				cfg.DataDir = filepath.Join(disk, "a")
+			}
+		}
+	})
+	_, leader := c.leader()
+	eventually(t, "the member with the small disk leads", func() bool {
+		_, err := leader.TransferLeadership(within(t, 10*time.Second), c.servers[small].ID)
+		_, leader = c.leader()
+		return err == nil && leader == c.nodes[small]
+	})
+	empty := fill(t, disk, 128<<10)
+	value := strings.Repeat("x", 8<<10)
+	acknowledged := map[string]bool{}
+	elsewhere := 0
+	for i := 0; elsewhere < 100; i++ {
+		if i > 100_000 {
+			t.Fatal("no other member takes writes")
+		}
+		at, leader := c.leader()
+		if _, err := put(within(t, time.Second), leader, key(i), value); err == nil {
+			acknowledged[key(i)] = true
+			if at != small {
+				elsewhere++
+			}
+		}
+	}
+	if err := c.nodes[small].Err(); err != nil {
+		t.Fatalf("the member with the full disk ended: %v", err)
+	}
+	empty()
+	eventually(t, "the member with the small disk has every acknowledged write", func() bool {
+		view := c.nodes[small].View()
+		for key := range acknowledged {
+			if get(view, key) != value {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // The cluster goes on without a follower whose disk is full, and it catches up when it has space.
 func TestFullDiskOfAFollower(t *testing.T) {
 	disk := smallDisk(t, 64<<20)
@@ -196,6 +287,9 @@ func TestFullDiskOfAFollower(t *testing.T) {
 		if m.Err() != nil {
 			t.Fatalf("member %s ended: %v", m.cfg.MemberID, m.Err())
 		}
+	}
+	if !follower.Status().DiskOut {
+		t.Error("the follower doesn't say that it can't follow")
 	}
 	empty()
 	want := contentOf(leader.View())

@@ -130,7 +130,9 @@ func (n *Node) answerPeer(ctx context.Context, request *peerpb.Request) *peerpb.
 	}
 	switch r := request.Request.(type) {
 	case *peerpb.Request_Term:
-		return &peerpb.Response{Term: &peerpb.TermResponse{Term: n.raft.CurrentTerm(), AppliedIndex: n.fsm.current.index()}}
+		return &peerpb.Response{Term: &peerpb.TermResponse{
+			Term: n.raft.CurrentTerm(), AppliedIndex: n.fsm.current.index(), HasSpace: n.disk.ample(),
+		}}
 	case *peerpb.Request_Barrier:
 		return n.answerBarrier(ctx)
 	case *peerpb.Request_Hashes:
@@ -202,6 +204,8 @@ type Status struct {
 	// nil where they aren't.
 	DiskFreeBytes uint64
 	DiskFull      error
+	// DiskOut: nothing is written any more. A member that follows falls behind.
+	DiskOut bool
 	// FeedBytes are those of the changes that are remembered for watches, LogCacheBytes those of the LogCacheEntries that
 	// are kept in memory beside the log.
 	FeedBytes, LogCacheBytes, LogCacheEntries int
@@ -226,6 +230,7 @@ func (n *Node) Status() Status {
 
 		DiskFreeBytes: n.disk.bytes.Load(),
 		DiskFull:      n.disk.full(spaceLow),
+		DiskOut:       n.disk.out(),
 	}
 	_, s.FeedBytes = n.fsm.feed.Remembered()
 	s.LogCacheEntries, s.LogCacheBytes = n.logCache.size()

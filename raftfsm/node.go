@@ -164,6 +164,7 @@ func (n *Node) open() error {
 	n.wg.Go(func() { n.refresh(n.ctx) })
 	n.wg.Go(func() { n.succeed(n.ctx) })
 	n.wg.Go(func() { n.watchStanding(n.ctx) })
+	n.wg.Go(func() { n.yieldWithoutSpace(n.ctx) })
 	return nil
 }
 

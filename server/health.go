@@ -7,6 +7,8 @@ import (
 	"time"
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/metasrv/metasrv/raftfsm"
 )
 
 // live says whether the process must be restarted.
@@ -33,10 +35,16 @@ func (s *Server) readiness() []check {
 		return []check{{"node", errors.New("the member is starting or stopping")}}
 	}
 	status := s.services.node.Status()
-	checks := []check{{"node", s.failure()}, {name: "state"}, {name: "leader"}}
+	age, known := s.services.node.Age()
+	_, leads := s.services.node.Leadership()
+	checks := []check{{"node", s.failure()}, {name: "state"}, {name: "leader"}, {"disk", checkDisk(status, leads)}}
+	if known && age > maxBehind {
+		checks[1].err = fmt.Errorf("its state was last known to be complete %s ago: it does not keep up with the metasrv leader, or does not reach it",
+			age.Round(time.Second))
+	}
 	if status.ClusterID == 0 {
-		checks[1].err = errors.New("nothing of a cluster has been applied yet: either it is new and has no metasrv leader, or this " +
-			"member has not been added to one")
+		checks[1].err = errors.New("no entry of the cluster's log has been applied since this member started: that waits for a metasrv leader, " +
+			"which a majority of the members elects")
 	}
 	if status.Waiting != "" {
 		checks[1].err = errors.New("the member waits for " + status.Waiting)
@@ -49,6 +57,18 @@ func (s *Server) readiness() []check {
 			status.State, status.Term)
 	}
 	return checks
+}
+
+// maxBehind is how old a state may be that clients are sent to.
+const maxBehind = 10 * time.Second
+
+// checkDisk returns an error for a member that can't follow any more because its disk is full. A metasrv leader goes on to
+// answer reads, which nobody else does better: it has handed over if another one could lead.
+func checkDisk(status raftfsm.Status, leads bool) error {
+	if !status.DiskOut || leads {
+		return nil
+	}
+	return fmt.Errorf("this member can't follow the metasrv leader: %w", status.DiskFull)
 }
 
 // usable reports whether clients that ask this member are answered, by it or by the metasrv leader that it names.

@@ -14,6 +14,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
+	"github.com/metasrv/metasrv"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
@@ -70,6 +71,37 @@ func TestHealthFollowsLeadership(t *testing.T) {
 	eventually(t, "health of the leader", func() bool { return m.health(t, "") == serving && m.health(t, "metasrv.leader") == serving })
 	m.node.follow(otherMember())
 	eventually(t, "health of a follower", func() bool { return m.health(t, "") == serving && m.health(t, "metasrv.leader") == not })
+}
+
+// A member that follows and can't, or is far behind, is of no use to clients.
+func TestReadinessOfAFollowerThatFallsBehind(t *testing.T) {
+	m := startLeader(t)
+	m.node.follow(otherMember())
+	change := func(age time.Duration, diskOut error) {
+		m.node.mu.Lock()
+		defer m.node.mu.Unlock()
+		m.node.age, m.node.diskOut = age, diskOut
+	}
+	for _, tt := range []struct {
+		age  time.Duration
+		disk error
+		code int
+		says string
+	}{
+		{time.Second, nil, http.StatusOK, "[+]disk ok"},
+		{maxBehind + time.Second, nil, http.StatusServiceUnavailable, "[-]state failed: its state was last known to be complete 11s ago"},
+		{time.Second, metasrv.ErrDiskFull.With("full"), http.StatusServiceUnavailable, "[-]disk failed: this member can't follow"},
+	} {
+		change(tt.age, tt.disk)
+		if code, body := m.get(t, "/readyz"); code != tt.code || !strings.Contains(body, tt.says) {
+			t.Errorf("%v: %d\n%s", tt, code, body)
+		}
+	}
+	change(time.Second, metasrv.ErrDiskFull.With("full"))
+	m.lead(t) // it answers reads
+	if code, body := m.get(t, "/readyz"); code != http.StatusOK {
+		t.Errorf("a leader with a full disk: %d\n%s", code, body)
+	}
 }
 
 func TestMetrics(t *testing.T) {

@@ -31,6 +31,8 @@ type testNode struct {
 	err        error
 	// age is what Age returns, 0 for unknown.
 	age time.Duration
+	// diskOut is why nothing can be written, nil where it can.
+	diskOut error
 	// onBarrier, if set, is called by Barrier and ReadBarrier first.
 	onBarrier func()
 }
@@ -175,7 +177,7 @@ func (n *testNode) Status() raftfsm.Status {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return raftfsm.Status{Term: n.term, Revision: view.Revision(), State: "Follower", ClusterID: machine.ClusterID(view), CaughtUp: true,
-		Quarantined: machine.Quarantined(view) != nil}
+		DiskOut: n.diskOut != nil, DiskFull: n.diskOut, Quarantined: machine.Quarantined(view) != nil}
 }
 
 func (n *testNode) Hashes() raftfsm.Hashes {

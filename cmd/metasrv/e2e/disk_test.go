@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -25,11 +26,13 @@ func TestFullDisk(t *testing.T) {
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=256m"); err != nil {
 		t.Skipf("no small file system: %v", err)
 	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 0); err != nil {
-			t.Errorf("unmount %s: %v", dir, err)
-		}
-	})
+	// It has no name from here on, so that it ends with the processes that use it, also where the test is killed.
+	root, err := os.Open(dir)
+	if err := errors.Join(err, syscall.Unmount(dir, syscall.MNT_DETACH)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = root.Close() })
+	dir = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), root.Fd())
 	c := newClusterIn(t, dir, "--min-free-disk", "64MiB")
 	leader := c.leader()
 	store := metasrvpb.NewStoreClient(leader.conn)

@@ -387,7 +387,9 @@ type TermResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Term  uint64                 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
 	// Last raft index in the member's state.
-	AppliedIndex  uint64 `protobuf:"varint,2,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
+	AppliedIndex uint64 `protobuf:"varint,2,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
+	// The disk of the member has space for what clients write, and some more.
+	HasSpace      bool `protobuf:"varint,3,opt,name=has_space,json=hasSpace,proto3" json:"has_space,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -434,6 +436,13 @@ func (x *TermResponse) GetAppliedIndex() uint64 {
 		return x.AppliedIndex
 	}
 	return 0
+}
+
+func (x *TermResponse) GetHasSpace() bool {
+	if x != nil {
+		return x.HasSpace
+	}
+	return false
 }
 
 // PublishRequest asks the metasrv leader to store the sender's record.
@@ -1056,10 +1065,11 @@ const file_metasrv_peer_v1_peer_proto_rawDesc = "" +
 	"\abarrier\x18\x04 \x01(\v2 .metasrv.peer.v1.BarrierResponseR\abarrier\x127\n" +
 	"\x06hashes\x18\x05 \x01(\v2\x1f.metasrv.peer.v1.HashesResponseR\x06hashes\x121\n" +
 	"\x04join\x18\x06 \x01(\v2\x1d.metasrv.peer.v1.JoinResponseR\x04join\"\r\n" +
-	"\vTermRequest\"G\n" +
+	"\vTermRequest\"d\n" +
 	"\fTermResponse\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12#\n" +
-	"\rapplied_index\x18\x02 \x01(\x04R\fappliedIndex\"J\n" +
+	"\rapplied_index\x18\x02 \x01(\x04R\fappliedIndex\x12\x1b\n" +
+	"\thas_space\x18\x03 \x01(\bR\bhasSpace\"J\n" +
 	"\x0ePublishRequest\x128\n" +
 	"\x06member\x18\x01 \x01(\v2 .metasrv.storage.v1.MemberRecordR\x06member\"C\n" +
 	"\x0eHistoryRequest\x12\x1b\n" +
