@@ -150,6 +150,7 @@ func TestLogKeepsWhatTheImageLacks(t *testing.T) {
 			store := &logStore{
 				db:   memoryLog{raft.NewInmemStore()},
 				kept: func() (uint64, uint64) { return c.flushed, c.applied },
+				slow: atOnce,
 				fail: func(err error) { failed = err },
 			}
 			for i := uint64(1); i <= 100; i++ {
