@@ -57,9 +57,12 @@ func memoryDir(t *testing.T) string {
 
 // stoppedMember leaves the folder of a member that wrote log and image and was ended in between, and returns it with
 // the state that it had.
-func stoppedMember(t *testing.T) (*cluster, string, map[string]string) {
+func stoppedMember(t *testing.T, kind LogStore) (*cluster, string, map[string]string) {
 	t.Helper()
-	c := newCluster(t, 1, func(c *cluster) { c.log = LogRetention{Trailing: 50, Threshold: 20, Interval: 20 * time.Millisecond} })
+	c := newCluster(t, 1, func(c *cluster) {
+		c.log = LogRetention{Trailing: 50, Threshold: 20, Interval: 20 * time.Millisecond}
+		c.configure = func(_ int, cfg *Config) { cfg.LogStore, cfg.wal.segment = kind, smallSegment }
+	})
 	_, n := c.leader()
 	for i := range 400 {
 		if _, err := put(within(t, time.Minute), n, key(i), strings.Repeat(fmt.Sprint(i), i%40)); err != nil {
@@ -191,9 +194,36 @@ func reopen(dir string, kind LogStore) (_ state.View, err error) {
 
 // A changed byte anywhere in the files of a member is found, or changes nothing: never a panic, never another state.
 func TestDamageIsFoundOrHarmless(t *testing.T) {
-	_, folder, want := stoppedMember(t)
+	for _, kind := range []LogStore{LogStoreBolt, LogStoreWAL} {
+		t.Run(string(kind), func(t *testing.T) { damageIsFoundOrHarmless(t, kind) })
+	}
+}
+
+// filesOf returns the names of all files with data in the folder of a member.
+func filesOf(t *testing.T, folder string) []string {
+	t.Helper()
+	var names []string
+	for _, pattern := range []string{"*.db", "wal/*"} {
+		paths, err := filepath.Glob(filepath.Join(folder, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			name, err := filepath.Rel(folder, path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func damageIsFoundOrHarmless(t *testing.T, kind LogStore) {
+	_, folder, want := stoppedMember(t, kind)
 	random := seedOf(t)
-	names := []string{"raft.db", "state.db"}
+	names := filesOf(t, folder)
+	t.Logf("files: %v", names)
 	files := map[string]sparse{}
 	for _, name := range names {
 		files[name] = readSparse(t, filepath.Join(folder, name))
@@ -201,17 +231,15 @@ func TestDamageIsFoundOrHarmless(t *testing.T) {
 	rounds, found := repeated(400), 0
 	dir := memoryDir(t)
 	for round := range rounds {
-		for _, name := range names {
-			files[name].write(t, filepath.Join(dir, name))
-		}
-		file, how := names[random.IntN(2)], "not damaged"
+		writeOnly(t, dir, files)
+		file, how := names[random.IntN(len(names))], "not damaged"
 		if round > 0 {
 			var changed sparse
 			changed, how = damage(files[file], random)
 			_ = os.Remove(filepath.Join(dir, file))
 			changed.write(t, filepath.Join(dir, file))
 		}
-		v, err := reopen(dir, LogStoreBolt)
+		v, err := reopen(dir, kind)
 		switch {
 		case err == nil:
 			if got := contentOf(v); !maps.Equal(got, want) {
@@ -226,6 +254,17 @@ func TestDamageIsFoundOrHarmless(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d damages were found, the others changed nothing", found, rounds)
+}
+
+// writeOnly makes the files of a folder, and removes all others.
+func writeOnly(t *testing.T, dir string, files map[string]sparse) {
+	t.Helper()
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(walPath(dir), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range files {
+		content.write(t, filepath.Join(dir, name))
+	}
 }
 
 func difference(got, want map[string]string) string {

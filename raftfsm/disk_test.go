@@ -117,13 +117,28 @@ func mustPut(t *testing.T, n *Node, key string) {
 	}
 }
 
+// onEachLog runs a test with each kind of log: also with segments that end often, and with those of which not even one
+// fits a small disk.
+func onEachLog(t *testing.T, test func(t *testing.T, keepLog func(*Config))) {
+	for name, keepLog := range map[string]func(*Config){
+		"boltdb":             func(*Config) {},
+		"wal":                func(c *Config) { c.LogStore = LogStoreWAL },
+		"wal/small_segments": func(c *Config) { c.LogStore, c.wal.segment = LogStoreWAL, smallSegment },
+	} {
+		t.Run(name, func(t *testing.T) { test(t, keepLog) })
+	}
+}
+
 // A member whose disk is really full refuses writes without ending, keeps every acknowledged key, and goes on when
 // there is space.
-func TestFullDiskOfTheOnlyMember(t *testing.T) {
+func TestFullDiskOfTheOnlyMember(t *testing.T) { onEachLog(t, fullDiskOfTheOnlyMember) }
+
+func fullDiskOfTheOnlyMember(t *testing.T, keepLog func(*Config)) {
 	disk := smallDisk(t, 64<<20)
 	c := newCluster(t, 1, func(c *cluster) {
 		c.dir = disk
 		c.timing.Flush = 50 * time.Millisecond
+		c.configure = func(_ int, cfg *Config) { keepLog(cfg) }
 	})
 	_, n := c.leader()
 	empty := fill(t, disk, 256<<10)
@@ -253,12 +268,15 @@ func TestFullDiskOfALeader(t *testing.T) {
 }
 
 // The cluster goes on without a follower whose disk is full, and it catches up when it has space.
-func TestFullDiskOfAFollower(t *testing.T) {
+func TestFullDiskOfAFollower(t *testing.T) { onEachLog(t, fullDiskOfAFollower) }
+
+func fullDiskOfAFollower(t *testing.T, keepLog func(*Config)) {
 	disk := smallDisk(t, 64<<20)
 	const small = 2
 	c := newCluster(t, 3, func(c *cluster) {
 		c.timing.Flush = 50 * time.Millisecond
 		c.configure = func(i int, cfg *Config) {
+			keepLog(cfg)
 			if i == small {
 				cfg.DataDir = filepath.Join(disk, "c")
 			}

@@ -164,3 +164,27 @@ func TestFailureBehindAnEndedSegmentEndsTheMember(t *testing.T) {
 		})
 	}
 }
+
+// A member that starts on a full disk says so, and what to do.
+func TestStartOfWALOnAFullDisk(t *testing.T) {
+	dir, faults := filepath.Join(t.TempDir(), "wal"), &faultyWAL{}
+	faults.list.Store(noSpaceTo("write"))
+	const want = "is full; make space there, then start the member again"
+	if _, err := openWAL(dir, faults.options(), func(error) {}); !errors.Is(err, metasrv.ErrDiskFull) || !strings.Contains(err.Error(), want) {
+		t.Errorf("opened with %v; want that it %s", err, want)
+	}
+	log, err := openWAL(dir, (&faultyWAL{}).options(), func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatalf("with space: %v", err)
+	}
+	_ = log.Close()
+	full := fullLog{memoryLog{raft.NewInmemStore()}}
+	if _, err := guardLog(full, "log", func(error) {}); !errors.Is(err, metasrv.ErrDiskFull) || !strings.Contains(err.Error(), want) {
+		t.Errorf("a log without raft's values opened with %v; want that it %s", err, want)
+	}
+}
+
+// fullLog has no space for a value.
+type fullLog struct{ memoryLog }
+
+func (fullLog) Set([]byte, []byte) error { return *noSpaceTo("write") }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft-wal/metadb"
@@ -169,11 +170,40 @@ func withNextSegment(list types.PersistentState, tail walTail) types.PersistentS
 
 // openTail reads the segment that is written to.
 func openTail(path string) (tail walTail, size int64, err error) {
-	err = readMapped(path, func(data []byte) error {
-		tail, size = readTail(data), int64(len(data))
-		return nil
-	})
-	return tail, size, err
+	file, err := os.Open(path) //nolint:gosec // a file of the data folder
+	if err != nil {
+		return walTail{}, 0, err
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil || info.Size() == 0 {
+		return walTail{}, 0, err
+	}
+	// Not the file itself: a page of it that takes no space yet can't be had from some file systems when they are full.
+	data, err := syscall.Mmap(-1, 0, int(info.Size()), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		return walTail{}, 0, fmt.Errorf("read %s: %w", path, err)
+	}
+	defer func() { _ = syscall.Munmap(data) }()
+	if err := readWritten(file, data); err != nil {
+		return walTail{}, 0, err
+	}
+	return readTail(data), info.Size(), nil
+}
+
+// readWritten reads a file into zeros, and touches only what of them it changes.
+func readWritten(file io.ReaderAt, data []byte) error {
+	chunk := make([]byte, 256<<10)
+	for at := 0; at < len(data); at += len(chunk) {
+		part := chunk[:min(len(chunk), len(data)-at)]
+		if _, err := file.ReadAt(part, int64(at)); err != nil {
+			return err
+		}
+		if !allZero(part) {
+			copy(data[at:], part)
+		}
+	}
+	return nil
 }
 
 // checkEnded checks a segment that has ended: that it is as long as it was, and that its index, by which entries are

@@ -22,8 +22,15 @@ import (
 // The disk of all members runs full: writes are refused by name, reads go on, no process ends, and with space writes go
 // on without a restart.
 func TestFullDisk(t *testing.T) {
+	for store, diskMiB := range map[string]int{"boltdb": 256, "wal": 256 + 3*64} { // a segment of 64 MiB is there from the start
+		t.Run(store, func(t *testing.T) { fullDisk(t, store, diskMiB) })
+	}
+}
+
+func fullDisk(t *testing.T, store string, diskMiB int) {
+	t.Helper()
 	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=256m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", diskMiB)); err != nil {
 		t.Skipf("no small file system: %v", err)
 	}
 	// It has no name from here on, so that it ends with the processes that use it, also where the test is killed.
@@ -33,13 +40,13 @@ func TestFullDisk(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = root.Close() })
 	dir = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), root.Fd())
-	c := newClusterIn(t, dir, "--min-free-disk", "64MiB")
+	c := newClusterIn(t, dir, "--min-free-disk", "64MiB", "--log-store", store)
 	leader := c.leader()
-	store := metasrvpb.NewStoreClient(leader.conn)
+	kvs := metasrvpb.NewStoreClient(leader.conn)
 	put := func(key string) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		_, err := store.Put(ctx, &metasrvpb.PutRequest{Key: []byte(key), Value: []byte("v")})
+		_, err := kvs.Put(ctx, &metasrvpb.PutRequest{Key: []byte(key), Value: []byte("v")})
 		return err
 	}
 	if err := put("before"); err != nil {
@@ -55,7 +62,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 20 {
-		read, err := store.Range(t.Context(), &metasrvpb.RangeRequest{Key: []byte("before")})
+		read, err := kvs.Range(t.Context(), &metasrvpb.RangeRequest{Key: []byte("before")})
 		if err != nil || len(read.Kvs) != 1 {
 			t.Fatalf("a linearizable read on a full disk: %v", err)
 		}
@@ -79,7 +86,7 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	for _, key := range []string{"before", "after"} {
-		if read, err := store.Range(t.Context(), &metasrvpb.RangeRequest{Key: []byte(key)}); err != nil || len(read.Kvs) != 1 {
+		if read, err := kvs.Range(t.Context(), &metasrvpb.RangeRequest{Key: []byte(key)}); err != nil || len(read.Kvs) != 1 {
 			t.Errorf("%s was acknowledged and is lost: %v", key, err)
 		}
 	}
