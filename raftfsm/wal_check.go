@@ -10,8 +10,9 @@ import (
 // raft-wal ends a log at the first place of its last segment that it can't read: it takes that for the trace of a write
 // that a crash cut short. So a flipped bit in the middle would silently cost every entry behind it, which were
 // acknowledged. What a cut write leaves is the last batch, and no batch is begun before the one before is on the disk.
-// So a log is damaged if a whole batch stands behind the place. Damage within the last batch can't be told from a cut
-// write. Earlier segments are not cut: their records have checksums, see unseal.
+// So a log is damaged if a whole batch stands behind the place, or if it ends before an entry that was noted. Damage
+// within a last batch that was not can't be told from a cut write. Earlier segments are not cut: their records have
+// checksums, see unseal.
 
 // Frames of a segment, as raft-wal writes them: a type, three zeros, and the length of what follows, or at the end of a
 // batch the checksum of the batch. They begin at multiples of eight bytes.

@@ -270,7 +270,10 @@ func (w *walDB) GetUint64([]byte) (uint64, error) { return 0, errors.ErrUnsuppor
 
 // Close notes where the log ends and closes it.
 func (w *walDB) Close() error {
-	err := w.noteEnd()
+	var err error
+	if _, failure := w.state(); failure == nil {
+		err = w.noteEnd()
+	}
 	if isDiskFull(err) {
 		err = nil
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 )
 
@@ -16,7 +17,7 @@ import (
 func segmentsOf(t *testing.T) (dir string, segments []string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "wal")
-	log, err := openWAL(dir, walOptions{segment: smallSegment}, func(err error) { t.Error(err) })
+	log, err := openWAL(dir, walOptions{segment: smallSegment, logger: hclog.NewNullLogger()}, func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +43,7 @@ func segmentsOf(t *testing.T) (dir string, segments []string) {
 
 func openSegments(t *testing.T, dir string) error {
 	t.Helper()
-	log, err := openWAL(dir, walOptions{segment: smallSegment}, func(error) {})
+	log, err := openWAL(dir, walOptions{segment: smallSegment, logger: hclog.NewNullLogger()}, func(error) {})
 	if err == nil {
 		t.Cleanup(func() { _ = log.Close() })
 	}
@@ -158,7 +159,7 @@ func TestDamagedListOfSegmentsIsRefused(t *testing.T) {
 		dir := copyFolder(t, whole)
 		changed, how := damage(list, random)
 		changed.write(t, filepath.Join(dir, "wal-meta.db"))
-		log, err := openWAL(dir, walOptions{segment: smallSegment}, func(error) {})
+		log, err := openWAL(dir, walOptions{segment: smallSegment, logger: hclog.NewNullLogger()}, func(error) {})
 		if errors.Is(err, ErrDamaged) {
 			refused++
 			continue
@@ -174,4 +175,18 @@ func TestDamagedListOfSegmentsIsRefused(t *testing.T) {
 		_ = log.Close()
 	}
 	t.Logf("%d were refused", refused)
+}
+
+// A second process on a folder is told so; it doesn't wait for the first.
+func TestWALIsLocked(t *testing.T) {
+	dir, _ := walOf(t)
+	log, err := openWALForTest(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }()
+	want := "another metasrv runs on the data folder " + filepath.Dir(dir)
+	if _, err := openWALForTest(dir); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("opened twice: %v; want that %s", err, want)
+	}
 }

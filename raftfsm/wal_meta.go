@@ -50,17 +50,17 @@ func openWALMeta(dir string) (*walMeta, error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		made := &metadb.BoltMetaDB{} // which makes it under another name first
 		if _, err := made.Load(dir); err != nil {
-			return nil, openError(path, errors.Join(err, made.Close()))
+			return nil, errors.Join(err, made.Close())
 		}
 		if err := made.Close(); err != nil {
-			return nil, openError(path, err)
+			return nil, err
 		}
 	}
 	options := boltOptions()
 	options.InitialMmapSize = 0 // it stays small
 	db, err := bbolt.Open(path, 0o600, options)
 	if err != nil {
-		return nil, openError(path, err)
+		return nil, err
 	}
 	m := &walMeta{db: db, ceiling: math.MaxUint64}
 	if err := guarded(path, func() error { return m.db.View(m.read) }); err != nil {
