@@ -178,13 +178,23 @@ func TestStartOfWALOnAFullDisk(t *testing.T) {
 		t.Fatalf("with space: %v", err)
 	}
 	_ = log.Close()
-	full := fullLog{memoryLog{raft.NewInmemStore()}}
-	if _, err := guardLog(full, "log", func(error) {}); !errors.Is(err, metasrv.ErrDiskFull) || !strings.Contains(err.Error(), want) {
-		t.Errorf("a log without raft's values opened with %v; want that it %s", err, want)
+	for _, key := range [][]byte{keyCurrentTerm, keyCheckedFrom} {
+		full := fullLog{memoryLog{raft.NewInmemStore()}, string(key)}
+		if _, err := guardLog(full, "log", func(error) {}); !errors.Is(err, metasrv.ErrDiskFull) || !strings.Contains(err.Error(), want) {
+			t.Errorf("a log without %s opened with %v; want that it %s", key, err, want)
+		}
 	}
 }
 
-// fullLog has no space for a value.
-type fullLog struct{ memoryLog }
+// fullLog has no space for one of raft's values.
+type fullLog struct {
+	memoryLog
+	key string
+}
 
-func (fullLog) Set([]byte, []byte) error { return *noSpaceTo("write") }
+func (f fullLog) Set(key, value []byte) error {
+	if string(key) == f.key {
+		return *noSpaceTo("write")
+	}
+	return f.memoryLog.Set(key, value)
+}
