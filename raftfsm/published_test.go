@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 
 	"github.com/metasrv/metasrv/raftfsm/machine"
+	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
 // Readers who come and go while entries are executed get whole states, none older than what was executed when they
@@ -66,6 +67,33 @@ func TestViewsAreTakenForReadersOnly(t *testing.T) {
 	b.putNext()
 	if got := b.current.view.Load(); got.index() != 12 {
 		t.Errorf("an entry after a read did not publish its state: it is at %d", got.index())
+	}
+	if err := b.flusher.close(false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A glance shows the state between two entries, and costs the writes after it nothing.
+func TestGlanceTakesNoView(t *testing.T) {
+	b := newBench(t)
+	taken := b.current.view.Load()
+	var writers sync.WaitGroup
+	writers.Go(func() {
+		for range 1000 {
+			b.putNext()
+		}
+	})
+	for index := uint64(0); index < 1000; {
+		b.current.glance(func(v state.View) {
+			index = b.current.index()
+			if !maps.Equal(pairsOf(v), stateAt(index)) || v.Revision() != index {
+				t.Errorf("a glance at index %d did not show the state of that index", index)
+			}
+		})
+	}
+	writers.Wait()
+	if b.current.view.Load() != taken {
+		t.Error("a view was taken for a glance")
 	}
 	if err := b.flusher.close(false); err != nil {
 		t.Fatal(err)

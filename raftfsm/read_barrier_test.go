@@ -72,6 +72,23 @@ func TestReadBarrierSeesAcknowledgedWrites(t *testing.T) {
 	wg.Wait()
 }
 
+// What members do every second or two takes no view: the machine would copy each page that it then writes to.
+func TestLooksThatRepeatTakeNoView(t *testing.T) {
+	c := newCluster(t, 3, unrefreshed)
+	ctx := within(t, time.Minute)
+	for _, n := range c.followers() {
+		n.fsm.current.wanted.Store(false)
+		retry(ctx, t, func() error { return n.confirm(ctx) })
+		if _, known := n.Age(); !known {
+			t.Error("a member that has asked the metasrv leader doesn't know how old its state is")
+		}
+		n.answerHistory(&peerpb.HistoryRequest{MemberId: "x"})
+		if n.fsm.current.wanted.Load() {
+			t.Error("a look that repeats took a view")
+		}
+	}
+}
+
 // retry repeats f while there is no metasrv leader that answers.
 func retry(ctx context.Context, t *testing.T, f func() error) {
 	for {
