@@ -37,25 +37,30 @@ func (c *comparison) million(ctx context.Context) error {
 	if regions == 0 {
 		return errors.New("no region was created")
 	}
-	if err := c.flushed(ctx); err != nil {
+	c.sayMemory("right after", cl, before, regions)
+	if err := c.quiet(ctx); err != nil {
 		return err
 	}
-	after := cl.memory()
-	for i := range members {
-		perRegion := func(b, a uint64) float64 { return float64(a-min(a, b)) / float64(regions) }
-		c.say("memory member=%d rss=%dMB anon=%dMB bytes_per_region: rss=%.0f anon=%.0f", i+1, after[i].resident>>20, after[i].anonymous>>20,
-			perRegion(before[i].resident, after[i].resident), perRegion(before[i].anonymous, after[i].anonymous))
-	}
+	c.sayMemory("once quiet", cl, before, regions)
 	if err := c.restarts(ctx, cl, before, regions); err != nil {
 		return err
 	}
 	return c.feed(ctx, cl)
 }
 
-// flushed waits until the members have written their images: that is done every 10 s.
-func (c *comparison) flushed(ctx context.Context) error {
+// sayMemory says what the members hold more than before, by region.
+func (c *comparison) sayMemory(when string, cl *cluster, before []resident, regions uint64) {
+	perRegion := func(b, a uint64) float64 { return float64(a-min(a, b)) / float64(regions) }
+	for i, now := range cl.memory()[:members] {
+		c.say("memory %s member=%d rss=%dMB anon=%dMB bytes_per_region: rss=%.0f anon=%.0f", when, i+1, now.resident>>20, now.anonymous>>20,
+			perRegion(before[i].resident, now.resident), perRegion(before[i].anonymous, now.anonymous))
+	}
+}
+
+// quiet waits until the members have written their images, which they do every 10 s, and given back what they don't need.
+func (c *comparison) quiet(ctx context.Context) error {
 	if !c.quick {
-		sleep(ctx, 30*time.Second)
+		sleep(ctx, 20*time.Second)
 	}
 	return ctx.Err()
 }

@@ -7,7 +7,7 @@ import (
 
 const (
 	// quietBytes is what a member may allocate in releasePeriod and still counts as quiet.
-	quietBytes = 16 << 20
+	quietBytes = 6 << 20
 	// spareBytes is what a member may hold beyond a quarter more than what it uses.
 	spareBytes = 32 << 20
 )

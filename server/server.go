@@ -243,7 +243,7 @@ func (s *Server) watchNode(ctx context.Context) error {
 }
 
 // releasePeriod is how often memory is given back that the member doesn't need.
-const releasePeriod = 10 * time.Second
+const releasePeriod = 4 * time.Second
 
 // releaseMemory gives back what the start and each flush read of the files, and what a burst of writes has left.
 func (s *Server) releaseMemory(ctx context.Context) error {
