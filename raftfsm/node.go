@@ -154,6 +154,7 @@ func (n *Node) open() error {
 	}
 	close(n.started)
 	n.trans.reach.setWanted(n.feeds)
+	n.trans.pace.setSlow(n.mayWait)
 	n.flusher.start()
 	n.asking.Go(func() { n.runLeadership(n.ctx, notify) })
 	n.asking.Go(func() { n.proposer.run(n.ctx, n.commit) })

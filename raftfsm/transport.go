@@ -15,6 +15,7 @@ type transport struct {
 	disk  *disk
 	reach *reach
 	pins  *pins
+	pace  *pace
 	// beforeTimeoutNow lets tests delay the last step of a transfer.
 	beforeTimeoutNow func()
 }
@@ -31,7 +32,10 @@ func newTransport(layer raft.StreamLayer, timeout time.Duration, disk *disk, pin
 		Logger:          logger,
 	})
 	network.TimeoutScale = int(installRate * timeout.Seconds())
-	return &transport{disk: disk, reach: newReach(), pins: pins, NetworkTransport: network}
+	reach := newReach()
+	return &transport{
+		disk: disk, reach: reach, pins: pins, pace: &pace{written: pins.written, closed: reach.closed}, NetworkTransport: network,
+	}
 }
 
 // AppendEntries sends entries or a heartbeat to another member.
@@ -39,10 +43,14 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, r
 	if !isHeartbeat(req) {
 		t.reach.await(id, req.Term)
 	}
+	began := time.Now()
 	err := t.NetworkTransport.AppendEntries(id, target, req, resp)
 	t.reach.note(id, err)
 	if err == nil && resp.Success && !isHeartbeat(req) {
 		t.pins.acknowledged(id, req.PrevLogEntry+uint64(len(req.Entries)), req.LeaderCommitIndex)
+		if len(req.Entries) == maxAppend {
+			t.pace.sent(id, req.Entries, began)
+		}
 	}
 	return err
 }
@@ -52,7 +60,7 @@ func (t *transport) InstallSnapshot(
 	id raft.ServerID, target raft.ServerAddress, req *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader,
 ) error {
 	t.pins.feed(id, req.LastLogIndex)
-	err := t.NetworkTransport.InstallSnapshot(id, target, req, resp, data)
+	err := t.NetworkTransport.InstallSnapshot(id, target, req, resp, t.pace.snapshot(id, data))
 	t.pins.fed(id, err == nil && resp.Success)
 	return err
 }
