@@ -53,17 +53,18 @@ func NewApplier(registered Registered) state.Applier {
 		state.On(storagepb.CommandKind_COMMAND_KIND_ABORT_TABLE, abortTable),
 		state.On(storagepb.CommandKind_COMMAND_KIND_DROP_TABLE, dropTable),
 		state.On(storagepb.CommandKind_COMMAND_KIND_CONFIRM_DROPPED, a.confirmDropped),
-		state.On(storagepb.CommandKind_COMMAND_KIND_CHANGE_REGIONS, a.changeRegions).Since(changesSince),
+		state.On(storagepb.CommandKind_COMMAND_KIND_CHANGE_REGIONS, a.changeRegions).Since(ChangesSince),
 	)
 }
 
-// changesSince is the command version with which changes of regions came, and what they rest on.
-const changesSince = 2
+// ChangesSince is the command version with which changes of regions came, and what they rest on: CreateTable.replicas and
+// unclean_failover. Commands that say more than the version allows are refused before the log.
+const ChangesSince = 2
 
 // creationNeeds returns the command version that a creation needs.
 func creationNeeds(cmd *storagepb.CreateTable) uint32 {
 	if cmd.GetReplicas() > 0 || cmd.GetUncleanFailover() {
-		return changesSince
+		return ChangesSince
 	}
 	return 0
 }

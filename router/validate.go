@@ -53,6 +53,13 @@ func validateCreate(req *metasrvpb.CreateRequest) error {
 	if req.Replicas > MaxReplicas {
 		return metasrv.InvalidArgument("replicas", "is %d, at most %d are allowed", req.Replicas, MaxReplicas)
 	}
+	switch req.Storage {
+	case metasrvpb.StorageKind_STORAGE_KIND_UNSPECIFIED, metasrvpb.StorageKind_STORAGE_KIND_LOCAL:
+	case metasrvpb.StorageKind_STORAGE_KIND_SHARED:
+		return metasrv.InvalidArgument("storage", "is SHARED, which is not supported yet: leave it out, or use LOCAL")
+	default:
+		return metasrv.InvalidArgument("storage", "%d is unknown", req.Storage)
+	}
 	if req.CreationTimeoutMs > MaxCreationTimeoutMs {
 		return metasrv.InvalidArgument("creation_timeout_ms", "is %d, at most %d are allowed", req.CreationTimeoutMs, MaxCreationTimeoutMs)
 	}

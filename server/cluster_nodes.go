@@ -148,6 +148,8 @@ func (l regionList) append(regions []*metasrvpb.RegionInfo, r router.Record) []*
 			PartitionNumber: region.GetPartitionNumber(),
 			LeaderEpoch:     region.GetLeaderEpoch(),
 			ConfVersion:     region.GetConfVersion(),
+			Demoting:        region.GetDemoting(),
+			Problem:         router.Problem(r, region, l.lost),
 		}
 		wanted := l.node == 0
 		for _, replica := range region.GetReplicas() {
@@ -161,6 +163,12 @@ func (l regionList) append(regions []*metasrvpb.RegionInfo, r router.Record) []*
 	return regions
 }
 
+// lost reports whether the node of a replica came back with other storage.
+func (l regionList) lost(r *storagepb.ReplicaRecord) bool {
+	present, ok := heartbeat.Registration(l.view, metasrv.NodeID(r.GetNodeId()))
+	return router.Lost(r, present, ok)
+}
+
 func (l regionList) replica(region *storagepb.RegionRecord, r *storagepb.ReplicaRecord) *metasrvpb.Replica {
 	node := metasrv.NodeID(r.GetNodeId())
 	replica := &metasrvpb.Replica{
@@ -168,6 +176,10 @@ func (l regionList) replica(region *storagepb.RegionRecord, r *storagepb.Replica
 		Peer:      &metasrvpb.Peer{Id: r.GetNodeId(), Addr: l.addresses(node)},
 		Role:      metasrvpb.ReplicaRole_REPLICA_ROLE_FOLLOWER,
 		InSync:    r.GetInSync(),
+	}
+	replica.Lost = l.lost(r)
+	if r.GetLearner() {
+		replica.Role = metasrvpb.ReplicaRole_REPLICA_ROLE_LEARNER
 	}
 	if r.GetReplicaId() == region.GetLeaderReplicaId() {
 		replica.Role = metasrvpb.ReplicaRole_REPLICA_ROLE_LEADER

@@ -94,7 +94,12 @@ func (s routerService) plan(
 	if err != nil {
 		return nil, nil, fmt.Errorf("place table %s: %w", catalog.NameOf(req.GetTableName()), err)
 	}
-	return s.creation(req, regions, placed), done, nil
+	command = s.creation(req, regions, placed)
+	command.UncleanFailover = req.GetUncleanFailover()
+	if view.ClusterVersion() >= router.ChangesSince {
+		command.Replicas = req.GetReplicas() // members of an older build don't know it
+	}
+	return command, done, nil
 }
 
 // creation returns the command that creates a table with its regions as they are placed.
