@@ -62,7 +62,7 @@ func (n *testNode) lead(t *testing.T) {
 	n.leader = n.self
 	if _, err := n.Node.Propose(t.Context(), state.Proposal{
 		Kind:    storagepb.CommandKind_COMMAND_KIND_LEADER_ESTABLISHED,
-		Payload: &storagepb.LeaderEstablished{Term: n.term, Member: n.self, ProposedClusterId: 77},
+		Payload: &storagepb.LeaderEstablished{Term: n.term, Member: n.self, ProposedClusterId: memory.ClusterID},
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,9 @@ import (
 
 const feedBytes = 32 << 20
 
+// ClusterID is the id of the cluster that every node is of.
+const ClusterID = 77
+
 // Node is a single node whose state lives as long as it does. It is its own metasrv leader, in term 1 unless
 // SetTerm says otherwise.
 type Node struct {
@@ -35,7 +38,7 @@ func NewAt(version uint32, appliers ...state.Applier) *Node {
 	entry := &storagepb.Entry{Version: machine.FirstVersion, Commands: []*storagepb.Command{{
 		Kind: storagepb.CommandKind_COMMAND_KIND_LEADER_ESTABLISHED,
 		Payload: state.Encode(&storagepb.LeaderEstablished{
-			Term: 1, Member: &storagepb.MemberRecord{Id: "memory", CommandVersion: version}, ProposedClusterId: 1,
+			Term: 1, Member: &storagepb.MemberRecord{Id: "memory", CommandVersion: version}, ProposedClusterId: ClusterID,
 		}),
 	}}}
 	if version > machine.FirstVersion {
