@@ -152,7 +152,8 @@ func (c *cluster) start(i int) {
 	cfg.SuspectAfter, cfg.DownAfter = time.Hour, 2*time.Hour // the datanodes are not under test
 	cfg.ShutdownTimeout = time.Second
 	cfg.Network, cfg.Listen = m.host, m.host.Listen
-	cfg.Timing, cfg.Log, cfg.SessionTTL, cfg.Disk = c.schedule.timing[i], c.schedule.retention, c.schedule.sessionTTL, m.disk.write
+	cfg.Timing, cfg.Log, cfg.LogStore = c.schedule.timing[i], c.schedule.retention, c.schedule.logStore
+	cfg.SessionTTL, cfg.Disk = c.schedule.sessionTTL, m.disk.write
 	for j := range c.members {
 		cfg.InitialCluster = append(cfg.InitialCluster, raftfsm.Server{ID: c.members[j].id, RaftAddr: c.members[j].raft()})
 	}

@@ -24,6 +24,7 @@ type schedule struct {
 	leader int
 	// links is the delay between members.
 	delay time.Duration
+	logStore raftfsm.LogStore
 	// sessionTTL is how long the cluster keeps a session that nobody uses.
 	sessionTTL time.Duration
 	// duration of the load, and the longest pause between two faults.
@@ -37,6 +38,10 @@ func newSchedule(seed uint64) schedule {
 	r := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a seed that can be repeated
 	s := schedule{seed: seed, members: 3, duration: 3 * time.Second, calm: 500 * time.Millisecond, retention: raftfsm.DefaultLogRetention(), leader: -1}
 	s.sessionTTL = []time.Duration{raftfsm.DefaultSessionTTL, raftfsm.DefaultSessionTTL, shortTTL}[r.IntN(3)]
+	s.logStore = raftfsm.LogStoreBolt
+	if r.IntN(6) == 0 { // each start of it costs much
+		s.logStore = raftfsm.LogStoreWAL
+	}
 	compare := []time.Duration{0, 500 * time.Millisecond}[r.IntN(2)]
 	flush := []time.Duration{50 * time.Millisecond, 400 * time.Millisecond, 10 * time.Second}[r.IntN(3)]
 	for i := range s.members {
