@@ -32,6 +32,8 @@ type member struct {
 	cmd  *exec.Cmd
 	done chan struct{}
 	conn *grpc.ClientConn
+	// disk can be made slow, nil where it can't.
+	disk *slowDisk
 	// joins: the member was not among the founders.
 	joins bool
 }
@@ -149,7 +151,11 @@ func (c *cluster) start(m *member) {
 	defer func() { _ = log.Close() }()
 	m.cmd = exec.Command(binary, args...)
 	m.cmd.Stdout, m.cmd.Stderr = log, log
-	if err := m.cmd.Start(); err != nil {
+	start := m.cmd.Start
+	if m.disk != nil {
+		start = func() error { return m.disk.start(c.t, m.cmd) }
+	}
+	if err := start(); err != nil {
 		c.t.Fatal(err)
 	}
 	m.done = make(chan struct{})

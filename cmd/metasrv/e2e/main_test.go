@@ -11,7 +11,13 @@ import (
 // binary is the metasrv that all tests start, metactl the tool beside it.
 var binary, metactl string
 
-func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+func TestMain(m *testing.M) {
+	if os.Getenv(filterVar) != "" {
+		fmt.Fprintln(os.Stderr, becomeFiltered())
+		os.Exit(1)
+	}
+	os.Exit(buildAndRun(m))
+}
 
 func buildAndRun(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "metasrv-e2e-")

@@ -84,6 +84,7 @@ func newSoak(t *testing.T) *soak {
 	endpoints := []string{}
 	for _, m := range s.members {
 		endpoints = append(endpoints, m.grpc)
+		m.disk = &slowDisk{}
 	}
 	// The proxies must know who dials before the first one does.
 	for i := range s.members {
@@ -222,6 +223,17 @@ var soakFaults = []struct {
 		sleep(ctx, lasts)
 		s.links.release(s.members[i].id, peer.id)
 	}},
+	{"slow disk", func(ctx context.Context, s *soak, i int, _ *member, lasts time.Duration) {
+		s.slowDisks(ctx, lasts, s.members[i])
+	}},
+	{"slow disk of each", func(ctx context.Context, s *soak, _ int, _ *member, lasts time.Duration) {
+		s.slowDisks(ctx, lasts, s.members...)
+	}},
+	{"kill -9 with a slow disk", func(ctx context.Context, s *soak, i int, _ *member, lasts time.Duration) {
+		s.slowDisks(ctx, lasts, s.members[i])
+		s.kill(s.members[i])
+		s.begin(i)
+	}},
 	{"links reset", func(_ context.Context, s *soak, i int, _ *member, _ time.Duration) {
 		s.links.reset(s.members[i].id)
 	}},
@@ -240,6 +252,15 @@ var soakFaults = []struct {
 			s.begin(i)
 		}
 	}},
+}
+
+// slowDisks makes the disks of members slow for a while.
+func (s *soak) slowDisks(ctx context.Context, lasts time.Duration, members ...*member) {
+	for _, m := range members {
+		m.disk.slow.Store(true)
+		defer m.disk.slow.Store(false)
+	}
+	sleep(ctx, lasts)
 }
 
 // leading returns the metasrv leader as the first member that answers knows it, else the given one.

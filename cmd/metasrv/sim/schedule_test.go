@@ -23,7 +23,7 @@ type schedule struct {
 	// leader is the member that leads at first, one that is slow where there is one; -1: as it comes.
 	leader int
 	// links is the delay between members.
-	delay time.Duration
+	delay    time.Duration
 	logStore raftfsm.LogStore
 	// sessionTTL is how long the cluster keeps a session that nobody uses.
 	sessionTTL time.Duration
