@@ -152,6 +152,7 @@ func TestLogKeepsWhatTheImageLacks(t *testing.T) {
 				kept: func() (uint64, uint64) { return c.flushed, c.applied },
 				slow: atOnce,
 				fail: func(err error) { failed = err },
+				slow: atOnce,
 			}
 			for i := uint64(1); i <= 100; i++ {
 				if err := store.StoreLog(&raft.Log{Index: i, Term: 1}); err != nil {
@@ -170,6 +171,34 @@ func TestLogKeepsWhatTheImageLacks(t *testing.T) {
 				t.Errorf("the member failed with %v", failed)
 			}
 		})
+	}
+}
+
+// Between the end of the log that a metasrv leader overrules and the entries that take its place, raft counts the log as
+// long as it was. What it drops of the front then must not be taken for entries that are overruled.
+func TestFrontIsDroppedWhileTheEndIsReplaced(t *testing.T) {
+	for _, from := range []uint64{1, 81} { // 81: a snapshot was installed, and all behind it is overruled
+		store := &logStore{
+			db:   memoryLog{raft.NewInmemStore()},
+			kept: func() (uint64, uint64) { return 80, 80 },
+			fail: func(err error) { t.Errorf("the member failed: %v", err) },
+			slow: atOnce,
+		}
+		for i := from; i <= 100; i++ {
+			if err := store.StoreLog(&raft.Log{Index: i, Term: 1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := store.DeleteRange(81, 100); err != nil {
+			t.Fatal(err)
+		}
+		first, err := store.FirstIndex()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.DeleteRange(first, 80); err != nil && !errors.Is(err, errRefused) {
+			t.Error(err)
+		}
 	}
 }
 

@@ -42,6 +42,8 @@ type logStore struct {
 	// cut: entries at the end were dropped, and those of the metasrv leader are to take their place. Raft counts
 	// them as still there until then, so it must not get away with less.
 	cut atomic.Bool
+	// cuts counts how often that began.
+	cuts atomic.Int64
 	// installs counts snapshots without an entry stored in between.
 	installs atomic.Int32
 	// noteEnd writes down where the log ends, for a store that would not find out that its end is missing; nil for others.
@@ -221,9 +223,13 @@ func (s *logStore) StoreLog(log *raft.Log) error { return s.StoreLogs([]*raft.Lo
 // never an entry that was executed: raft overrules only what no majority had. If it comes to that, members have lost
 // what they acknowledged, and this one must not go on with a state that the others don't have.
 func (s *logStore) DeleteRange(first, last uint64) error {
+	cuts, cutting := s.cuts.Load(), s.cut.Load()
 	end, err := s.LastIndex()
 	if err != nil {
 		return err
+	}
+	if end == 0 {
+		return nil
 	}
 	flushed, applied := s.kept()
 	do := s.insist
@@ -237,19 +243,20 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 		}
 		do = s.write
 	case first <= applied && !s.reset.Load():
+		if cutting || s.cut.Load() || s.cuts.Load() != cuts { // raft drops what the image has by the length that the log had before
+			return fmt.Errorf("%w to drop the entries %d to %d: those of the metasrv leader are not behind them yet", errRefused, first, last)
+		}
 		err := fmt.Errorf("the metasrv leader overrules the entries from %d on, but this member has executed up to %d: "+
 			"other members have lost what they acknowledged, or belong to another cluster; keep all data folders, and find out which members have the right data",
 			first, applied)
 		s.fail(err)
 		return err
 	}
-	if err := do("a write", func() error { return s.db.DeleteRange(first, last) }); err != nil {
-		return err
-	}
 	if last >= end && !s.reset.Load() {
 		s.cut.Store(true)
+		s.cuts.Add(1)
 	}
-	return nil
+	return do("a write", func() error { return s.db.DeleteRange(first, last) })
 }
 
 // IsMonotonic makes raft empty the log when a snapshot is installed. Otherwise old entries could stay before a gap,

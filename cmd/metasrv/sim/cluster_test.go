@@ -209,7 +209,7 @@ func (c *cluster) crash(m *member) {
 // stop ends a life of a member in order.
 func (c *cluster) stop(m *member) {
 	if err := m.server.Close(); err != nil {
-		c.t.Errorf("close member %s: %v", m.lifeName(), err)
+		c.problem("member %s does not end in order: %v", m.lifeName(), err)
 	}
 	m.server = nil
 	old := c.folder(m)
