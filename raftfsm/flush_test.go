@@ -152,7 +152,6 @@ func TestLogKeepsWhatTheImageLacks(t *testing.T) {
 				kept: func() (uint64, uint64) { return c.flushed, c.applied },
 				slow: atOnce,
 				fail: func(err error) { failed = err },
-				slow: atOnce,
 			}
 			for i := uint64(1); i <= 100; i++ {
 				if err := store.StoreLog(&raft.Log{Index: i, Term: 1}); err != nil {
