@@ -119,6 +119,10 @@ var (
 	ErrNodeIDTaken = define(KindFailedPrecondition, "NODE_ID_TAKEN")
 	// ErrStreamReplaced: the same process opened another heartbeat stream, which is the one that counts.
 	ErrStreamReplaced = define(KindAborted, "STREAM_REPLACED")
+	// ErrNotRegionLeader: this node doesn't lead the region. Nothing was written.
+	ErrNotRegionLeader = define(KindFailedPrecondition, "NOT_REGION_LEADER")
+	// ErrNoLease: the node leads the region, and has no lease for it at present. Nothing was written; try again.
+	ErrNoLease = define(KindUnavailable, "NO_LEASE")
 
 	// ErrNotLeader: the request belongs to the metasrv leader.
 	ErrNotLeader = define(KindFailedPrecondition, "NOT_LEADER")

@@ -66,8 +66,9 @@ func (l *ledger) reset(now uint64) {
 	*l = ledger{start: now, deliveredEnd: now}
 }
 
-// report puts a report into request: the time since the last one with its counts, and those carried over.
-func (l *ledger) report(request *metasrvpb.HeartbeatRequest, report HeartbeatReport, now uint64) {
+// report puts a report without its replicas into request: the time since the last one with its counts, and those carried
+// over. It returns the counts, with those of the replicas.
+func (l *ledger) report(request *metasrvpb.HeartbeatRequest, report HeartbeatReport, now uint64) counts {
 	now = max(now, l.start)
 	total := countsOf(report)
 	total.add(l.carried)
@@ -82,15 +83,8 @@ func (l *ledger) report(request *metasrvpb.HeartbeatRequest, report HeartbeatRep
 		request.NodeStat = proto.CloneOf(report.NodeStat)
 	}
 	request.NodeStat.Rcus, request.NodeStat.Wcus = total.node.rcus, total.node.wcus
-	request.RegionStats = make([]*metasrvpb.RegionStat, len(report.RegionStats))
-	for i, s := range report.RegionStats {
-		units := total.regions[keyOf(s)]
-		delete(total.regions, keyOf(s))
-		stat := proto.CloneOf(s)
-		stat.Rcus, stat.Wcus = units.rcus, units.wcus
-		request.RegionStats[i] = stat
-	}
 	l.start = now
+	return total
 }
 
 // sent notes that request is on its way, and gives it the replies that wait.
@@ -126,13 +120,18 @@ func (l *ledger) broken() {
 	l.start = l.deliveredEnd
 }
 
+// countsOf returns the counts of a report. Replicas without any are left out.
 func countsOf(report HeartbeatReport) counts {
-	c := counts{
-		node:    capacityUnits{report.NodeStat.GetRcus(), report.NodeStat.GetWcus()},
-		regions: make(map[replicaKey]capacityUnits, len(report.RegionStats)),
-	}
+	c := counts{node: capacityUnits{report.NodeStat.GetRcus(), report.NodeStat.GetWcus()}}
 	for _, s := range report.RegionStats {
-		c.regions[keyOf(s)] = c.regions[keyOf(s)].plus(capacityUnits{s.GetRcus(), s.GetWcus()})
+		units := capacityUnits{s.GetRcus(), s.GetWcus()}
+		if units == (capacityUnits{}) {
+			continue
+		}
+		if c.regions == nil {
+			c.regions = make(map[replicaKey]capacityUnits)
+		}
+		c.regions[keyOf(s)] = c.regions[keyOf(s)].plus(units)
 	}
 	return c
 }

@@ -47,7 +47,7 @@ func TestLedger(t *testing.T) {
 			collected.add(countsOf(report))
 			sequence++
 			r := &metasrvpb.HeartbeatRequest{Sequence: sequence}
-			l.report(r, report, now)
+			(&deltas{}).fill(r, report.RegionStats, l.report(r, report, now), true)
 			l.sent(r)
 			onStream = append(onStream, r)
 			if !proto.Equal(before, report.RegionStats[0]) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -32,9 +33,20 @@ type heartbeatStream struct {
 	// retimed says that the interval changed.
 	retimed chan struct{}
 
+	// digests: metasrv answers with digests, so it understands what has changed only.
+	digests atomic.Bool
+	// fullWanted: metasrv asks for a full report.
+	fullWanted atomic.Bool
+
 	// Of the sending goroutine.
 	sequence uint64
 	lastBeat time.Time
+	deltas   deltas
+
+	// tickets are those of the requests from the last one on that was answered.
+	ticketsMu sync.Mutex
+	tickets   []ticket
+
 	// Of the receiving goroutine, read when it has ended.
 	answered bool
 }
@@ -157,11 +169,14 @@ func (s *heartbeatStream) beat(ctx context.Context) error {
 	if collectErr == nil {
 		request.IsLeader = report.IsLeader
 		request.ReplicaStats = report.ReplicaStats
-		request.FullReport = true
-		t.ledger.report(request, report, now)
+		full := s.fullWanted.Swap(false) || !s.digests.Load() || s.deltas.sent == nil
+		s.deltas.fill(request, report.RegionStats, t.ledger.report(request, report, now), full)
 	}
 	t.ledger.sent(request)
 	t.mu.Unlock()
+	if collectErr == nil {
+		s.addTicket(request, report.RegionStats)
+	}
 	return s.stream.Send(request)
 }
 
@@ -222,7 +237,15 @@ func (s *heartbeatStream) handle(response *metasrvpb.HeartbeatResponse, learned 
 			t.cfg.OnRegistered(response.GetIncarnation())
 		}
 	}
+	if response.Digest != nil {
+		s.digests.Store(true)
+	}
+	if response.GetFullReportWanted() {
+		s.fullWanted.Store(true)
+		t.Beat()
+	}
 	for _, payload := range response.GetPayload() {
 		s.worker.offer(payload)
 	}
+	s.takeLease(response)
 }

@@ -47,10 +47,19 @@ type HeartbeatConfig struct {
 	// Counts that a broken stream lost are added to those of the next report. After an error the beat says
 	// only that the node is alive. Default: empty reports.
 	Collect func(ctx context.Context) (HeartbeatReport, error)
-	// OnInstruction executes an instruction. It is called for one at a time, off the receiving goroutine.
+	// OnInstruction executes an instruction, off the receiving goroutine. It is called for one at a time, or for some of
+	// different regions where InstructionWorkers says so.
 	// metasrv repeats an instruction until the node's reports show that it was done, so doing it twice must
 	// do no harm. An error is reported with the next beat. Default: every instruction is refused.
 	OnInstruction func(ctx context.Context, instruction *metasrvpb.Instruction) error
+	// InstructionWorkers is how many instructions are executed at the same time. Those about one region are executed one
+	// after the other in any case. Default 1.
+	InstructionWorkers int
+	// Keeper keeps the leases under which the node serves its regions. With it the node is registered as one that keeps
+	// leases, so it must ask the keeper before and after each write, and execute every kind of instruction. A DemoteRegion
+	// ends the leadership in the keeper before OnInstruction is called. Default: the node serves without leases, and its
+	// regions are never given to another one.
+	Keeper *RegionKeeper
 	// OnRegistered is told the incarnation when the node is registered; it is called again should metasrv name
 	// its cluster only later. Responses wait while it runs.
 	OnRegistered func(incarnation uint64)
@@ -68,6 +77,10 @@ func (c HeartbeatConfig) Validate() error {
 		return metasrv.InvalidArgument("Peer.addr", "is empty")
 	case c.Interval < 0:
 		return metasrv.InvalidArgument("Interval", "%s is negative", c.Interval)
+	case c.Keeper != nil && c.NodeInfo.GetStorageUuid() == "":
+		return metasrv.InvalidArgument("NodeInfo.storage_uuid", "is empty: a node that keeps leases must name its storage")
+	case c.InstructionWorkers < 0:
+		return metasrv.InvalidArgument("InstructionWorkers", "%d is negative", c.InstructionWorkers)
 	}
 	return nil
 }
@@ -102,6 +115,7 @@ func NewHeartbeatTask(c *Client, cfg HeartbeatConfig) *HeartbeatTask {
 	for info.RegistrationNonce == 0 {
 		info.RegistrationNonce = rand.Uint64() //nolint:gosec // tells processes apart, guards nothing
 	}
+	info.KeepsLeases = cfg.Keeper != nil
 	cfg.NodeInfo = info
 	cfg.Peer = proto.CloneOf(cfg.Peer)
 	if cfg.Interval == 0 {
@@ -150,7 +164,9 @@ func (t *HeartbeatTask) Run(ctx context.Context) error {
 	defer work.Wait()
 	defer cancel()
 	worker := newInstructionWorker(t)
-	work.Go(func() { worker.run(runCtx) })
+	for _, queue := range worker.queues {
+		work.Go(func() { worker.run(runCtx, queue) })
+	}
 
 	w := t.client.members.walk(firstLeader)
 	for {

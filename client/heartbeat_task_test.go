@@ -29,6 +29,8 @@ type fakeLeader struct {
 	end      error    // ends streams at their next beat
 	streams  int
 	ignoring int // beats to take without a response
+	// judge changes each response.
+	judge func(request *metasrvpb.HeartbeatRequest, response *metasrvpb.HeartbeatResponse)
 }
 
 func (f *fakeLeader) serve(_ string, stream grpc.ServerStream) error {
@@ -54,6 +56,9 @@ func (f *fakeLeader) serve(_ string, stream grpc.ServerStream) error {
 			Incarnation:         f.incarnation,
 			HeartbeatIntervalMs: uint64(f.interval.Milliseconds()),
 			Payload:             f.payload,
+		}
+		if f.judge != nil {
+			f.judge(request, response)
 		}
 		quiet := f.silent || f.ignoring > 0
 		if f.ignoring > 0 {

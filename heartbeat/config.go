@@ -17,11 +17,16 @@ type Config struct {
 	// Grace is how long a new metasrv leader waits before it judges nodes that it has never heard. At least
 	// DownAfter, which is the default: before, their silence may be the leader's own newness.
 	Grace time.Duration
+	// Lease is how long a node may serve its regions after a request, by its own clock from when it sent that. Default 3 s.
+	Lease time.Duration
 }
 
 // DefaultConfig returns the default of every field.
 func DefaultConfig() Config {
-	return Config{Interval: time.Second, SuspectAfter: 3 * time.Second, DownAfter: 10 * time.Second, Grace: 10 * time.Second}
+	return Config{
+		Interval: time.Second, SuspectAfter: 3 * time.Second, DownAfter: 10 * time.Second, Grace: 10 * time.Second,
+		Lease: 3 * time.Second,
+	}
 }
 
 // Validate returns ErrInvalidArgument, naming the field at fault, for a configuration that can't work.
@@ -35,6 +40,8 @@ func (c Config) Validate() error {
 		return metasrv.InvalidArgument("down_after", "%s is not longer than suspect_after %s", c.DownAfter, c.SuspectAfter)
 	case c.Grace < c.DownAfter:
 		return metasrv.InvalidArgument("grace", "%s is shorter than down_after %s", c.Grace, c.DownAfter)
+	case c.Lease <= c.Interval:
+		return metasrv.InvalidArgument("region_lease", "%s is not longer than heartbeat_interval %s", c.Lease, c.Interval)
 	}
 	return nil
 }

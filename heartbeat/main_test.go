@@ -2,7 +2,9 @@ package heartbeat
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -38,17 +40,118 @@ func (c *confirmer) Apply(tx state.Tx, _ storagepb.CommandKind, payload []byte) 
 	return &storagepb.TableResult{}, nil
 }
 
-// cluster is a metasrv leader with its tracker, whose barrier and planner the tests can bend.
+// regions stands in for the router's commands: a change sets a region to what it says, without looking. The only replica
+// is on node 1 unless the record says otherwise.
+type regions struct{}
+
+func (regions) Kinds() []storagepb.CommandKind {
+	return []storagepb.CommandKind{storagepb.CommandKind_COMMAND_KIND_CHANGE_REGIONS}
+}
+
+func (regions) Apply(tx state.Tx, _ storagepb.CommandKind, payload []byte) (proto.Message, error) {
+	cmd := &storagepb.ChangeRegions{}
+	if err := state.Decode(payload, cmd); err != nil {
+		return nil, metasrv.ErrInternal.With("%v", err)
+	}
+	for _, change := range cmd.Changes {
+		tx.Put(regionKey(change.RegionId), state.Encode(&storagepb.RegionRecord{
+			RegionId: change.RegionId, LeaderEpoch: change.LeaderEpoch, ConfVersion: change.ConfVersion,
+			LeaderReplicaId: change.GetElect().GetReplicaId(), Demoting: change.GetBeginDemotion() != nil,
+		}))
+	}
+	return &storagepb.ChangeRegionsResult{}, nil
+}
+
+func regionKey(id uint64) string { return fmt.Sprintf("region/%016x", id) }
+
+// fakeRules stand in for the router's. Without agree all that is reported is agreed on.
+type fakeRules struct {
+	agree  func(v state.View, by Reporter, table metasrv.TableID, report []RegionReport) (Agreement, error)
+	judged []metasrv.TableID
+	views  []state.View
+}
+
+func (f *fakeRules) Tables(v state.View, visit func(metasrv.TableID, []metasrv.NodeID)) error {
+	for key := range v.Ascend("region/", "region0") {
+		visit(tableIn(key), []metasrv.NodeID{1})
+	}
+	return nil
+}
+
+func (f *fakeRules) Concerns(_ state.View, c *state.Change) (Concern, error) {
+	if strings.HasPrefix(c.Key, "region/") {
+		return Concern{Table: tableIn(c.Key), Nodes: []metasrv.NodeID{1}}, nil
+	}
+	return Concern{Everything: strings.HasPrefix(c.Key, "table/")}, nil
+}
+
+func (f *fakeRules) Agree(v state.View, by Reporter, table metasrv.TableID, report []RegionReport) (Agreement, error) {
+	f.judged, f.views = append(f.judged, table), append(f.views, v)
+	if f.agree == nil {
+		return leadingAll(report), nil
+	}
+	return f.agree(v, by, table, report)
+}
+
+func tableIn(key string) metasrv.TableID {
+	var id uint64
+	if _, err := fmt.Sscanf(key, "region/%016x", &id); err != nil {
+		panic(err)
+	}
+	return metasrv.RegionID(id).Table()
+}
+
+func leadingAll(report []RegionReport) Agreement {
+	a := Agreement{Standings: make([]Standing, len(report))}
+	for i, r := range report {
+		if r.Leads() {
+			a.Standings[i] = Leading
+		}
+	}
+	return a
+}
+
+// byState judges what leads by the records of regions, and tells others to stop.
+func byState(v state.View, by Reporter, _ metasrv.TableID, report []RegionReport) (Agreement, error) {
+	a := Agreement{Standings: make([]Standing, len(report))}
+	for i, r := range report {
+		if !r.Leads() {
+			continue
+		}
+		region := &storagepb.RegionRecord{}
+		if value, ok := v.Get(regionKey(uint64(r.Region))); ok {
+			if err := state.Decode(value, region); err != nil {
+				return Agreement{}, err
+			}
+		}
+		switch {
+		case region.LeaderReplicaId != uint64(r.Replica) || region.LeaderEpoch != r.LeaderEpoch || region.Demoting:
+			a.Standings[i] = Refused
+			a.Instructions = append(a.Instructions, &metasrvpb.Instruction{Instruction: &metasrvpb.Instruction_DemoteRegion{
+				DemoteRegion: &metasrvpb.DemoteRegion{ReplicaId: uint64(r.Replica), Config: &metasrvpb.RegionConfig{
+					RegionId: uint64(r.Region), LeaderEpoch: region.LeaderEpoch, ConfVersion: region.ConfVersion,
+				}},
+			}})
+		case region.ConfVersion != r.ConfVersion:
+			a.Standings[i] = Outdated
+		default:
+			a.Standings[i] = Leading
+		}
+	}
+	return a, nil
+}
+
+// cluster is a metasrv leader with its tracker, whose barrier and rules the tests can bend.
 type cluster struct {
 	*memory.Node
-	confirmer *confirmer
-	tracker   *Tracker
-	plan      PlanDrops
-	planned   []state.View
-	barriers  int
-	barrier   func(context.Context) (state.View, error)
-	version   func() uint64
-	logger    *slog.Logger
+	confirmer  *confirmer
+	tracker    *Tracker
+	dispatcher *Dispatcher
+	rules      *fakeRules
+	barriers   int
+	barrier    func(context.Context) (state.View, error)
+	view       func() state.View
+	logger     *slog.Logger
 
 	mu       sync.Mutex
 	proposed []state.Proposal
@@ -56,14 +159,20 @@ type cluster struct {
 
 func newCluster(t testing.TB) *cluster {
 	t.Helper()
-	c := &cluster{confirmer: &confirmer{}, logger: slog.New(slog.DiscardHandler)}
-	c.Node = memory.New(NewApplier(), c.confirmer)
-	tracker, err := NewTracker(DefaultConfig(), 1, time.Now())
+	c := &cluster{confirmer: &confirmer{}, rules: &fakeRules{}, logger: slog.New(slog.DiscardHandler)}
+	c.Node = memory.New(NewApplier(), c.confirmer, regions{})
+	c.lead(t, 1)
+	return c
+}
+
+// lead begins another term.
+func (c *cluster) lead(t testing.TB, term uint64) {
+	t.Helper()
+	tracker, err := NewTracker(DefaultConfig(), term, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.tracker = tracker
-	return c
+	c.tracker, c.dispatcher = tracker, NewDispatcher(tracker, c.rules, c, c)
 }
 
 func (c *cluster) Propose(ctx context.Context, p state.Proposal) (state.Result, error) {
@@ -81,19 +190,34 @@ func (c *cluster) Barrier(ctx context.Context) (state.View, error) {
 	return c.Node.Barrier(ctx)
 }
 
-func (c *cluster) planDrops(v state.View, node metasrv.NodeID, report []ReportedReplica) ([]*metasrvpb.DropRegion, []*storagepb.DroppedReplica) {
-	c.planned = append(c.planned, v)
-	if c.plan == nil {
-		return nil, nil
+func (c *cluster) View() state.View {
+	if c.view != nil {
+		return c.view()
 	}
-	return c.plan(v, node, report)
+	return c.Node.View()
+}
+
+// set makes a replica the region leader.
+func (c *cluster) set(t testing.TB, changes ...*storagepb.RegionChange) {
+	t.Helper()
+	if _, err := c.Node.Propose(context.Background(), state.Proposal{
+		Kind: storagepb.CommandKind_COMMAND_KIND_CHANGE_REGIONS, Payload: &storagepb.ChangeRegions{Changes: changes},
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func elect(region metasrv.RegionID, replica, epoch, conf uint64) *storagepb.RegionChange {
+	return &storagepb.RegionChange{
+		RegionId: uint64(region), LeaderEpoch: epoch, ConfVersion: conf,
+		Change: &storagepb.RegionChange_Elect{Elect: &storagepb.ElectReplica{ReplicaId: replica}},
+	}
 }
 
 func (c *cluster) session(t testing.TB) *Session {
 	t.Helper()
 	s := NewSession(SessionConfig{
-		Tracker: c.tracker, Proposer: c, Viewer: c, Barrier: c, PlanDrops: c.planDrops, PlanVersion: c.version,
-		Logger: c.logger,
+		Tracker: c.tracker, Proposer: c, Viewer: c, Barrier: c, Dispatcher: c.dispatcher, Logger: c.logger,
 	})
 	t.Cleanup(s.Close)
 	return s

@@ -3,10 +3,11 @@ package heartbeat
 import (
 	"cmp"
 	"math"
-	"math/bits"
 	"slices"
+	"sync"
 
 	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/heartbeat/digest"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
@@ -22,6 +23,10 @@ type RegionReport struct {
 	// RCUs and WCUs count capacity units in the node's last report interval; they end at 2^32-1.
 	RCUs, WCUs uint32
 	Role       metasrvpb.ReplicaRole
+	// Demoted: the replica led its region and has been told to stop.
+	Demoted bool
+	// agreed: this process has reported the replica, in its present role and epoch, just as the state had it, in this term.
+	agreed bool
 }
 
 // Stat returns the report as it is shown to clients.
@@ -36,7 +41,26 @@ func (r RegionReport) Stat() *metasrvpb.RegionStat {
 		Role:            r.Role,
 		LeaderEpoch:     r.LeaderEpoch,
 		ConfVersion:     r.ConfVersion,
+		Demoted:         r.Demoted,
 	}
+}
+
+// Leads says whether the node holds the replica for the region leader.
+func (r RegionReport) Leads() bool {
+	return r.Role == metasrvpb.ReplicaRole_REPLICA_ROLE_LEADER && !r.Demoted
+}
+
+// sum returns what the replica adds to the digest of its node.
+func (r RegionReport) sum() uint64 {
+	return digest.Replica{
+		RegionID: uint64(r.Region), ReplicaID: uint64(r.Replica), LeaderEpoch: r.LeaderEpoch, ConfVersion: r.ConfVersion,
+		Role: r.Role, Demoted: r.Demoted,
+	}.Sum()
+}
+
+// agreesWith says whether a lease rests on the same in both.
+func (r RegionReport) agreesWith(o RegionReport) bool {
+	return r.LeaderEpoch == o.LeaderEpoch && r.ConfVersion == o.ConfVersion && r.Role == o.Role && r.Demoted == o.Demoted
 }
 
 func (r RegionReport) compare(o RegionReport) int {
@@ -54,38 +78,141 @@ func reportOf(s *metasrvpb.RegionStat) RegionReport {
 		RCUs:        uint32(min(s.GetRcus(), math.MaxUint32)), //nolint:gosec // bounded
 		WCUs:        uint32(min(s.GetWcus(), math.MaxUint32)), //nolint:gosec // bounded
 		Role:        s.GetRole(),
+		Demoted:     s.GetDemoted(),
 	}
 }
 
 // reports are the last reports of one node, sorted by region, then replica.
 type reports []RegionReport
 
-// update takes a beat's list: in full, or for the replicas that it names. It works in place, because there
-// may be a thousand beats a second with a thousand replicas each.
-func (r reports) update(stats []*metasrvpb.RegionStat, full bool) reports {
-	if full {
-		r = r[:0]
-		if cap(r) > 64 && cap(r) > 4*len(stats) {
-			r = make(reports, 0, len(stats))
-		}
+// delta is what a beat changed in the reports of its node.
+type delta struct {
+	// digest is the difference of the digests.
+	digest uint64
+	// tables have a replica that came, went, or changed in what a lease rests on. Some may be named twice.
+	tables []metasrv.TableID
+}
+
+func (d *delta) came(r RegionReport) {
+	d.digest += r.sum()
+	d.touch(r.Region)
+}
+
+func (d *delta) went(r RegionReport) {
+	d.digest -= r.sum()
+	d.touch(r.Region)
+}
+
+// changed notes that a replica is reported anew, and returns the line to keep.
+func (d *delta) changed(was, now RegionReport) RegionReport {
+	if !was.agreesWith(now) {
+		d.went(was)
+		d.came(now)
 	}
+	now.agreed = was.agreed && was.Leads() && now.Leads() && was.LeaderEpoch == now.LeaderEpoch
+	return now
+}
+
+func (d *delta) touch(region metasrv.RegionID) {
+	table := region.Table()
+	if n := len(d.tables); n == 0 || d.tables[n-1] != table {
+		d.tables = append(d.tables, table)
+	}
+}
+
+// scratch holds lists that are sorted before they are taken.
+var scratch = sync.Pool{New: func() any { return new(reports) }}
+
+// replace takes a full list. It works in place, because there may be many beats a second with a thousand replicas each.
+func (r reports) replace(stats []*metasrvpb.RegionStat) (reports, delta) {
+	list := scratch.Get().(*reports)
+	defer scratch.Put(list)
+	next := (*list)[:0]
+	for _, s := range stats {
+		next = append(next, reportOf(s))
+	}
+	next = next.sorted()
+	*list = next
+	var d delta
+	i := 0
+	for j := range next {
+		for i < len(r) && r[i].compare(next[j]) < 0 {
+			d.went(r[i])
+			i++
+		}
+		if i < len(r) && r[i].compare(next[j]) == 0 {
+			next[j] = d.changed(r[i], next[j])
+			i++
+			continue
+		}
+		d.came(next[j])
+	}
+	for ; i < len(r); i++ {
+		d.went(r[i])
+	}
+	if cap(r) > 64 && cap(r) > 4*len(next) {
+		r = make(reports, 0, len(next))
+	}
+	return append(r[:0], next...), d
+}
+
+// update takes the replicas of which something changed, and those that are gone.
+func (r reports) update(stats []*metasrvpb.RegionStat, removed []*metasrvpb.ReplicaRef) (reports, delta) {
+	var d delta
 	known := len(r)
 	for _, s := range stats {
 		report := reportOf(s)
 		if i, ok := r[:known].search(report.Region, report.Replica); ok {
-			r[i] = report
+			r[i] = d.changed(r[i], report)
 			continue
 		}
 		r = append(r, report)
 	}
+	if len(r) > known {
+		r = r.take(known, &d)
+	}
+	for _, ref := range removed {
+		if i, ok := r.search(metasrv.RegionID(ref.GetRegionId()), metasrv.ReplicaID(ref.GetReplicaId())); ok {
+			d.went(r[i])
+			r = slices.Delete(r, i, i+1)
+		}
+	}
+	return r, d
+}
+
+// take brings the lines behind the known ones into their places.
+func (r reports) take(known int, d *delta) reports {
+	fresh := r[known:].sorted()
+	for _, report := range fresh {
+		d.came(report)
+	}
+	return r[:known+len(fresh)].sorted()
+}
+
+// sorted sorts the lines, and keeps the first of those that name the same replica.
+func (r reports) sorted() reports {
 	if !slices.IsSortedFunc(r, RegionReport.compare) {
 		slices.SortStableFunc(r, RegionReport.compare)
 	}
 	return slices.CompactFunc(r, func(a, b RegionReport) bool { return a.compare(b) == 0 })
 }
 
+// table returns the lines of one table.
+func (r reports) table(id metasrv.TableID) reports {
+	from, _ := r.search(metasrv.NewRegionID(id, 0), 0)
+	to, _ := r.search(metasrv.NewRegionID(id+1, 0), 0)
+	return r[from:to]
+}
+
 func (r reports) search(region metasrv.RegionID, replica metasrv.ReplicaID) (int, bool) {
 	return slices.BinarySearchFunc(r, RegionReport{Region: region, Replica: replica}, RegionReport.compare)
+}
+
+// region returns the lines of one region.
+func (r reports) region(id metasrv.RegionID) reports {
+	from, _ := r.search(id, 0)
+	to, _ := r.search(id+1, 0)
+	return r[from:to]
 }
 
 // find returns the report of a replica. Nodes that speak only the early public protocol know no replica ids:
@@ -98,24 +225,4 @@ func (r reports) find(region metasrv.RegionID, replica metasrv.ReplicaID) (Regio
 		return r[i], true
 	}
 	return RegionReport{}, false
-}
-
-// identity sums up which replicas a list names, with their epochs, in any order.
-func identity(stats []*metasrvpb.RegionStat) uint64 {
-	sum := uint64(len(stats))
-	for _, s := range stats {
-		h := mix(s.GetRegionId())
-		h = mix(h ^ s.GetReplicaId())
-		h = mix(h ^ bits.RotateLeft64(s.GetLeaderEpoch(), 32) ^ s.GetConfVersion())
-		sum += h
-	}
-	return sum
-}
-
-// mix is the finalizer of splitmix64.
-func mix(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }

@@ -20,13 +20,9 @@ type SessionConfig struct {
 	Proposer state.Proposer
 	Viewer   state.Viewer
 	Barrier  state.Barrier
-	// PlanDrops is the router's rule of what a node should no longer have.
-	PlanDrops PlanDrops
-	Logger    *slog.Logger
-	// PlanVersion returns a number that has changed soon after whatever PlanDrops reads has: a report that
-	// called for nothing is not compared again while it stays. Optional: without it, it is the view's revision,
-	// which writes of any kind change.
-	PlanVersion func() uint64
+	// Dispatcher is that of the Tracker.
+	Dispatcher *Dispatcher
+	Logger     *slog.Logger
 }
 
 // Session handles the beats of one stream. It is made for one goroutine.
@@ -45,7 +41,8 @@ type Session struct {
 	value  []byte
 	stream *stream
 
-	verdict verdict
+	// last is the last beat that was taken.
+	last beat
 }
 
 // NewSession returns the session of a stream that was just opened. It must be closed.
@@ -66,20 +63,25 @@ func (s *Session) HandleBeat(ctx context.Context, req *metasrvpb.HeartbeatReques
 	if err := s.register(ctx, arrived, req); err != nil {
 		return nil, err
 	}
-	if err := s.cfg.Tracker.observe(arrived, s.stream, req); err != nil {
-		return nil, err
-	}
-	s.logReplies(req.GetInstructionReplies())
-	drops, err := s.drops(ctx, req)
+	b, err := s.cfg.Tracker.observe(arrived, s.stream, req)
 	if err != nil {
 		return nil, err
 	}
-	return &metasrvpb.HeartbeatResponse{
-		Payload:             encodeDrops(drops),
-		Sequence:            req.GetSequence(),
-		Incarnation:         s.record.Incarnation,
-		HeartbeatIntervalMs: uint64(s.cfg.Tracker.cfg.Interval.Milliseconds()), //nolint:gosec // validated
-	}, nil
+	s.last = b
+	s.logReplies(req.GetInstructionReplies())
+	resp := s.answer(b)
+	if !b.complete || !s.judged() || !s.keepsLeases() && !s.cfg.Tracker.unfinished(s.stream) {
+		return resp, nil
+	}
+	d, ok, err := s.agree(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		s.addDecision(resp, d)
+		resp.Payload = d.payload
+	}
+	return resp, nil
 }
 
 // Replaced returns a channel that is closed when another stream takes the place of this one: the stream may
@@ -243,7 +245,6 @@ func (s *Session) connect(id metasrv.NodeID, record *storagepb.NodeRecord) error
 		return err
 	}
 	s.stream = connected
-	s.verdict = verdict{}
 	s.log = s.cfg.Logger.With("node_id", uint64(id), "incarnation", record.Incarnation, "term", s.cfg.Tracker.term)
 	if previous == nil {
 		s.log.Info("node connected", "role", roleName(RoleOf(record)), "addr", record.GetPeer().GetAddr(), "legacy", record.Legacy)

@@ -223,7 +223,7 @@ func TestSecondStreamReplacesFirst(t *testing.T) {
 
 func TestLegacyNode(t *testing.T) {
 	c := newCluster(t)
-	c.plan = dropEverything
+	c.rules.agree = dropEverything
 	s := c.session(t)
 	req := func() *metasrvpb.HeartbeatRequest {
 		return &metasrvpb.HeartbeatRequest{Peer: peer(1), RegionStats: regionStats(3), FullReport: true}
@@ -231,8 +231,8 @@ func TestLegacyNode(t *testing.T) {
 	resp := mustBeat(t, s, req())
 	mustBeat(t, s, req())
 	mustBeat(t, c.session(t), req())
-	if len(c.proposed) != 1 || len(c.planned) != 0 || len(resp.Payload) != 0 {
-		t.Errorf("%d proposals, %d plans, answer %v", len(c.proposed), len(c.planned), resp)
+	if len(c.proposed) != 1 || len(c.rules.judged) != 0 || len(resp.Payload) != 0 {
+		t.Errorf("%d proposals, %d judged, answer %v", len(c.proposed), len(c.rules.judged), resp)
 	}
 	nodes, err := c.tracker.Nodes(c.View(), time.Now())
 	if err != nil || !nodes[0].Record.Legacy || nodes[0].Role != metasrvpb.NodeRole_NODE_ROLE_DATANODE || nodes[0].Replicas != 3 {
@@ -332,35 +332,6 @@ func mustRegistration(t *testing.T, c *cluster, req *metasrvpb.HeartbeatRequest)
 		t.Fatal(err)
 	}
 	return cmd
-}
-
-// BenchmarkHandleBeat is one beat of a node with 1,000 replicas: while nothing changes, and while writes make
-// every report be compared.
-func BenchmarkHandleBeat(b *testing.B) {
-	for name, writes := range map[string]bool{"idle": false, "compared": true} {
-		b.Run(name, func(b *testing.B) {
-			c := newCluster(b)
-			version := uint64(0)
-			c.version = func() uint64 { return version }
-			s := c.session(b)
-			stats := regionStats(1000)
-			mustBeat(b, s, firstBeat(1, 1))
-			req := &metasrvpb.HeartbeatRequest{
-				Peer: peer(1), RegionStats: stats, FullReport: true, Sequence: 1,
-				ReportInterval: &metasrvpb.TimeInterval{StartTimestampMillis: 1000, EndTimestampMillis: 2000},
-				NodeStat:       &metasrvpb.NodeStat{Rcus: 1000, Wcus: 1000},
-			}
-			b.ReportAllocs()
-			for b.Loop() {
-				req.Sequence++
-				if writes {
-					version++
-				}
-				c.planned = c.planned[:0]
-				mustBeat(b, s, req)
-			}
-		})
-	}
 }
 
 // BenchmarkNodes is the reading of 1,000 nodes for a placement.

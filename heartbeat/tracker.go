@@ -39,6 +39,8 @@ type heard struct {
 	rates       Rates
 	reports     reports
 	anomalies   Anomalies
+
+	accord
 }
 
 // stream is the identity of one open stream.
@@ -49,6 +51,7 @@ type stream struct {
 	node        *heard
 	sequence    uint64        // of the last beat, guarded by node.mu
 	replaced    chan struct{} // closed when another stream takes the node over
+	wake        chan struct{} // has one token when something is to be judged
 }
 
 // Rates are per second, over the last report interval.
@@ -248,9 +251,13 @@ func (t *Tracker) connect(id metasrv.NodeID, incarnation metasrv.Incarnation, le
 		// What another process reported says nothing of this one.
 		h.incarnation = incarnation
 		h.lastReport, h.periodEnd, h.period = time.Time{}, 0, 0
-		h.stat, h.rates, h.reports = nil, Rates{}, nil
+		h.stat, h.rates = nil, Rates{}
+		h.forgetReports()
 	}
-	h.stream = &stream{id: id, incarnation: incarnation, legacy: legacy, node: h, replaced: make(chan struct{})}
+	h.stream = &stream{
+		id: id, incarnation: incarnation, legacy: legacy, node: h,
+		replaced: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
 	return h.stream, nil
 }
 
@@ -263,27 +270,63 @@ func (t *Tracker) disconnect(s *stream) {
 	}
 }
 
-// observe takes a beat that arrived at now on a stream. The request's stat belongs to the tracker from then
-// on. ErrStreamReplaced, ErrStaleIncarnation: the stream no longer counts.
-func (t *Tracker) observe(now time.Time, s *stream, req *metasrvpb.HeartbeatRequest) error {
-	h := s.node
-	h.mu.Lock()
-	defer h.mu.Unlock()
+// forgetReports forgets what another process reported. What it had may be missing now. h.mu is held.
+func (h *heard) forgetReports() {
+	for _, r := range h.reports {
+		h.addDirty(r.Region.Table())
+	}
+	h.reports, h.digest, h.everything = nil, 0, true
+}
+
+// counts returns why a stream no longer counts: ErrStreamReplaced, ErrStaleIncarnation. h.mu is held.
+func (h *heard) counts(s *stream) error {
 	switch {
 	case s.incarnation < h.incarnation:
 		return errStale(s.id, s.incarnation, h.incarnation)
 	case h.stream != s:
 		return metasrv.ErrStreamReplaced.With("node %d opened another stream", s.id)
 	}
+	return nil
+}
+
+// beat is what counts of a request in the judgement of its node.
+type beat struct {
+	arrived  time.Time
+	sequence uint64
+	// complete: the reports name all replicas that the node had when it sent the request.
+	complete bool
+	// agreed: the node's own digest says so.
+	agreed bool
+	// digested: the request has a digest.
+	digested bool
+	// digest is that of the reports.
+	digest uint64
+}
+
+// observe takes a beat that arrived at now on a stream. The request's stat belongs to the tracker from then
+// on. ErrStreamReplaced, ErrStaleIncarnation: the stream no longer counts.
+func (t *Tracker) observe(now time.Time, s *stream, req *metasrvpb.HeartbeatRequest) (beat, error) {
+	h := s.node
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.counts(s); err != nil {
+		return beat{}, err
+	}
 	if !h.beaten || now.After(h.lastBeat) {
 		h.lastBeat, h.beaten = now, true
 	}
+	b := beat{arrived: now, sequence: req.GetSequence(), digested: req.Digest != nil}
 	if repeated := s.number(req.GetSequence(), &h.anomalies); repeated {
-		return nil
+		b.digest = h.digest
+		return b, nil
 	}
 	// The early public protocol knows no partial list.
-	h.report(t.cfg, now, req, req.GetFullReport() || s.legacy)
-	return nil
+	full := req.GetFullReport() || s.legacy
+	h.report(t.cfg, now, req, full)
+	b.digest = h.digest
+	b.agreed = b.digested && req.GetDigest() == h.digest
+	b.complete = b.agreed || full && !b.digested
+	return b, nil
 }
 
 // number checks the number of a beat and says whether it was there before. 0 is no number: the early public
@@ -314,7 +357,14 @@ func (h *heard) report(cfg Config, now time.Time, req *metasrvpb.HeartbeatReques
 		h.stat = stat
 		h.rates = Rates{RCUs: perSecond(stat.Rcus, h.period), WCUs: perSecond(stat.Wcus, h.period)}
 	}
-	h.reports = h.reports.update(req.GetRegionStats(), full)
+	var d delta
+	if full {
+		h.reports, d = h.reports.replace(req.GetRegionStats())
+	} else {
+		h.reports, d = h.reports.update(req.GetRegionStats(), req.GetRemovedReplicas())
+	}
+	h.digest += d.digest
+	h.addDirty(d.tables...)
 }
 
 func errStale(id metasrv.NodeID, incarnation, present metasrv.Incarnation) error {

@@ -42,7 +42,7 @@ func mustConnect(t testing.TB, tracker *Tracker, id metasrv.NodeID, incarnation 
 
 func mustObserve(t testing.TB, tracker *Tracker, after time.Duration, s *stream, req *metasrvpb.HeartbeatRequest) {
 	t.Helper()
-	if err := tracker.observe(start.Add(after), s, req); err != nil {
+	if _, err := tracker.observe(start.Add(after), s, req); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -120,7 +120,7 @@ func TestStreams(t *testing.T) {
 	default:
 		t.Error("the first stream isn't told that it is replaced")
 	}
-	if err := tracker.observe(start, first, &metasrvpb.HeartbeatRequest{}); !errors.Is(err, metasrv.ErrStreamReplaced) {
+	if _, err := tracker.observe(start, first, &metasrvpb.HeartbeatRequest{}); !errors.Is(err, metasrv.ErrStreamReplaced) {
 		t.Errorf("beat on a replaced stream: %v", err)
 	}
 	tracker.disconnect(first)
@@ -133,7 +133,7 @@ func TestStreams(t *testing.T) {
 	if got := tracker.AppendRegions(nil, 1); len(got) != 0 {
 		t.Errorf("the report of another process is kept: %v", got)
 	}
-	if err := tracker.observe(start, second, &metasrvpb.HeartbeatRequest{}); !errors.Is(err, metasrv.ErrStaleIncarnation) {
+	if _, err := tracker.observe(start, second, &metasrvpb.HeartbeatRequest{}); !errors.Is(err, metasrv.ErrStaleIncarnation) {
 		t.Errorf("beat of a stale incarnation: %v", err)
 	}
 	if _, err := tracker.connect(1, 5, false); !errors.Is(err, metasrv.ErrStaleIncarnation) {
@@ -230,12 +230,14 @@ func TestReports(t *testing.T) {
 		type key struct{ region, replica uint64 }
 		model := map[key]uint64{}
 		var list reports
+		sum := uint64(0)
 		for range rapid.IntRange(1, 8).Draw(t, "beats") {
 			full := rapid.Bool().Draw(t, "full")
 			if full {
 				clear(model)
 			}
 			var stats []*metasrvpb.RegionStat
+			var removed []*metasrvpb.ReplicaRef
 			named := map[key]bool{}
 			for range rapid.IntRange(0, 100).Draw(t, "replicas") {
 				k := key{rapid.Uint64Range(1, 50).Draw(t, "region"), rapid.Uint64Range(0, 2).Draw(t, "replica")}
@@ -244,10 +246,25 @@ func TestReports(t *testing.T) {
 				}
 				named[k] = true
 				rows := rapid.Uint64().Draw(t, "rows")
+				if !full && rapid.IntRange(0, 3).Draw(t, "gone") == 0 {
+					delete(model, k)
+					removed = append(removed, &metasrvpb.ReplicaRef{RegionId: k.region, ReplicaId: k.replica})
+					continue
+				}
 				model[k] = rows
-				stats = append(stats, &metasrvpb.RegionStat{RegionId: k.region, ReplicaId: k.replica, ApproximateRows: rows})
+				stats = append(stats, &metasrvpb.RegionStat{
+					RegionId: k.region, ReplicaId: k.replica, ApproximateRows: rows, LeaderEpoch: rows % 3,
+				})
 			}
-			list = list.update(stats, full)
+			before := slices.Clone(list)
+			var d delta
+			if full {
+				list, d = list.replace(stats)
+			} else {
+				list, d = list.update(stats, removed)
+			}
+			sum += d.digest
+			checkDelta(t, before, list, sum, d)
 			got := map[key]uint64{}
 			for _, r := range list {
 				got[key{uint64(r.Region), uint64(r.Replica)}] = r.Rows
@@ -262,38 +279,34 @@ func TestReports(t *testing.T) {
 	})
 }
 
+// checkDelta: the digest is that of the lines, and every table is named in which a lease rests on something else now.
+func checkDelta(t *rapid.T, before, after reports, sum uint64, d delta) {
+	want := uint64(0)
+	for _, r := range after {
+		want += r.sum()
+	}
+	if sum != want {
+		t.Fatalf("digest %x, want %x", sum, want)
+	}
+	differs := func(a, b reports) {
+		for _, r := range a {
+			i, ok := b.search(r.Region, r.Replica)
+			if (!ok || !b[i].agreesWith(r)) && !slices.Contains(d.tables, r.Region.Table()) {
+				t.Fatalf("the change of %+v was not noticed", r)
+			}
+		}
+	}
+	differs(before, after)
+	differs(after, before)
+}
+
 func TestReportsShrink(t *testing.T) {
-	list := reports(nil).update(regionStats(1000), true)
-	if list = list.update(regionStats(10), true); cap(list) > 64 {
+	list, _ := reports(nil).replace(regionStats(1000))
+	if list, _ = list.replace(regionStats(10)); cap(list) > 64 {
 		t.Errorf("%d entries are held for 10", cap(list))
 	}
 	twice := append(regionStats(3), regionStats(3)...)
-	if list = list.update(twice, true); len(list) != 3 {
+	if list, _ = list.replace(twice); len(list) != 3 {
 		t.Errorf("%d entries for 3 replicas named twice", len(list))
-	}
-}
-
-func TestIdentity(t *testing.T) {
-	stats := regionStats(50)
-	sum := identity(stats)
-	slices.Reverse(stats)
-	stats[7].Rcus++
-	if identity(stats) != sum {
-		t.Error("order or counters change the identity")
-	}
-	for name, change := range map[string]func(*metasrvpb.RegionStat){
-		"region":  func(s *metasrvpb.RegionStat) { s.RegionId++ },
-		"replica": func(s *metasrvpb.RegionStat) { s.ReplicaId++ },
-		"epoch":   func(s *metasrvpb.RegionStat) { s.LeaderEpoch++ },
-		"conf":    func(s *metasrvpb.RegionStat) { s.ConfVersion++ },
-	} {
-		stats := regionStats(50)
-		change(stats[9])
-		if identity(stats) == sum {
-			t.Errorf("another %s, the same identity", name)
-		}
-	}
-	if identity(stats[1:]) == sum {
-		t.Error("a replica less, the same identity")
 	}
 }

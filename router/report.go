@@ -18,6 +18,14 @@ type ReportedReplica struct {
 	Replica metasrv.ReplicaID
 	// LeaderEpoch and ConfVersion are those that the node knows.
 	LeaderEpoch, ConfVersion uint64
+	Role                     metasrvpb.ReplicaRole
+	// Demoted: it led the region and has been told to stop.
+	Demoted bool
+}
+
+// leads says whether the node holds the replica for the region leader.
+func (r ReportedReplica) leads() bool {
+	return r.Role == metasrvpb.ReplicaRole_REPLICA_ROLE_LEADER && !r.Demoted
 }
 
 // ReplicasToDrop compares a full report of a node with the state, which must be at least as new as the report
@@ -41,16 +49,16 @@ func ReplicasToDrop(v state.View, node metasrv.NodeID, report []ReportedReplica)
 			return nil, nil, err
 		}
 		if reason != "" {
-			drop = append(drop, &metasrvpb.DropRegion{
-				RegionId:    uint64(r.Region),
-				ReplicaId:   uint64(r.Replica),
-				LeaderEpoch: r.LeaderEpoch,
-				ConfVersion: r.ConfVersion,
-				Reason:      reason,
-			})
+			drop = append(drop, dropOf(r, reason))
 		}
 	}
 	return drop, absent(retired, node, report), nil
+}
+
+func dropOf(r ReportedReplica, reason string) *metasrvpb.DropRegion {
+	return &metasrvpb.DropRegion{
+		RegionId: uint64(r.Region), ReplicaId: uint64(r.Replica), LeaderEpoch: r.LeaderEpoch, ConfVersion: r.ConfVersion, Reason: reason,
+	}
 }
 
 // retiredTables returns the tables that are ABORTING or DROPPING, in the order of their ids.

@@ -52,6 +52,8 @@ type Config struct {
 	SuspectAfter time.Duration
 	// DownAfter is how long a node may be silent before it counts as down.
 	DownAfter time.Duration
+	// RegionLease is how long a node may serve its regions after a heartbeat that was answered.
+	RegionLease time.Duration
 
 	// MinFreeDisk is the free space in bytes of the data folder's disk below which writes are refused.
 	MinFreeDisk uint64
@@ -87,6 +89,7 @@ func Default() Config {
 		HeartbeatInterval:   beats.Interval,
 		SuspectAfter:        beats.SuspectAfter,
 		DownAfter:           beats.DownAfter,
+		RegionLease:         beats.Lease,
 		MinFreeDisk:         256 << 20,
 		ShutdownTimeout:     5 * time.Second,
 		Version:             "devel",
@@ -103,6 +106,7 @@ func Default() Config {
 func (c *Config) heartbeats() heartbeat.Config {
 	return heartbeat.Config{
 		Interval: c.HeartbeatInterval, SuspectAfter: c.SuspectAfter, DownAfter: c.DownAfter, Grace: c.DownAfter,
+		Lease: c.RegionLease,
 	}
 }
 
@@ -257,6 +261,10 @@ func (c *Config) validateTimes() error {
 	}
 	if c.DownAfter <= c.SuspectAfter {
 		errs = append(errs, wrong("down-after", "%s must be longer than --suspect-after %s", c.DownAfter, c.SuspectAfter))
+	}
+	if c.RegionLease < 2*c.HeartbeatInterval {
+		errs = append(errs, wrong("region-lease", "%s must be at least twice as long as --heartbeat-interval %s, or one lost heartbeat "+
+			"stops all writes on its node", c.RegionLease, c.HeartbeatInterval))
 	}
 	if t := c.Timing.DiskTimeout; t < 0 || t > 0 && t < time.Second {
 		errs = append(errs, wrong("disk-timeout", "%s is too short for a disk: use 1s or more, or 0 to wait for ever", t))

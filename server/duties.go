@@ -33,6 +33,7 @@ type term struct {
 	ctx        context.Context
 	leadership raftfsm.Leadership
 	tracker    *heartbeat.Tracker
+	dispatcher *heartbeat.Dispatcher
 
 	mu    sync.Mutex
 	ended bool
@@ -79,12 +80,31 @@ func (d *duties) run(ctx context.Context, l raftfsm.Leadership) error {
 	if err := d.createDefaults(ctx, l, log); err != nil {
 		return nil //nolint:nilerr // the term ended before its first duty was done
 	}
-	t := &term{ctx: ctx, leadership: l, tracker: tracker}
+	t := &term{ctx: ctx, leadership: l, tracker: tracker, dispatcher: heartbeat.NewDispatcher(tracker, rules{}, d.node, d.node)}
 	d.term.Store(t)
 	defer t.end()
 	defer d.term.Store(nil)
+	var work sync.WaitGroup
+	defer work.Wait()
+	work.Go(func() { dispatch(ctx, t, log) })
 	d.abortCreations(ctx, t, log)
 	return nil
+}
+
+// dispatch tells nodes of changes of the state, until ctx ends.
+func dispatch(ctx context.Context, t *term, log *slog.Logger) {
+	for {
+		err := t.dispatcher.Run(ctx)
+		if err == nil {
+			return
+		}
+		log.Error("changes of the state could not be dispatched to the nodes", "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(dutyRetry):
+		}
+	}
 }
 
 // withCause returns a context that ends with parent, but for its own cause.

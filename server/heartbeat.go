@@ -4,17 +4,15 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/heartbeat"
-	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/raftfsm/state"
-	"github.com/metasrv/metasrv/router"
 )
 
 // heartbeatService is the Heartbeat service over the sessions of package heartbeat.
@@ -47,57 +45,77 @@ func (s heartbeatService) Heartbeat(stream grpc.BidiStreamingServer[metasrvpb.He
 	defer context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) })()
 
 	session := heartbeat.NewSession(heartbeat.SessionConfig{
-		Tracker: t.tracker, Proposer: s.node, Viewer: s.node, Barrier: s.node, PlanDrops: s.planDrops, PlanVersion: s.planVersion,
-		Logger: s.log,
+		Tracker: t.tracker, Proposer: s.node, Viewer: s.node, Barrier: s.node, Dispatcher: t.dispatcher, Logger: s.log,
 	})
 	defer session.Close()
-	requests := s.receive(ctx, stream)
-	for {
-		if err := s.beat(ctx, t, session, stream, req); err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return err
+	n := nodeStream{heartbeatService: s, term: t, session: session, stream: stream}
+	err = n.serve(ctx, req, s.receive(ctx, stream))
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// pushPause lies between two answers that no request asked for: what comes up meanwhile goes with the next one.
+const pushPause = 50 * time.Millisecond
+
+// nodeStream is the stream of one node.
+type nodeStream struct {
+	heartbeatService
+	term    *term
+	session *heartbeat.Session
+	stream  grpc.BidiStreamingServer[metasrvpb.HeartbeatRequest, metasrvpb.HeartbeatResponse]
+}
+
+// serve answers the first request and those that follow, and tells the node in between what has come up.
+func (n *nodeStream) serve(ctx context.Context, first *metasrvpb.HeartbeatRequest, requests <-chan received) error {
+	var pause <-chan time.Time // runs after a push
+	err := n.beat(ctx, first)
+	for err == nil {
+		wake := n.session.Wake()
+		if pause != nil {
+			wake = nil
 		}
 		select {
 		case r := <-requests:
 			if r.err != nil {
 				return streamEnd(r.err)
 			}
-			req = r.request
-		case <-session.Replaced():
-			return metasrv.ErrStreamReplaced.With("node %s opened another stream", session.NodeID())
+			err = n.beat(ctx, r.request)
+		case <-wake:
+			err = n.respond(func() (*metasrvpb.HeartbeatResponse, error) { return n.session.Push(ctx) })
+			pause = time.After(pushPause)
+		case <-pause:
+			pause = nil
+		case <-n.session.Replaced():
+			return metasrv.ErrStreamReplaced.With("node %s opened another stream", n.session.NodeID())
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
+	return err
 }
 
 // beat answers one request.
-func (s heartbeatService) beat(
-	ctx context.Context, t *term, session *heartbeat.Session,
-	stream grpc.BidiStreamingServer[metasrvpb.HeartbeatRequest, metasrvpb.HeartbeatResponse], req *metasrvpb.HeartbeatRequest,
-) error {
+func (n *nodeStream) beat(ctx context.Context, req *metasrvpb.HeartbeatRequest) error {
 	discardUnknown(req.GetNode())
 	discardUnknown(req.GetPeer())
-	resp, err := s.handle(ctx, t, session, req)
-	if err != nil {
-		return err
-	}
-	resp.Header = revision(s.node.View())
-	return stream.Send(resp)
+	return n.respond(func() (*metasrvpb.HeartbeatResponse, error) { return n.session.HandleBeat(ctx, req) })
 }
 
-// handle takes a beat as part of the term. The term does not wait for the answer to be sent: a node that reads none
-// must not keep this member from leading again.
-func (s heartbeatService) handle(
-	ctx context.Context, t *term, session *heartbeat.Session, req *metasrvpb.HeartbeatRequest,
-) (*metasrvpb.HeartbeatResponse, error) {
-	if !t.join() {
-		return nil, s.notLeader()
+// respond sends an answer, if there is one, that is made as part of the term. The term does not wait for it to be sent: a
+// node that reads none must not keep this member from leading again.
+func (n *nodeStream) respond(answer func() (*metasrvpb.HeartbeatResponse, error)) error {
+	if !n.term.join() {
+		return n.notLeader()
 	}
-	defer t.leave()
-	return session.HandleBeat(ctx, req)
+	resp, err := answer()
+	n.term.leave()
+	if err != nil || resp == nil {
+		return err
+	}
+	resp.Header = revision(n.node.View())
+	return n.stream.Send(resp)
 }
 
 // received is a request of a stream, or why there is none.
@@ -126,42 +144,6 @@ func (s *services) receive(
 		}
 	})
 	return requests
-}
-
-// planVersion changes with whatever planDrops reads.
-func (s *services) planVersion() uint64 {
-	version := s.hub.planVersion() << 1
-	if s.node.Status().Quarantined {
-		version |= 1
-	}
-	return version
-}
-
-// planDrops returns what a node must drop: nothing while a restored or recovered state is not confirmed, for the node may
-// have what that state has lost.
-func (s *services) planDrops(
-	v state.View, node metasrv.NodeID, report []heartbeat.ReportedReplica,
-) ([]*metasrvpb.DropRegion, []*storagepb.DroppedReplica) {
-	drop, confirmed := s.unwanted(v, node, report)
-	if quarantined(v) != nil {
-		drop = nil
-	}
-	return drop, confirmed
-}
-
-// unwanted is the router's rule of what a node must drop, in the words of package heartbeat.
-func (s *services) unwanted(
-	v state.View, node metasrv.NodeID, report []heartbeat.ReportedReplica,
-) ([]*metasrvpb.DropRegion, []*storagepb.DroppedReplica) {
-	replicas := each(report, func(r heartbeat.ReportedReplica) router.ReportedReplica {
-		return router.ReportedReplica{Region: r.Region, Replica: r.Replica, LeaderEpoch: r.LeaderEpoch, ConfVersion: r.ConfVersion}
-	})
-	drop, confirmed, err := router.ReplicasToDrop(v, node, replicas)
-	if err != nil {
-		s.log.Error("report of a node could not be compared with the routes", slog.Uint64("node_id", uint64(node)), slog.Any("error", err))
-		return nil, nil
-	}
-	return drop, confirmed
 }
 
 // discardUnknown removes fields that this version does not know: a newer node is welcome, but what it says

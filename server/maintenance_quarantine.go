@@ -12,6 +12,7 @@ import (
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/raftfsm/machine"
 	"github.com/metasrv/metasrv/raftfsm/state"
+	"github.com/metasrv/metasrv/router"
 )
 
 // Quarantine tells whether the state waits to be confirmed, and what would be dropped then.
@@ -41,10 +42,10 @@ func (s maintenanceService) Quarantine(ctx context.Context, _ *metasrvpb.Quarant
 			resp.SilentNodes = append(resp.SilentNodes, uint64(id))
 			continue
 		}
-		report := each(t.tracker.AppendRegions(nil, id), func(r heartbeat.RegionReport) heartbeat.ReportedReplica {
-			return heartbeat.ReportedReplica{Region: r.Region, Replica: r.Replica, LeaderEpoch: r.LeaderEpoch, ConfVersion: r.ConfVersion}
-		})
-		drops, _ := s.unwanted(view, id, report)
+		drops, _, err := router.ReplicasToDrop(view, id, each(t.tracker.AppendRegions(nil, id), reported))
+		if err != nil {
+			return nil, err
+		}
 		for _, d := range drops {
 			resp.Unknown = append(resp.Unknown, &metasrvpb.UnknownReplica{
 				NodeId: uint64(id), RegionId: d.GetRegionId(), ReplicaId: d.GetReplicaId(), Reason: d.GetReason(),

@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/metasrv/metasrv"
-	"github.com/metasrv/metasrv/catalog"
 	"github.com/metasrv/metasrv/raftfsm/state"
-	"github.com/metasrv/metasrv/router"
 )
 
 const (
@@ -43,8 +40,6 @@ type hub struct {
 	next uint64
 	// done is the last revision that every live watcher has in its queue, if it concerns it.
 	done atomic.Uint64
-	// planned is the last revision that changed what ReplicasToDrop reads.
-	planned atomic.Uint64
 	// changed counts the bytes of all changes dispatched; looked is what it was when those who lag were last looked at.
 	changed atomic.Uint64
 	looked  uint64
@@ -59,7 +54,6 @@ func newHub(node Node) *hub {
 	revision := node.View().Revision()
 	h := &hub{node: node, watchers: make(map[*watcher]struct{}), next: revision + 1, marks: []mark{{revision: revision}}}
 	h.done.Store(revision)
-	h.planned.Store(revision)
 	return h
 }
 
@@ -147,9 +141,6 @@ func (h *hub) dispatchOne(r *state.Revision) {
 	size := 0
 	for i := range r.Changes {
 		size += r.Changes[i].Size()
-		if strings.HasPrefix(r.Changes[i].Key, router.RoutePrefix) || strings.HasPrefix(r.Changes[i].Key, catalog.TablePrefix) {
-			h.planned.Store(r.Number)
-		}
 		h.index.find(r.Changes[i].Key, func(w *watcher) {
 			if w.collected == nil {
 				concerned = append(concerned, w)
@@ -181,11 +172,7 @@ func (h *hub) skipTo(revision uint64, why error) {
 	h.next = revision
 	h.marks = []mark{{revision - 1, h.changed.Load()}}
 	h.done.Store(revision - 1)
-	h.planned.Store(revision - 1)
 }
-
-// planVersion returns a number that changes when tables or routes do, soon after the state shows it.
-func (h *hub) planVersion() uint64 { return h.planned.Load() }
 
 // cutThoseBehind ends the watchers that can't keep up: those that the feed has overtaken, and those whose clients took no
 // message while much changed, before the feed overtakes them: they can still go on where they were. Both wait for their

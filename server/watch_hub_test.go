@@ -308,23 +308,3 @@ func (m *testMemberServer) watchers() (n int) {
 	}
 	return n
 }
-
-// What datanodes have to drop depends on tables and routes alone: nothing else makes their reports be compared again.
-func TestPlanVersionFollowsTablesAndRoutes(t *testing.T) {
-	n := &feedNode{Feed: machine.NewFeed(10, 1<<20), view: fixedRevision{revision: 10}}
-	h := newHub(n)
-	for i, tt := range []struct {
-		key     string
-		changes bool
-	}{{"kv/a", false}, {"table/0400", true}, {"table_name/c/s/t", false}, {"route/0400", true}, {"node/1", false}} {
-		before := h.planVersion()
-		h.dispatch([]state.Revision{{Number: uint64(11 + i), Changes: []state.Change{{Key: "kv/x"}, {Key: tt.key}}}})
-		if changed := h.planVersion() != before; changed != tt.changes {
-			t.Errorf("a change of %s moved the version: %t, want %t", tt.key, changed, tt.changes)
-		}
-	}
-	before := h.planVersion()
-	if h.skipTo(100, metasrv.ErrCompacted); h.planVersion() == before {
-		t.Error("the state was replaced, and the version stayed")
-	}
-}

@@ -1,0 +1,242 @@
+package heartbeat
+
+import (
+	"bytes"
+	"slices"
+	"time"
+
+	"github.com/metasrv/metasrv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+// maxInstructions bounds one answer. What is left comes with later ones.
+const maxInstructions = 1024
+
+// accord is how far the reports of a node and the state agree. It belongs to the node's mutex.
+//
+// Nothing is compared that has not changed since: a table is judged again only once a line of the report or the state's
+// record of it has changed. The reports tell the one, the Dispatcher the other.
+type accord struct {
+	// digest is that of the reports.
+	digest uint64
+	// everything: all that the node reports is to be judged, besides dirty.
+	everything bool
+	dirty      map[metasrv.TableID]struct{}
+	// differences are those that the last judgement found, by table.
+	differences map[metasrv.TableID]*difference
+	// withheld counts the Withholds of regions.
+	withheld map[metasrv.RegionID]int
+	// grantedUntil is when the last grant of this term ends.
+	grantedUntil time.Time
+}
+
+// difference is what a node's report and the state don't agree on in one table.
+type difference struct {
+	// payload has the encoded instructions that would end it.
+	payload [][]byte
+	// refused are the replicas reported as region leaders that get no lease.
+	refused []*metasrvpb.ReplicaRef
+}
+
+func (d *difference) equal(o *difference) bool {
+	if d == nil || o == nil {
+		return d == o
+	}
+	return slices.EqualFunc(d.payload, o.payload, bytes.Equal) &&
+		slices.EqualFunc(d.refused, o.refused, func(a, b *metasrvpb.ReplicaRef) bool {
+			return a.RegionId == b.RegionId && a.ReplicaId == b.ReplicaId
+		})
+}
+
+// markTable has a table judged before the next grant. h.mu is held.
+func (h *heard) markTable(table metasrv.TableID) {
+	h.addDirty(table)
+	h.wake()
+}
+
+// markAll has everything judged before the next grant. h.mu is held.
+func (h *heard) markAll() {
+	h.everything = true
+	h.wake()
+}
+
+func (h *heard) addDirty(tables ...metasrv.TableID) {
+	if h.dirty == nil && len(tables) > 0 {
+		h.dirty = make(map[metasrv.TableID]struct{})
+	}
+	for _, table := range tables {
+		h.dirty[table] = struct{}{}
+	}
+}
+
+// wake tells the node's stream that there is something to judge.
+func (h *heard) wake() {
+	if h.stream == nil {
+		return
+	}
+	select {
+	case h.stream.wake <- struct{}{}:
+	default:
+	}
+}
+
+// unjudged says whether something is to be judged.
+func (t *Tracker) unjudged(s *stream) bool {
+	s.node.mu.Lock()
+	defer s.node.mu.Unlock()
+	return s.node.everything || len(s.node.dirty) > 0
+}
+
+// unfinished says whether something is to be judged, or is left to be done.
+func (t *Tracker) unfinished(s *stream) bool {
+	s.node.mu.Lock()
+	defer s.node.mu.Unlock()
+	return s.node.everything || len(s.node.dirty) > 0 || len(s.node.differences) > 0
+}
+
+// decision is what a request is answered with.
+type decision struct {
+	// granted: the node gets a lease, for all that it reports as led but ungranted.
+	granted   bool
+	ungranted []*metasrvpb.ReplicaRef
+	// payload has all instructions that are not done yet, or as many as an answer holds; news those that came up with
+	// this decision.
+	payload, news [][]byte
+	// changed: the answer is another one than it would have been before.
+	changed bool
+	// gone is to be confirmed.
+	gone []*storagepb.DroppedReplica
+}
+
+// decide judges what has changed on either side, and grants a lease, in one hold of the node's mutex.
+//
+// The dispatcher must have reached a barrier that began after the request arrived. It may have marked more since, so the
+// judgement is by the member's own view, which has whatever was marked.
+func (t *Tracker) decide(s *stream, rules Rules, viewer state.Viewer, behind state.View, b beat) (decision, error) {
+	h := s.node
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.counts(s); err != nil {
+		return decision{}, err
+	}
+	view := viewer.View()
+	if behind.Revision() > view.Revision() {
+		view = behind
+	}
+	record, err := t.records.one(view, s.id)
+	if err != nil {
+		return decision{}, err
+	}
+	if present := metasrv.Incarnation(record.Incarnation); present > s.incarnation {
+		return decision{}, errStale(s.id, s.incarnation, present)
+	}
+	by := Reporter{Node: s.id, StorageGeneration: record.StorageGeneration, KeepsLeases: keepsLeases(record)}
+	out := decision{}
+	if err := h.judge(rules, view, by, &out); err != nil {
+		return decision{}, err
+	}
+	out.payload = h.payload()
+	if by.KeepsLeases && b.agreed {
+		out.granted = true
+		out.ungranted = t.grant(h, b.arrived)
+	}
+	return out, nil
+}
+
+// judge compares what has changed. Tables that could not be compared stay to be judged.
+func (h *heard) judge(rules Rules, view state.View, by Reporter, out *decision) error {
+	if h.everything {
+		for _, r := range h.reports {
+			h.addDirty(r.Region.Table())
+		}
+		for table := range h.differences {
+			h.addDirty(table)
+		}
+		h.everything = false
+	}
+	for table := range h.dirty {
+		lines := h.reports.table(table)
+		agreement, err := rules.Agree(view, by, table, lines)
+		if err != nil {
+			return err
+		}
+		was, now := h.differences[table], differenceOf(lines, agreement)
+		if !was.equal(now) {
+			out.changed = true
+			out.news = append(out.news, fresh(was, now)...)
+		}
+		if now == nil {
+			delete(h.differences, table)
+		} else {
+			if h.differences == nil {
+				h.differences = make(map[metasrv.TableID]*difference)
+			}
+			h.differences[table] = now
+		}
+		out.gone = append(out.gone, agreement.Gone...)
+		if len(agreement.Gone) == 0 {
+			// Else it is judged again until the confirmation is applied.
+			delete(h.dirty, table)
+		}
+	}
+	if len(h.dirty) == 0 {
+		h.dirty = nil // a map keeps the room of all that it ever held
+	}
+	out.news = out.news[:min(len(out.news), maxInstructions)]
+	return nil
+}
+
+// differenceOf returns what is left to agree on, nil where that is nothing, and remembers of which lines the node knows all.
+//
+// A region leader that is behind the configuration keeps its lease if its process has once agreed in this epoch: then it
+// knows which growth of the in-sync set it has asked for, and waits for those replicas since; all else that changes a
+// configuration without it makes the set smaller. A process that has not may be the successor of one that asked, and gets
+// none before it knows the set.
+func differenceOf(lines reports, a Agreement) *difference {
+	d := &difference{}
+	for i, standing := range a.Standings {
+		switch {
+		case standing == Leading:
+			lines[i].agreed = true
+		case standing == Refused, standing == Outdated && !lines[i].agreed:
+			d.refused = append(d.refused, refOf(lines[i]))
+		}
+	}
+	for _, instruction := range a.Instructions {
+		d.payload = append(d.payload, state.Encode(instruction))
+	}
+	if len(d.payload) == 0 && len(d.refused) == 0 {
+		return nil
+	}
+	return d
+}
+
+// fresh returns the instructions that are new.
+func fresh(was, now *difference) [][]byte {
+	if now == nil {
+		return nil
+	}
+	var added [][]byte
+	for _, payload := range now.payload {
+		if was == nil || !slices.ContainsFunc(was.payload, func(p []byte) bool { return bytes.Equal(p, payload) }) {
+			added = append(added, payload)
+		}
+	}
+	return added
+}
+
+// payload returns instructions that are not done, as many as an answer holds: where there are more, others each time.
+func (h *heard) payload() [][]byte {
+	var payload [][]byte
+	for _, d := range h.differences {
+		payload = append(payload, d.payload...)
+		if len(payload) >= maxInstructions {
+			payload = payload[:maxInstructions]
+			break
+		}
+	}
+	slices.SortFunc(payload, bytes.Compare)
+	return payload
+}

@@ -1,0 +1,91 @@
+package heartbeat
+
+import (
+	"time"
+
+	"github.com/metasrv/metasrv"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+)
+
+// leaseMargin is the part of a lease, 1/20, by which clocks may run apart while it lasts: so much longer does metasrv
+// hold a lease for valid than the node does.
+const leaseMargin = 20
+
+// heldFor returns how long after the arrival of a request a lease that was granted for it may be held by its node.
+func (c Config) heldFor() time.Duration { return c.Lease + c.Lease/leaseMargin }
+
+// Withhold keeps a region out of every grant to a node from now on, until Release. It returns when the last grant ends
+// that may cover the region, by this member's monotonic clock: before that moment, nobody else may be made its leader.
+// Calls add up: each needs its Release.
+//
+// Whoever takes a leadership away withholds it first, then waits for the moment returned, then proposes, and releases
+// once the outcome is applied on this member or is known to be none.
+func (t *Tracker) Withhold(node metasrv.NodeID, region metasrv.RegionID) time.Time {
+	h := t.getOrAdd(node)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.withheld == nil {
+		h.withheld = make(map[metasrv.RegionID]int)
+	}
+	h.withheld[region]++
+	return t.leaseEnd(h)
+}
+
+// Release takes back a Withhold. The outcome of what was proposed meanwhile must be applied on this member: the region is
+// judged again before the next grant, by a state that has it.
+func (t *Tracker) Release(node metasrv.NodeID, region metasrv.RegionID) {
+	h := t.getOrAdd(node)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.withheld[region]--; h.withheld[region] <= 0 {
+		delete(h.withheld, region)
+	}
+	// The barrier of a beat that is under way may have begun before the outcome was committed.
+	h.markTable(region.Table())
+}
+
+// LeaseEnd returns when the last grant to a node ends, whichever regions it covers, by this member's monotonic clock. What
+// earlier metasrv leaders granted counts: it ended at the latest one lease after this one took over.
+func (t *Tracker) LeaseEnd(node metasrv.NodeID) time.Time {
+	h := t.get(node)
+	if h == nil {
+		return t.started.Add(t.cfg.heldFor())
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return t.leaseEnd(h)
+}
+
+// leaseEnd is LeaseEnd. h.mu is held.
+func (t *Tracker) leaseEnd(h *heard) time.Time {
+	earliest := t.started.Add(t.cfg.heldFor())
+	if h.grantedUntil.After(earliest) {
+		return h.grantedUntil
+	}
+	return earliest
+}
+
+// grant records a lease for a request that arrived at some time, and returns the region leaders that it doesn't cover.
+// h.mu is held, from before the reports were judged until the record is made: who takes a leadership away either comes
+// before, and the grant leaves the region out, or after, and sees how long it lasts.
+func (t *Tracker) grant(h *heard, arrived time.Time) []*metasrvpb.ReplicaRef {
+	var ungranted []*metasrvpb.ReplicaRef
+	for _, d := range h.differences {
+		ungranted = append(ungranted, d.refused...)
+	}
+	for region := range h.withheld {
+		for _, r := range h.reports.region(region) {
+			if r.Leads() {
+				ungranted = append(ungranted, refOf(r))
+			}
+		}
+	}
+	if until := arrived.Add(t.cfg.heldFor()); until.After(h.grantedUntil) {
+		h.grantedUntil = until
+	}
+	return ungranted
+}
+
+func refOf(r RegionReport) *metasrvpb.ReplicaRef {
+	return &metasrvpb.ReplicaRef{RegionId: uint64(r.Region), ReplicaId: uint64(r.Replica)}
+}

@@ -1,0 +1,61 @@
+package heartbeat
+
+import (
+	"github.com/metasrv/metasrv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+// Rules are the router's: where replicas belong, and what a report of them calls for. They are pure, and keep nothing
+// that they are given.
+type Rules interface {
+	// Tables calls f with each table, in any state, and the nodes that have replicas of it. f must not keep nodes.
+	Tables(v state.View, f func(table metasrv.TableID, nodes []metasrv.NodeID)) error
+	// Concerns says what must be judged again after a change of the state. v is a state at or after it.
+	Concerns(v state.View, c *state.Change) (Concern, error)
+	// Agree compares what a node reports of one table with the state, which must be at least as new as the report: read it
+	// behind a barrier that began after the report arrived.
+	Agree(v state.View, by Reporter, table metasrv.TableID, report []RegionReport) (Agreement, error)
+}
+
+// Concern is what must be judged again: a table on some nodes, or all. The zero Concern is nothing.
+type Concern struct {
+	Table      metasrv.TableID
+	Nodes      []metasrv.NodeID
+	Everything bool
+}
+
+// Reporter is the node whose report is judged.
+type Reporter struct {
+	Node metasrv.NodeID
+	// StorageGeneration is that of its storage: replicas that were on an earlier one are lost.
+	StorageGeneration uint64
+	// KeepsLeases: the node serves regions under leases. Any other is told to drop replicas, and nothing else.
+	KeepsLeases bool
+}
+
+// Standing is how a reported replica stands to the state, as far as leases go.
+type Standing uint8
+
+const (
+	// Idle replicas need no lease: they don't lead, by their own report.
+	Idle Standing = iota
+	// Leading replicas lead their region by their own report and by the state, and know its configuration.
+	Leading
+	// Outdated replicas lead as Leading ones do, but know an older configuration of their region.
+	Outdated
+	// Refused replicas lead by their own report, and must not.
+	Refused
+)
+
+// Agreement is what comparing a node's report of one table with the state came to. Where both agree, Instructions and Gone
+// are empty.
+type Agreement struct {
+	// Standings are those of the replicas of the report, in its order.
+	Standings []Standing
+	// Instructions bring the node to what the state says.
+	Instructions []*metasrvpb.Instruction
+	// Gone are replicas of a table that is given up or dropped which the node has no longer.
+	Gone []*storagepb.DroppedReplica
+}

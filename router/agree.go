@@ -1,0 +1,270 @@
+package router
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/catalog"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+)
+
+// Reporter is the node whose report is judged.
+type Reporter struct {
+	Node metasrv.NodeID
+	// StorageGeneration is that of its storage: replicas that were on an earlier one are lost.
+	StorageGeneration uint64
+	// KeepsLeases: any other node is told to drop replicas, and nothing else.
+	KeepsLeases bool
+}
+
+// Standing is how a reported replica stands to the state, as far as leases go.
+type Standing uint8
+
+const (
+	// Idle replicas need no lease: they don't lead, by their own report.
+	Idle Standing = iota
+	// Leading replicas lead their region by their own report and by the state, and know its configuration.
+	Leading
+	// Outdated replicas lead as Leading ones do, but know an older configuration of their region.
+	Outdated
+	// Refused replicas lead by their own report, and must not.
+	Refused
+)
+
+// Agreement is what comparing a node's report of one table with the state came to.
+type Agreement struct {
+	// Standings are those of the reported replicas, in their order.
+	Standings []Standing
+	// Instructions bring the node to what the state says.
+	Instructions []*metasrvpb.Instruction
+	// Gone are replicas of a table that is given up or dropped which the node has no longer, for a ConfirmDropped command.
+	Gone []*storagepb.DroppedReplica
+}
+
+// Agree compares what a node reports of one table with the state, as ReplicasToDrop does for a full report, and beyond
+// that says which replicas lead as they report, and what brings the node to what the state says. address returns the address
+// of a node.
+//
+// Of a table that is not PUBLIC nothing is led, and of one that is CREATING nothing is asked: its frontend creates the
+// replicas.
+func Agree(
+	v state.View, by Reporter, table metasrv.TableID, report []ReportedReplica, address func(metasrv.NodeID) string,
+) (Agreement, error) {
+	record, err := tableIfAny(v, table)
+	if err != nil {
+		return Agreement{}, err
+	}
+	var retired []Record
+	if record.Table != nil && isRetired(record.Table.State) {
+		retired = []Record{record}
+	}
+	c := &comparison{by: by, record: record, report: report, address: address}
+	c.Gone = absent(retired, by.Node, report)
+	if err := c.drop(newJudge(v, retired)); err != nil {
+		return Agreement{}, err
+	}
+	if !by.KeepsLeases {
+		return c.Agreement, nil
+	}
+	c.refuseAll()
+	if record.Table.GetState() == metasrvpb.TableState_TABLE_STATE_PUBLIC {
+		for _, region := range record.Route.Regions {
+			c.region(region)
+		}
+	}
+	return c.Agreement, nil
+}
+
+// tableIfAny returns a table in any state with its route, nothing where it does not exist.
+func tableIfAny(v state.View, id metasrv.TableID) (Record, error) {
+	table, err := catalog.GetTable(v, id)
+	if isNotFound(err) {
+		return Record{}, nil
+	}
+	if err != nil {
+		return Record{}, err
+	}
+	return located(v, table)
+}
+
+// comparison compares a node's report of one table with the state.
+type comparison struct {
+	by      Reporter
+	record  Record
+	report  []ReportedReplica
+	address func(metasrv.NodeID) string
+	Agreement
+}
+
+// drop tells the node to drop what must go.
+func (c *comparison) drop(j *judge) error {
+	c.Standings = make([]Standing, len(c.report))
+	for _, r := range c.report {
+		reason, err := j.whyDrop(r)
+		if err != nil {
+			return err
+		}
+		if reason != "" {
+			c.instruct(&metasrvpb.Instruction{Instruction: &metasrvpb.Instruction_DropRegion{DropRegion: dropOf(r, reason)}})
+		}
+	}
+	return nil
+}
+
+// refuseAll says that nothing is led, until the state says otherwise.
+func (c *comparison) refuseAll() {
+	for i, r := range c.report {
+		if r.leads() {
+			c.Standings[i] = Refused
+		}
+	}
+}
+
+func (c *comparison) instruct(i *metasrvpb.Instruction) { c.Instructions = append(c.Instructions, i) }
+
+// region compares one region of a PUBLIC table.
+func (c *comparison) region(region *storagepb.RegionRecord) {
+	for _, replica := range region.Replicas {
+		if replica.NodeId != uint64(c.by.Node) || replica.StorageGeneration < c.by.StorageGeneration {
+			continue // a lost replica can only leave the region
+		}
+		at := slices.IndexFunc(c.report, func(r ReportedReplica) bool {
+			return uint64(r.Region) == region.RegionId && uint64(r.Replica) == replica.ReplicaId
+		})
+		switch leads := region.LeaderReplicaId == replica.ReplicaId; {
+		case at < 0:
+			c.missing(region, replica)
+		case leads && region.Demoting:
+			c.demote(region, c.report[at], "the region is being handed over")
+		case leads:
+			c.lead(region, at)
+		case c.report[at].leads():
+			c.demote(region, c.report[at], "another replica leads the region")
+		default:
+			c.follow(region, replica, c.report[at])
+		}
+	}
+}
+
+// missing tells the node to open a replica that it doesn't report. A learner may not be there yet; one that is loses
+// nothing by being added again.
+func (c *comparison) missing(region *storagepb.RegionRecord, replica *storagepb.ReplicaRecord) {
+	if !replica.Learner {
+		c.instruct(&metasrvpb.Instruction{Instruction: &metasrvpb.Instruction_OpenRegion{
+			OpenRegion: &metasrvpb.OpenRegion{ReplicaId: replica.ReplicaId, Config: c.config(region)},
+		}})
+		return
+	}
+	add := &metasrvpb.AddLearner{ReplicaId: replica.ReplicaId, Config: c.config(region), Table: catalog.ToTable(c.record.Table)}
+	for _, route := range NewBuilder(c.address).Add(c.record).RegionRoutes {
+		if route.Region.Id == region.RegionId {
+			add.Region = route.Region
+		}
+	}
+	c.instruct(&metasrvpb.Instruction{Instruction: &metasrvpb.Instruction_AddLearner{AddLearner: add}})
+}
+
+func (c *comparison) demote(region *storagepb.RegionRecord, r ReportedReplica, reason string) {
+	if !r.leads() {
+		return
+	}
+	c.instruct(&metasrvpb.Instruction{Instruction: &metasrvpb.Instruction_DemoteRegion{
+		DemoteRegion: &metasrvpb.DemoteRegion{ReplicaId: uint64(r.Replica), Config: c.config(region), Reason: reason},
+	}})
+}
+
+// lead compares a replica that leads its region. It knows a newer configuration than the state only where the state has
+// lost something.
+func (c *comparison) lead(region *storagepb.RegionRecord, at int) {
+	r := c.report[at]
+	if r.leads() && r.LeaderEpoch == region.LeaderEpoch {
+		switch {
+		case r.ConfVersion == region.ConfVersion:
+			c.Standings[at] = Leading
+			return
+		case r.ConfVersion < region.ConfVersion:
+			c.Standings[at] = Outdated
+		}
+	}
+	c.instruct(&metasrvpb.Instruction{Instruction: &metasrvpb.Instruction_PromoteRegion{
+		PromoteRegion: &metasrvpb.PromoteRegion{ReplicaId: uint64(r.Replica), Config: c.config(region)},
+	}})
+}
+
+// follow compares a replica that does not lead.
+func (c *comparison) follow(region *storagepb.RegionRecord, replica *storagepb.ReplicaRecord, r ReportedReplica) {
+	role := metasrvpb.ReplicaRole_REPLICA_ROLE_FOLLOWER
+	if replica.Learner {
+		role = metasrvpb.ReplicaRole_REPLICA_ROLE_LEARNER
+	}
+	if region.LeaderReplicaId == 0 || r.Role == role && r.LeaderEpoch == region.LeaderEpoch && r.ConfVersion == region.ConfVersion {
+		return
+	}
+	c.instruct(&metasrvpb.Instruction{Instruction: &metasrvpb.Instruction_CatchUpRegion{
+		CatchUpRegion: &metasrvpb.CatchUpRegion{ReplicaId: replica.ReplicaId, Config: c.config(region)},
+	}})
+}
+
+func (c *comparison) config(region *storagepb.RegionRecord) *metasrvpb.RegionConfig {
+	config := &metasrvpb.RegionConfig{
+		RegionId: region.RegionId, LeaderEpoch: region.LeaderEpoch, ConfVersion: region.ConfVersion,
+		LeaderReplicaId: region.LeaderReplicaId,
+	}
+	for _, r := range region.Replicas {
+		config.Replicas = append(config.Replicas, &metasrvpb.ReplicaConfig{
+			ReplicaId: r.ReplicaId, Peer: &metasrvpb.Peer{Id: r.NodeId, Addr: c.address(metasrv.NodeID(r.NodeId))},
+			InSync: r.InSync, Learner: r.Learner,
+		})
+	}
+	return config
+}
+
+// Concerned returns the table whose record or route a change of the state is about, 0 where it is about none, and the nodes
+// that have or had replicas of it. v is a state at or after the change.
+func Concerned(v state.View, c *state.Change) (metasrv.TableID, []metasrv.NodeID, error) {
+	id, isTable, err := changedTable(c.Key)
+	if id == 0 || err != nil {
+		return 0, nil, err
+	}
+	if isTable {
+		nodes, err := nodesIn(routeValue(v, id))
+		return id, nodes, err
+	}
+	nodes, err := nodesIn(c.Prev, c.Value)
+	return id, nodes, err
+}
+
+// Placed calls f with each table in any state and the nodes that have replicas of it. f must not keep nodes.
+func Placed(v state.View, f func(table metasrv.TableID, nodes []metasrv.NodeID)) error {
+	for key, value := range v.Ascend(RoutePrefix, routeStop) {
+		id, err := tableOf(key, RoutePrefix)
+		if err != nil {
+			return err
+		}
+		nodes, err := nodesIn(value)
+		if err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		f(id, nodes)
+	}
+	return nil
+}
+
+// nodesIn returns the nodes that stored routes name, each once.
+func nodesIn(routes ...[]byte) ([]metasrv.NodeID, error) {
+	var nodes []metasrv.NodeID
+	for _, route := range routes {
+		err := ReplicasIn(route, func(node uint64, _ bool) {
+			if id := metasrv.NodeID(node); !slices.Contains(nodes, id) {
+				nodes = append(nodes, id)
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nodes, nil
+}

@@ -1,0 +1,54 @@
+package server
+
+import (
+	"slices"
+
+	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/heartbeat"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/raftfsm/machine"
+	"github.com/metasrv/metasrv/raftfsm/state"
+	"github.com/metasrv/metasrv/router"
+)
+
+// rules are the router's, in the words of package heartbeat.
+type rules struct{}
+
+var _ heartbeat.Rules = rules{}
+
+// Tables implements heartbeat.Rules.
+func (rules) Tables(v state.View, f func(metasrv.TableID, []metasrv.NodeID)) error {
+	return router.Placed(v, f)
+}
+
+// Concerns implements heartbeat.Rules.
+func (rules) Concerns(v state.View, c *state.Change) (heartbeat.Concern, error) {
+	if machine.IsClusterKey(c.Key) { // a quarantine may have ended
+		return heartbeat.Concern{Everything: true}, nil
+	}
+	table, nodes, err := router.Concerned(v, c)
+	return heartbeat.Concern{Table: table, Nodes: nodes}, err
+}
+
+// Agree implements heartbeat.Rules. While a restored or recovered state is not confirmed nothing is dropped, for the node may
+// have what that state has lost.
+func (rules) Agree(v state.View, by heartbeat.Reporter, table metasrv.TableID, report []heartbeat.RegionReport) (heartbeat.Agreement, error) {
+	found, err := router.Agree(v, router.Reporter(by), table, each(report, reported), addresses(v))
+	if err != nil {
+		return heartbeat.Agreement{}, err
+	}
+	if quarantined(v) != nil {
+		found.Instructions = slices.DeleteFunc(found.Instructions, func(i *metasrvpb.Instruction) bool { return i.GetDropRegion() != nil })
+	}
+	return heartbeat.Agreement{
+		Standings:    each(found.Standings, func(s router.Standing) heartbeat.Standing { return heartbeat.Standing(s) }),
+		Instructions: found.Instructions,
+		Gone:         found.Gone,
+	}, nil
+}
+
+func reported(r heartbeat.RegionReport) router.ReportedReplica {
+	return router.ReportedReplica{
+		Region: r.Region, Replica: r.Replica, LeaderEpoch: r.LeaderEpoch, ConfVersion: r.ConfVersion, Role: r.Role, Demoted: r.Demoted,
+	}
+}
