@@ -172,6 +172,7 @@ func (s *heartbeatStream) beat(ctx context.Context) error {
 		full := s.fullWanted.Swap(false) || !s.digests.Load() || s.deltas.sent == nil
 		s.deltas.fill(request, report.RegionStats, t.ledger.report(request, report, now), full)
 	}
+	t.askInSync(s, request)
 	t.ledger.sent(request)
 	t.mu.Unlock()
 	if collectErr == nil {
@@ -248,4 +249,5 @@ func (s *heartbeatStream) handle(response *metasrvpb.HeartbeatResponse, learned 
 		s.worker.offer(payload)
 	}
 	s.takeLease(response)
+	t.takeInSync(s, response)
 }

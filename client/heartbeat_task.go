@@ -60,6 +60,8 @@ type HeartbeatConfig struct {
 	// ends the leadership in the keeper before OnInstruction is called. Default: the node serves without leases, and its
 	// regions are never given to another one.
 	Keeper *RegionKeeper
+	// OnInSyncResult is told the outcome of each HeartbeatTask.ChangeInSync. Responses wait while it runs.
+	OnInSyncResult func(result *metasrvpb.InSyncResult)
 	// OnRegistered is told the incarnation when the node is registered; it is called again should metasrv name
 	// its cluster only later. Responses wait while it runs.
 	OnRegistered func(incarnation uint64)
@@ -103,6 +105,8 @@ type HeartbeatTask struct {
 	incarnation uint64
 	interval    time.Duration
 	ledger      ledger
+	// inSync has the changes of in-sync sets that have no outcome yet.
+	inSync map[replicaKey]*inSyncRequest
 }
 
 // NewHeartbeatTask returns a task that beats while Run runs. A process uses one task for its node: the task

@@ -328,6 +328,42 @@ func TestInstructionsOfRegionsRunBesideEachOther(t *testing.T) {
 	}
 }
 
+// A change of an in-sync set is asked for until it has an outcome, on whichever stream.
+func TestTaskChangesInSync(t *testing.T) {
+	m, f := leaderMember(t)
+	outcomes := make(chan *metasrvpb.InSyncResult, 10)
+	task, _ := beatFrom(t, dial(t, nil, m.addr), func(cfg *HeartbeatConfig) {
+		cfg.OnInSyncResult = func(r *metasrvpb.InSyncResult) { outcomes <- r }
+	})
+	f.await(t, 1)
+	task.ChangeInSync(&metasrvpb.InSyncChange{RegionId: 1, ReplicaId: 10, LeaderEpoch: 1, ConfVersion: 4})
+	asked := func() (n int) {
+		for _, b := range f.all() {
+			n += len(b.GetInSyncChanges())
+		}
+		return n
+	}
+	eventually(t, "asked again without an outcome", func() bool { return asked() >= 2 })
+	f.set(func() { f.end = notLeader("") })
+	eventually(t, "a refused stream", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.streams > 1 })
+	before := asked()
+	f.set(func() {
+		f.end = nil
+		f.judge = func(request *metasrvpb.HeartbeatRequest, response *metasrvpb.HeartbeatResponse) {
+			for _, c := range request.GetInSyncChanges() {
+				response.InSyncResults = append(response.InSyncResults, &metasrvpb.InSyncResult{RegionId: c.GetRegionId(), ReplicaId: c.GetReplicaId(), ConfVersion: 5})
+			}
+		}
+	})
+	if r := <-outcomes; r.GetConfVersion() != 5 {
+		t.Errorf("outcome is %v", r)
+	}
+	f.await(t, len(f.all())+3)
+	if asked() != before+1 || len(outcomes) != 0 {
+		t.Errorf("asked %d times after the stream broke, %d more outcomes", asked()-before, len(outcomes))
+	}
+}
+
 func BenchmarkKeeper(b *testing.B) {
 	k := NewRegionKeeper()
 	k.Lead(1, 10, 1)

@@ -6,9 +6,9 @@
 //
 // The volatile part lives as long as one term of one metasrv leader and never enters the log. Tracker holds
 // the last report of each node and derives from the silence since whether the node is live. Session handles
-// the beats of one stream: it registers the node, feeds the Tracker, and answers with the instructions that
-// follow from the replicated state.
+// the beats of one stream: it registers the node, feeds the Tracker, and answers with a lease and with the
+// instructions that follow from the replicated state, of whose changes the Dispatcher tells.
 //
-// The package knows no transport and starts no goroutine. Which replicas a node should drop is the router's
-// rule: it comes in as a PlanDrops. Which node gets a replica is the scheduler's.
+// The package knows no transport and starts no goroutine. Which replicas a node should have, and in which role, are
+// the router's rules: they come in as Rules. Which node gets a replica is the scheduler's.
 package heartbeat

@@ -317,3 +317,39 @@ func TestPush(t *testing.T) {
 		}
 	})
 }
+
+func TestInSyncChange(t *testing.T) {
+	c, s := leased(t)
+	req := leaseBeat(1, led()...)
+	req.InSyncChanges = []*metasrvpb.InSyncChange{{RegionId: uint64(region1), ReplicaId: 2, LeaderEpoch: 1, ConfVersion: 1, InSyncReplicaIds: []uint64{2, 3}}}
+	resp := mustBeat(t, s, req)
+	want := &metasrvpb.InSyncResult{RegionId: uint64(region1), ReplicaId: 2, LeaderEpoch: 1, ConfVersion: 2, InSyncReplicaIds: []uint64{2, 3}}
+	if len(resp.InSyncResults) != 1 || !proto.Equal(resp.InSyncResults[0], want) {
+		t.Errorf("answered %v, want %v", resp.InSyncResults, want)
+	}
+	last := c.proposed[len(c.proposed)-1]
+	if asked := c.regions.asked; len(asked) != 1 || asked[0].GetSetInSync().GetIncarnation() != 1 || last.PlannedTerm != 1 {
+		t.Errorf("asked for %v in term %d", asked, last.PlannedTerm)
+	}
+	c.SetTerm(3)
+	again := leaseBeat(2, led()...)
+	again.InSyncChanges = req.InSyncChanges
+	if _, err := s.HandleBeat(t.Context(), again); !errors.Is(err, metasrv.ErrStaleTerm) {
+		t.Errorf("in another term: %v", err)
+	}
+}
+
+// A node with very many replicas receives little when nothing changed.
+func TestUnchangedAnswerIsSmall(t *testing.T) {
+	const limit = 100
+	c := newCluster(t)
+	s := c.session(t)
+	stats := regionStats(10_000)
+	wantLease(t, mustBeat(t, s, leaseBeat(1, stats...)))
+	c.rules.judged = nil
+	resp := mustBeat(t, s, &metasrvpb.HeartbeatRequest{Sequence: 2, Digest: proto.Uint64(digest.Of(stats))})
+	wantLease(t, resp)
+	if size := proto.Size(resp); size > limit || len(c.rules.judged) > 0 {
+		t.Errorf("an answer of %d bytes, at most %d are meant; %d tables were judged", size, limit, len(c.rules.judged))
+	}
+}

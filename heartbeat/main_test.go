@@ -41,25 +41,36 @@ func (c *confirmer) Apply(tx state.Tx, _ storagepb.CommandKind, payload []byte) 
 }
 
 // regions stands in for the router's commands: a change sets a region to what it says, without looking. The only replica
-// is on node 1 unless the record says otherwise.
-type regions struct{}
+// is on node 1. What asks for an in-sync set is answered and kept.
+type regions struct{ asked []*storagepb.RegionChange }
 
-func (regions) Kinds() []storagepb.CommandKind {
+func (*regions) Kinds() []storagepb.CommandKind {
 	return []storagepb.CommandKind{storagepb.CommandKind_COMMAND_KIND_CHANGE_REGIONS}
 }
 
-func (regions) Apply(tx state.Tx, _ storagepb.CommandKind, payload []byte) (proto.Message, error) {
+func (r *regions) Apply(tx state.Tx, _ storagepb.CommandKind, payload []byte) (proto.Message, error) {
 	cmd := &storagepb.ChangeRegions{}
 	if err := state.Decode(payload, cmd); err != nil {
 		return nil, metasrv.ErrInternal.With("%v", err)
 	}
+	result := &storagepb.ChangeRegionsResult{}
 	for _, change := range cmd.Changes {
+		if set := change.GetSetInSync(); set != nil {
+			r.asked = append(r.asked, change)
+			region := &storagepb.RegionRecord{LeaderEpoch: change.LeaderEpoch, ConfVersion: change.ConfVersion + 1}
+			for _, id := range set.ReplicaIds {
+				region.Replicas = append(region.Replicas, &storagepb.ReplicaRecord{ReplicaId: id, InSync: true})
+			}
+			region.Replicas = append(region.Replicas, &storagepb.ReplicaRecord{ReplicaId: 99})
+			result.Results = append(result.Results, &storagepb.RegionChangeResult{Region: region})
+			continue
+		}
 		tx.Put(regionKey(change.RegionId), state.Encode(&storagepb.RegionRecord{
 			RegionId: change.RegionId, LeaderEpoch: change.LeaderEpoch, ConfVersion: change.ConfVersion,
 			LeaderReplicaId: change.GetElect().GetReplicaId(), Demoting: change.GetBeginDemotion() != nil,
 		}))
 	}
-	return &storagepb.ChangeRegionsResult{}, nil
+	return result, nil
 }
 
 func regionKey(id uint64) string { return fmt.Sprintf("region/%016x", id) }
@@ -145,6 +156,7 @@ func byState(v state.View, by Reporter, _ metasrv.TableID, report []RegionReport
 type cluster struct {
 	*memory.Node
 	confirmer  *confirmer
+	regions    *regions
 	tracker    *Tracker
 	dispatcher *Dispatcher
 	rules      *fakeRules
@@ -159,8 +171,8 @@ type cluster struct {
 
 func newCluster(t testing.TB) *cluster {
 	t.Helper()
-	c := &cluster{confirmer: &confirmer{}, rules: &fakeRules{}, logger: slog.New(slog.DiscardHandler)}
-	c.Node = memory.New(NewApplier(), c.confirmer, regions{})
+	c := &cluster{confirmer: &confirmer{}, regions: &regions{}, rules: &fakeRules{}, logger: slog.New(slog.DiscardHandler)}
+	c.Node = memory.New(NewApplier(), c.confirmer, c.regions)
 	c.lead(t, 1)
 	return c
 }

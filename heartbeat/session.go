@@ -70,6 +70,9 @@ func (s *Session) HandleBeat(ctx context.Context, req *metasrvpb.HeartbeatReques
 	s.last = b
 	s.logReplies(req.GetInstructionReplies())
 	resp := s.answer(b)
+	if resp.InSyncResults, err = s.changeInSync(ctx, req.GetInSyncChanges()); err != nil {
+		return nil, err
+	}
 	if !b.complete || !s.judged() || !s.keepsLeases() && !s.cfg.Tracker.unfinished(s.stream) {
 		return resp, nil
 	}

@@ -53,6 +53,9 @@ type Agreement struct {
 func Agree(
 	v state.View, by Reporter, table metasrv.TableID, report []ReportedReplica, address func(metasrv.NodeID) string,
 ) (Agreement, error) {
+	if standings, ok := settled(v, by, table, report); ok {
+		return Agreement{Standings: standings}, nil
+	}
 	record, err := tableIfAny(v, table)
 	if err != nil {
 		return Agreement{}, err

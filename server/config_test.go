@@ -53,6 +53,8 @@ func TestConfigValidate(t *testing.T) {
 		{"state of the cluster", func(c *Config) { c.InitialClusterState = "old" }, "initial-cluster-state", `"old" is neither new nor existing`},
 		{"no interval", func(c *Config) { c.HeartbeatInterval = 0 }, "heartbeat-interval", "0s"},
 		{"suspects everybody", func(c *Config) { c.SuspectAfter = time.Second }, "suspect-after", "--heartbeat-interval 1s"},
+		{"lease that ends before the next beat", func(c *Config) { c.RegionLease = 1500 * time.Millisecond }, "region-lease",
+			"--heartbeat-interval 1s"},
 		{"down before suspect", func(c *Config) { c.DownAfter = time.Second }, "down-after", "--suspect-after 3s"},
 	}
 	for _, tt := range tests {
