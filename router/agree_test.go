@@ -240,7 +240,7 @@ func TestConcerned(t *testing.T) {
 			}
 		}
 	}
-	want := []string{"route1024[1 2 4]", "table1024[1 2 4]"}
+	want := []string{"route1024 [1 2 4]", "table1024 [1 2 4]"}
 	if !slices.Equal(got, want) {
 		t.Errorf("concerned are %v, want %v", got, want)
 	}
