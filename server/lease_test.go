@@ -2,6 +2,7 @@ package server
 
 import (
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -55,13 +56,30 @@ func (d leased) receive() *metasrvpb.HeartbeatResponse {
 // await receives answers until one is as wanted.
 func (d leased) await(what string, wanted func(*metasrvpb.HeartbeatResponse) bool) *metasrvpb.HeartbeatResponse {
 	d.t.Helper()
-	for range 100 {
-		if resp := d.receive(); wanted(resp) {
-			return resp
+	found := make(chan *metasrvpb.HeartbeatResponse, 1)
+	go func() {
+		defer close(found)
+		for {
+			resp, err := d.stream.Recv()
+			if err != nil {
+				return
+			}
+			if wanted(resp) {
+				found <- resp
+				return
+			}
 		}
+	}()
+	select {
+	case resp := <-found:
+		if resp == nil {
+			d.t.Fatalf("the stream ended before it came: %s", what)
+		}
+		return resp
+	case <-time.After(waitLimit):
+		d.t.Fatalf("did not come: %s", what)
+		return nil
 	}
-	d.t.Fatalf("did not come: %s", what)
-	return nil
 }
 
 // instructions decodes what an answer asks for.
@@ -100,6 +118,16 @@ func TestLeaseOfCreatedTable(t *testing.T) {
 		t.Fatalf("of a table that is CREATING, granted %d ms without %d of %d regions", resp.GetLeaseMs(), len(resp.GetUngranted()), len(have))
 	}
 	m.commit(t, created, d.testDatanode)
+	// The commit set the in-sync sets, which the region leaders don't know yet.
+	resp = d.await("what became of the regions", func(r *metasrvpb.HeartbeatResponse) bool { return len(r.GetPayload()) == len(have) })
+	for i, instruction := range instructions(t, resp) {
+		config := instruction.GetPromoteRegion().GetConfig()
+		if config.GetRegionId() != have[i].GetRegionId() || len(config.GetReplicas()) != 1 || !config.GetReplicas()[0].GetInSync() {
+			t.Fatalf("told %v", instruction)
+		}
+		have[i].ConfVersion = config.GetConfVersion()
+	}
+	d.send(have...)
 	d.await("a lease", func(r *metasrvpb.HeartbeatResponse) bool { return r.GetLeaseMs() == 3000 && len(r.GetUngranted()) == 0 })
 
 	// A replica that the node doesn't report is to be opened, one that it follows instead of leads to be promoted.
