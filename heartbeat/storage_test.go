@@ -97,7 +97,7 @@ func (v versionedView) ClusterVersion() uint32 { return v.version }
 func TestLeasesAreRecordedWhenTheVersionRises(t *testing.T) {
 	c := newCluster(t)
 	v := &versioned{c, 1}
-	s := NewSession(SessionConfig{Tracker: c.tracker, Proposer: v, Viewer: v, Barrier: c, PlanDrops: c.planDrops, Logger: c.logger})
+	s := NewSession(SessionConfig{Tracker: c.tracker, Proposer: v, Viewer: v, Barrier: c, Dispatcher: c.dispatcher, Logger: c.logger})
 	t.Cleanup(s.Close)
 	first := firstBeat(7, 1)
 	first.Node.KeepsLeases = true
