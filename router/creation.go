@@ -35,7 +35,9 @@ func (e *Encoder) EncodeCreation(v state.View, r Record, now state.LeaderTime) [
 	w := creationWriter{compat: compatOf(r)}
 	for _, region := range r.Route.Regions {
 		for _, replica := range region.Replicas {
-			w.nodes.index(metasrv.NodeID(replica.NodeId))
+			if !replica.Learner { // as Builder.Add
+				w.nodes.index(metasrv.NodeID(replica.NodeId))
+			}
 		}
 	}
 	w.b = make([]byte, 0, 256+64*len(w.nodes.ids)+96*len(r.Route.Regions))
@@ -127,7 +129,7 @@ func (w *creationWriter) region(r *storagepb.RegionRecord) {
 func (w *creationWriter) peers(r *storagepb.RegionRecord) {
 	leader := uint64(NoLeader)
 	for _, replica := range r.Replicas {
-		if replica.ReplicaId == r.LeaderReplicaId {
+		if replica.ReplicaId == r.LeaderReplicaId && !replica.Learner {
 			leader = w.nodes.index(metasrv.NodeID(replica.NodeId))
 		}
 	}
@@ -137,12 +139,12 @@ func (w *creationWriter) peers(r *storagepb.RegionRecord) {
 	})
 }
 
-// followers writes a number of each replica that doesn't lead.
+// followers writes a number of each replica that doesn't lead and can be read.
 func (w *creationWriter) followers(field protowire.Number, r *storagepb.RegionRecord, number func(*storagepb.ReplicaRecord) uint64) {
 	before := len(w.b)
 	start := w.open(field)
 	for _, replica := range r.Replicas {
-		if replica.ReplicaId != r.LeaderReplicaId {
+		if replica.ReplicaId != r.LeaderReplicaId && !replica.Learner {
 			w.b = protowire.AppendVarint(w.b, number(replica))
 		}
 	}

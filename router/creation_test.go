@@ -50,7 +50,9 @@ func drawRecord(t *rapid.T) router.Record {
 			region.Partition = &metasrvpb.Partition{ColumnList: [][]byte{{1}, make([]byte, 200)}}
 		}
 		for j := range rapid.IntRange(0, 90).Draw(t, "replicas") {
-			region.Replicas = append(region.Replicas, &storagepb.ReplicaRecord{ReplicaId: uint64(j), NodeId: 1 + rapid.Uint64Max(80).Draw(t, "node")}) //nolint:gosec // a small number
+			region.Replicas = append(region.Replicas, &storagepb.ReplicaRecord{ //nolint:gosec // a small number
+				ReplicaId: uint64(j), NodeId: 1 + rapid.Uint64Max(80).Draw(t, "node"), Learner: rapid.Bool().Draw(t, "learner"),
+			})
 		}
 		r.Route.Regions = append(r.Route.Regions, region)
 	}

@@ -150,7 +150,7 @@ var fieldsOfMessages sync.Map
 
 func messageFields(d protoreflect.MessageDescriptor) []protoreflect.FieldDescriptor {
 	if found, ok := fieldsOfMessages.Load(d); ok {
-		return found.([]protoreflect.FieldDescriptor) //nolint:errcheck // nothing else is in it
+		return found.([]protoreflect.FieldDescriptor)
 	}
 	var list []protoreflect.FieldDescriptor
 	for i := range d.Fields().Len() {
