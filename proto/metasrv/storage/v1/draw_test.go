@@ -32,9 +32,48 @@ func drawSchema(t *rapid.T) *metasrvpb.TableSchema {
 	if rapid.Bool().Draw(t, "no schema") {
 		return nil
 	}
-	return &metasrvpb.TableSchema{
-		Columns: []*metasrvpb.Column{{Name: rapid.String().Draw(t, "column")}},
-		Options: map[string]string{"x": "1", "y": "2", "z": "3"},
+	m := &metasrvpb.TableSchema{PrimaryKey: drawTexts(t), TimeIndex: rapid.String().Draw(t, "time index")}
+	for range rapid.IntRange(0, 3).Draw(t, "columns") {
+		m.Columns = append(m.Columns, &metasrvpb.Column{
+			Name: rapid.String().Draw(t, "column"), Type: metasrvpb.DataType(rapid.Int32().Draw(t, "type")), Nullable: rapid.Bool().Draw(t, "nullable"),
+			Comment: rapid.String().Draw(t, "comment"), NativeType: rapid.String().Draw(t, "native type"),
+		})
+	}
+	if rapid.Bool().Draw(t, "has options") {
+		m.Options = map[string]string{"x": "1", "y": "2", "z": "3"}
+	}
+	return m
+}
+
+func drawTexts(t *rapid.T) []string { return rapid.SliceOfN(rapid.String(), 0, 3).Draw(t, "texts") }
+
+func drawName(t *rapid.T) *metasrvpb.TableName {
+	if rapid.Bool().Draw(t, "no name") {
+		return nil
+	}
+	return &metasrvpb.TableName{CatalogName: rapid.String().Draw(t, "catalog"), SchemaName: rapid.String().Draw(t, "schema"), TableName: rapid.String().Draw(t, "name")}
+}
+
+func drawRule(t *rapid.T) *metasrvpb.PartitionRule {
+	switch rapid.IntRange(0, 3).Draw(t, "rule") {
+	case 0:
+		return nil
+	case 1:
+		return &metasrvpb.PartitionRule{}
+	case 2:
+		return &metasrvpb.PartitionRule{Rule: &metasrvpb.PartitionRule_Range{Range: &metasrvpb.RangeRule{Columns: drawTexts(t)}}}
+	}
+	return &metasrvpb.PartitionRule{Rule: &metasrvpb.PartitionRule_Hash{Hash: &metasrvpb.HashRule{
+		Columns: drawTexts(t), Partitions: uint32(number.Draw(t, "partitions")),
+	}}}
+}
+
+func drawTable(t *rapid.T) *storagepb.TableRecord {
+	return &storagepb.TableRecord{
+		Id: number.Draw(t, "id"), Name: drawName(t), State: metasrvpb.TableState(rapid.Int32().Draw(t, "state")), Schema: drawSchema(t),
+		SchemaVersion: number.Draw(t, "version"), PartitionRule: drawRule(t), TableInfo: rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(t, "info"),
+		CreatedAtMs: rapid.Int64().Draw(t, "created"), CreationToken: number.Draw(t, "token"), CreationDeadlineMs: number.Draw(t, "deadline"),
+		Reason: rapid.String().Draw(t, "reason"),
 	}
 }
 
@@ -63,14 +102,10 @@ func drawRoute(t *rapid.T) *storagepb.RouteRecord {
 
 func drawCreation(t *rapid.T) *storagepb.CreateTable {
 	m := &storagepb.CreateTable{
-		Schema: drawSchema(t), TableInfo: rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(t, "info"),
+		Name: drawName(t), Schema: drawSchema(t), PartitionRule: drawRule(t), TableInfo: rapid.SliceOfN(rapid.Byte(), 0, 200).Draw(t, "info"),
 		CreationToken: number.Draw(t, "token"), CreationTimeoutMs: number.Draw(t, "timeout"),
 		WallTimeMs: rapid.Int64().Draw(t, "time"), Commit: rapid.Bool().Draw(t, "commit"),
 		Replicas: uint32(number.Draw(t, "wanted")), UncleanFailover: rapid.Bool().Draw(t, "unclean"),
-	}
-	if rapid.Bool().Draw(t, "has a name") {
-		m.Name = &metasrvpb.TableName{TableName: rapid.String().Draw(t, "name")}
-		m.PartitionRule = &metasrvpb.PartitionRule{}
 	}
 	for range rapid.IntRange(0, 5).Draw(t, "regions") {
 		region := &storagepb.PlannedRegion{Partition: drawPartition(t)}

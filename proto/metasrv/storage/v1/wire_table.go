@@ -13,9 +13,9 @@ func (m *CreateTable) WireSize() (int, bool) {
 		return s.Size()
 	}
 	s.Unknown(m.unknownFields)
-	s.Message(m.Name)
-	s.Message(m.Schema)
-	s.Message(m.PartitionRule)
+	wire.SizeBy(&s, m.Name, sizeName)
+	wire.SizeBy(&s, m.Schema, sizeSchema)
+	wire.SizeBy(&s, m.PartitionRule, sizeRule)
 	s.Add(wire.SizeBytes(m.TableInfo))
 	for _, region := range m.Regions {
 		s.Part(region.size())
@@ -50,9 +50,9 @@ func (m *PlannedReplica) size() int {
 
 // AppendWire is part of state.Coded.
 func (m *CreateTable) AppendWire(b []byte) []byte {
-	b = wire.AppendMessage(b, 1, m.Name)
-	b = wire.AppendMessage(b, 2, m.Schema)
-	b = wire.AppendMessage(b, 3, m.PartitionRule)
+	b = wire.AppendBy(b, 1, m.Name, sizeName, appendName)
+	b = wire.AppendBy(b, 2, m.Schema, sizeSchema, appendSchema)
+	b = wire.AppendBy(b, 3, m.PartitionRule, sizeRule, appendRule)
 	b = wire.AppendBytes(b, 4, m.TableInfo)
 	for _, region := range m.Regions {
 		s := region.size()
@@ -75,9 +75,9 @@ func (m *CreateTable) AppendWire(b []byte) []byte {
 // DecodeWire is part of state.Coded.
 func (m *CreateTable) DecodeWire(b []byte) bool {
 	r := wire.Read(b)
-	m.Name = wire.Message(&r, 1, m.Name)
-	m.Schema = wire.Message(&r, 2, m.Schema)
-	m.PartitionRule = wire.Message(&r, 3, m.PartitionRule)
+	m.Name = wire.MessageBy(&r, 1, decodeName)
+	m.Schema = wire.MessageBy(&r, 2, decodeSchema)
+	m.PartitionRule = wire.MessageBy(&r, 3, decodeRule)
 	m.TableInfo = r.Bytes(4)
 	var regions wire.Slab[PlannedRegion]
 	var replicas wire.Slab[PlannedReplica]

@@ -7,6 +7,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
+// Number is that of a field.
+type Number = protowire.Number
+
 // Fields of proto3 have no presence: the zero value is not written.
 
 // AppendVarint writes a field of a number.
@@ -29,6 +32,14 @@ func AppendBytes(b []byte, field protowire.Number, v []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(b, field, protowire.BytesType), v)
 }
 
+// AppendText writes a field of text.
+func AppendText(b []byte, field protowire.Number, v string) []byte {
+	if v == "" {
+		return b
+	}
+	return append(AppendHead(b, field, len(v)), v...)
+}
+
 // AppendBool writes a field that is true or false.
 func AppendBool(b []byte, field protowire.Number, v bool) []byte {
 	if !v {
@@ -48,6 +59,20 @@ func AppendMessage(b []byte, field protowire.Number, m proto.Message) []byte {
 		return b
 	}
 	return AppendProto(AppendHead(b, field, proto.Size(m)), m)
+}
+
+// AppendBy writes a message by hand where size says that this can be done, else as AppendMessage does.
+func AppendBy[M any, P interface {
+	*M
+	proto.Message
+}](b []byte, field protowire.Number, m P, size func(P) (int, bool), write func([]byte, P) []byte) []byte {
+	if m == nil {
+		return b
+	}
+	if n, ok := size(m); ok {
+		return write(AppendHead(b, field, n), m)
+	}
+	return AppendMessage(b, field, m)
 }
 
 // AppendProto adds the deterministic encoding that protobuf gives a message. proto.Size was called on m before, and m has

@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"unicode/utf8"
+
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
@@ -58,6 +60,26 @@ func (r *Reader) Bytes(field protowire.Number) []byte {
 	return v[:len(v):len(v)]
 }
 
+// Text returns the value of a field, "" where it is absent.
+func (r *Reader) Text(field protowire.Number) string {
+	v := r.Bytes(field)
+	r.broken = r.broken || !utf8.Valid(v) // protobuf refuses it
+	return string(v)
+}
+
+// Texts returns the values of a field that is there several times, nil where it is absent.
+func (r *Reader) Texts(field protowire.Number) []string {
+	n := r.Count(field)
+	if n == 0 {
+		return nil
+	}
+	list := make([]string, n)
+	for i := range list {
+		list[i] = r.Text(field)
+	}
+	return list
+}
+
 // Count returns how often a field of bytes follows.
 func (r *Reader) Count(field protowire.Number) int {
 	ahead, n := *r, 0
@@ -82,11 +104,23 @@ func Message[M any, P interface {
 	*M
 	proto.Message
 }](r *Reader, field protowire.Number, _ P) P {
+	return MessageBy(r, field, func([]byte, P) bool { return false })
+}
+
+// MessageBy is Message for one that may be decoded by hand: decode returns false, and may have filled half of it, where
+// that is left to protobuf.
+func MessageBy[M any, P interface {
+	*M
+	proto.Message
+}](r *Reader, field protowire.Number, decode func([]byte, P) bool) P {
 	b := r.Bytes(field)
 	if b == nil {
 		return nil
 	}
 	m := P(new(M))
+	if decode(b, m) {
+		return m
+	}
 	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(b, m); err != nil || proto.Size(m) != len(b) {
 		r.broken = true
 	}

@@ -65,6 +65,21 @@ func (s *Sizer) Message(m proto.Message) {
 	}
 }
 
+// SizeBy adds a field of AppendBy.
+func SizeBy[M any, P interface {
+	*M
+	proto.Message
+}](s *Sizer, m P, size func(P) (int, bool)) {
+	if m == nil {
+		return
+	}
+	if n, ok := size(m); ok {
+		s.n += SizeMessage(n)
+		return
+	}
+	s.Message(m)
+}
+
 // Part adds a field that holds a message that was added up apart.
 func (s *Sizer) Part(part Sizer) {
 	s.n += SizeMessage(part.n)
