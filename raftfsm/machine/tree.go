@@ -20,15 +20,15 @@ const pageKeys = 36
 // page is a leaf, with keys and values, or has children: the i-th separator is the lowest key that the i+1st can have.
 type page struct {
 	owner *owner
-	n     int32
+	// children is nil in a leaf. It stands beside what a search looks at first.
+	children *[pageKeys + 1]*page
+	n        int32
 	// skip is how many bytes all keys have in common, at least.
 	skip int32
 	// heads has, of each key, the eight bytes behind these as a number; zeros stand for what is missing.
 	heads  [pageKeys]uint64
 	keys   [pageKeys]string
 	values [pageKeys][]byte
-	// children is nil in a leaf.
-	children *[pageKeys + 1]*page
 }
 
 func newTree() *tree { return &tree{owner: new(owner)} }
@@ -148,19 +148,26 @@ func (p *page) among(low int, head uint64, key string) (int, bool) {
 
 // headOf returns the eight bytes of a key behind the first skip ones as a number.
 func headOf(key string, skip int) uint64 {
-	if len(key) >= skip+8 {
-		k := key[skip : skip+8]
-		return uint64(k[0])<<56 | uint64(k[1])<<48 | uint64(k[2])<<40 | uint64(k[3])<<32 |
-			uint64(k[4])<<24 | uint64(k[5])<<16 | uint64(k[6])<<8 | uint64(k[7])
+	rest := len(key) - skip
+	switch {
+	case rest >= 8:
+		return bigEndian(key[skip:])
+	case rest <= 0:
+		return 0
+	case len(key) >= 8: // the last eight bytes, and those out that are not of the rest
+		return bigEndian(key[len(key)-8:]) << (8 * (8 - rest))
 	}
 	head := uint64(0)
-	for i := skip; i < skip+8; i++ {
-		head <<= 8
-		if i < len(key) {
-			head |= uint64(key[i])
-		}
+	for i := range rest {
+		head |= uint64(key[skip+i]) << (8 * (7 - i))
 	}
 	return head
+}
+
+func bigEndian(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0])<<56 | uint64(s[1])<<48 | uint64(s[2])<<40 | uint64(s[3])<<32 |
+		uint64(s[4])<<24 | uint64(s[5])<<16 | uint64(s[6])<<8 | uint64(s[7])
 }
 
 // refresh finds out anew what the keys have in common.

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -58,6 +59,20 @@ func checkPages(t interface{ Fatalf(string, ...any) }, p *page) {
 	}
 	for i := 0; p.children != nil && i <= int(p.n); i++ {
 		checkPages(t, p.children[i])
+	}
+}
+
+// A head has the eight bytes behind the first ones, with zeros for those that are missing.
+func TestHeadOf(t *testing.T) {
+	for length := range 20 {
+		key := "abcdefghijklmnopqrstuvwxyz"[:length]
+		for skip := range 22 {
+			padded := key + string(make([]byte, 40))
+			want := binary.BigEndian.Uint64([]byte(padded[skip:]))
+			if got := headOf(key, skip); got != want {
+				t.Errorf("behind %d bytes of %q: %016x, want %016x", skip, key, got, want)
+			}
+		}
 	}
 }
 
