@@ -181,7 +181,8 @@ func TestUnchangedBeatIsSmall(t *testing.T) {
 		list[i] = leads(1, 1)
 		list[i].RegionId = uint64(i + 1)
 	}
-	task, _ := beatFrom(t, dial(t, nil, m.addr), func(cfg *HeartbeatConfig) {
+	c := dial(t, func(cfg *Config) { cfg.AttemptTimeout = time.Minute }, m.addr)
+	task, _ := beatFrom(t, c, func(cfg *HeartbeatConfig) {
 		cfg.Interval = f.interval
 		cfg.Collect = func(context.Context) (HeartbeatReport, error) { return HeartbeatReport{RegionStats: list}, nil }
 	})
