@@ -186,13 +186,11 @@ func TestUnchangedBeatIsSmall(t *testing.T) {
 		cfg.Interval = f.interval
 		cfg.Collect = func(context.Context) (HeartbeatReport, error) { return HeartbeatReport{RegionStats: list}, nil }
 	})
-	eventually(t, "a beat without replicas", func() bool {
-		task.Beat()
-		all := f.all()
-		return len(all) > 0 && !all[len(all)-1].GetFullReport()
-	})
-	all := f.all()
-	if size := proto.Size(all[len(all)-1]); size > limit {
+	eventually(t, "the first answer", func() bool { return task.Incarnation() != 0 })
+	n := len(f.all())
+	task.Beat()
+	all := f.await(t, n+1)
+	if size := proto.Size(all[n]); all[n].GetFullReport() || size > limit {
 		t.Errorf("an unchanged beat of 10,000 replicas has %d bytes, at most %d are meant", size, limit)
 	}
 }
