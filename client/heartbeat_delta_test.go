@@ -173,6 +173,7 @@ func TestTaskReportsChangesOnly(t *testing.T) {
 func TestUnchangedBeatIsSmall(t *testing.T) {
 	const limit = 200
 	m, f := leaderMember(t)
+	f.interval = 2 * time.Second // so that a slow machine doesn't take the member for silent
 	f.judge = func(request *metasrvpb.HeartbeatRequest, response *metasrvpb.HeartbeatResponse) {
 		response.Digest = request.Digest
 	}
