@@ -124,6 +124,13 @@ var (
 	// ErrNoLease: the node leads the region, and has no lease for it at present. Nothing was written; try again.
 	ErrNoLease = define(KindUnavailable, "NO_LEASE")
 
+	// ErrHolderNotFound: the holder of locks and candidacies is unknown, or was not renewed in time.
+	ErrHolderNotFound = define(KindNotFound, "HOLDER_NOT_FOUND")
+	// ErrNotHeld: another claim on the name is the first, or there is none.
+	ErrNotHeld = define(KindFailedPrecondition, "NOT_HELD")
+	// ErrTooManyClaims: as many holders, or claims on a name, are there as are remembered.
+	ErrTooManyClaims = define(KindResourceExhausted, "TOO_MANY_CLAIMS")
+
 	// ErrNotLeader: the request belongs to the metasrv leader.
 	ErrNotLeader = define(KindFailedPrecondition, "NOT_LEADER")
 	// ErrNotReady: the metasrv leader has not taken over yet, or this member is starting or stopping.
