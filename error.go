@@ -128,6 +128,8 @@ var (
 	ErrHolderNotFound = define(KindNotFound, "HOLDER_NOT_FOUND")
 	// ErrNotHeld: another claim on the name is the first, or there is none.
 	ErrNotHeld = define(KindFailedPrecondition, "NOT_HELD")
+	// ErrStillWaiting: the claim is not the first yet. It keeps its place: ask again.
+	ErrStillWaiting = define(KindUnavailable, "STILL_WAITING")
 	// ErrTooManyClaims: as many holders, or claims on a name, are there as are remembered.
 	ErrTooManyClaims = define(KindResourceExhausted, "TOO_MANY_CLAIMS")
 

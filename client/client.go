@@ -68,6 +68,12 @@ func (c *Client) Catalog() metasrvpb.CatalogClient { return metasrvpb.NewCatalog
 // Store returns a stub for the Store service.
 func (c *Client) Store() metasrvpb.StoreClient { return metasrvpb.NewStoreClient(c) }
 
+// Locks returns a stub for the Lock service. See OpenHolder for locks that are kept.
+func (c *Client) Locks() metasrvpb.LockClient { return metasrvpb.NewLockClient(c) }
+
+// Election returns a stub for the Election service. See OpenHolder for candidacies that are kept.
+func (c *Client) Election() metasrvpb.ElectionClient { return metasrvpb.NewElectionClient(c) }
+
 // Cluster returns a stub for the Cluster service, as the metasrv leader answers it where it is known.
 func (c *Client) Cluster() metasrvpb.ClusterClient { return metasrvpb.NewClusterClient(c) }
 

@@ -65,6 +65,20 @@ var methods = map[string]methodKind{
 	metasrvpb.Store_Txn_FullMethodName:           write,
 	metasrvpb.Store_Watch_FullMethodName:         stream,
 
+	metasrvpb.Lock_Lock_FullMethodName:   write,
+	metasrvpb.Lock_Unlock_FullMethodName: repeatable,
+	// A holder whose id never arrived is gone after its time.
+	metasrvpb.Lock_OpenHolder_FullMethodName:  repeatable,
+	metasrvpb.Lock_KeepHolder_FullMethodName:  repeatable,
+	metasrvpb.Lock_CloseHolder_FullMethodName: repeatable,
+	metasrvpb.Lock_ListLocks_FullMethodName:   read,
+
+	metasrvpb.Election_Campaign_FullMethodName: repeatable,
+	metasrvpb.Election_Proclaim_FullMethodName: write,
+	metasrvpb.Election_Resign_FullMethodName:   repeatable,
+	metasrvpb.Election_Leader_FullMethodName:   read,
+	metasrvpb.Election_Observe_FullMethodName:  stream,
+
 	metasrvpb.Cluster_Status_FullMethodName:      read,
 	metasrvpb.Cluster_ListMembers_FullMethodName: read,
 	metasrvpb.Cluster_WatchNodes_FullMethodName:  stream,
@@ -124,6 +138,10 @@ func methodKindOf(method string, request proto.Message, opts []grpc.CallOption) 
 		return kind
 	}
 	switch r := request.(type) {
+	case *metasrvpb.LockRequest:
+		if r.GetHolder() != 0 { // has one claim on a name, however often it asks
+			return repeatable
+		}
 	case *metasrvpb.PutRequest:
 		if !r.GetPrevKv() {
 			return repeatable

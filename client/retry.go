@@ -51,7 +51,7 @@ func classify(err error) verdict {
 		v.action = renewSession
 		return v
 	case metasrv.ErrNodesNotHeard.Reason, metasrv.ErrOverloaded.Reason, metasrv.ErrSessionFull.Reason, metasrv.ErrTooManySessions.Reason,
-		metasrv.ErrDiskFull.Reason:
+		metasrv.ErrDiskFull.Reason, metasrv.ErrStillWaiting.Reason:
 		v.action = again
 		return v
 	case metasrv.ErrStatesDiffer.Reason, metasrv.ErrClusterMismatch.Reason:

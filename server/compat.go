@@ -53,12 +53,14 @@ var earlyServices = map[string][]string{
 	"Heartbeat": {"Heartbeat", "AskLeader"},
 	"Router":    {"Create", "Route", "Delete"},
 	"Store":     {"Range", "Put", "BatchGet", "BatchPut", "BatchDelete", "CompareAndPut", "DeleteRange", "MoveValue"},
+	"Lock":      {"Lock", "Unlock"},
 }
 
 // registerEarly registers the services under their early public names.
 func registerEarly(r grpc.ServiceRegistrar, s *services) {
 	r.RegisterService(earlyDesc("Heartbeat", metasrvpb.Heartbeat_ServiceDesc), heartbeatService{services: s})
 	r.RegisterService(earlyDesc("Router", metasrvpb.Router_ServiceDesc), routerService{services: s, early: true})
+	r.RegisterService(earlyDesc("Lock", metasrvpb.Lock_ServiceDesc), lockService{services: s})
 	r.RegisterService(earlyDesc("Store", metasrvpb.Store_ServiceDesc), storeService{services: s})
 }
 

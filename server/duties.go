@@ -87,6 +87,7 @@ func (d *duties) run(ctx context.Context, l raftfsm.Leadership) error {
 	var work sync.WaitGroup
 	defer work.Wait()
 	work.Go(func() { dispatch(ctx, t, log) })
+	work.Go(func() { d.expireHolders(ctx, t, log) })
 	d.abortCreations(ctx, t, log)
 	return nil
 }

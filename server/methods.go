@@ -63,6 +63,19 @@ var methods = map[string]access{
 	metasrvpb.Store_Txn_FullMethodName:   accessRead,
 	metasrvpb.Store_Watch_FullMethodName: accessAny,
 
+	metasrvpb.Lock_Lock_FullMethodName:        accessWrite,
+	metasrvpb.Lock_Unlock_FullMethodName:      accessWrite,
+	metasrvpb.Lock_OpenHolder_FullMethodName:  accessWrite,
+	metasrvpb.Lock_KeepHolder_FullMethodName:  accessWrite,
+	metasrvpb.Lock_CloseHolder_FullMethodName: accessWrite,
+	metasrvpb.Lock_ListLocks_FullMethodName:   accessRead,
+
+	metasrvpb.Election_Campaign_FullMethodName: accessWrite,
+	metasrvpb.Election_Proclaim_FullMethodName: accessWrite,
+	metasrvpb.Election_Resign_FullMethodName:   accessWrite,
+	metasrvpb.Election_Leader_FullMethodName:   accessRead,
+	metasrvpb.Election_Observe_FullMethodName:  accessAny,
+
 	metasrvpb.Cluster_Status_FullMethodName:       accessAny,
 	metasrvpb.Cluster_ListMembers_FullMethodName:  accessRead,
 	metasrvpb.Cluster_WatchNodes_FullMethodName:   accessAny,

@@ -10,6 +10,7 @@ import (
 	"github.com/metasrv/metasrv/catalog"
 	"github.com/metasrv/metasrv/heartbeat"
 	"github.com/metasrv/metasrv/kv"
+	"github.com/metasrv/metasrv/lock"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/raftfsm"
@@ -158,5 +159,5 @@ func openNode(s *Server) (Node, error) {
 
 // Appliers returns those of every package that has commands.
 func Appliers() []state.Applier {
-	return []state.Applier{kv.NewApplier(), catalog.NewApplier(), router.NewApplier(heartbeat.Registration), heartbeat.NewApplier()}
+	return []state.Applier{kv.NewApplier(), catalog.NewApplier(), router.NewApplier(heartbeat.Registration), heartbeat.NewApplier(), lock.NewApplier()}
 }

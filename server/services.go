@@ -64,6 +64,8 @@ func (s *services) register(r grpc.ServiceRegistrar) {
 	metasrvpb.RegisterRouterServer(r, routerService{services: s})
 	metasrvpb.RegisterCatalogServer(r, catalogService{services: s})
 	metasrvpb.RegisterStoreServer(r, storeService{services: s})
+	metasrvpb.RegisterLockServer(r, lockService{services: s})
+	metasrvpb.RegisterElectionServer(r, electionService{services: s})
 	metasrvpb.RegisterClusterServer(r, clusterService{services: s})
 	metasrvpb.RegisterMaintenanceServer(r, maintenanceService{services: s})
 	registerEarly(r, s)

@@ -25,9 +25,16 @@ const (
 type LockRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Header *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
-	Name   []byte                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// Seconds after which the lock is free again.
-	ExpireSecs    int64 `protobuf:"varint,3,opt,name=expire_secs,json=expireSecs,proto3" json:"expire_secs,omitempty"`
+	// At most 1,024 bytes.
+	Name []byte `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Seconds after which the lock is free again. Only without a holder.
+	ExpireSecs int64 `protobuf:"varint,3,opt,name=expire_secs,json=expireSecs,proto3" json:"expire_secs,omitempty"`
+	// Who asks, 0: a holder made for this lock.
+	Holder uint64 `protobuf:"varint,20,opt,name=holder,proto3" json:"holder,omitempty"`
+	// Don't wait: NOT_HELD where somebody else has the lock.
+	NoWait bool `protobuf:"varint,21,opt,name=no_wait,json=noWait,proto3" json:"no_wait,omitempty"`
+	// Who asks, for people. Only without a holder.
+	HolderName    string `protobuf:"bytes,22,opt,name=holder_name,json=holderName,proto3" json:"holder_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -83,11 +90,34 @@ func (x *LockRequest) GetExpireSecs() int64 {
 	return 0
 }
 
+func (x *LockRequest) GetHolder() uint64 {
+	if x != nil {
+		return x.Holder
+	}
+	return 0
+}
+
+func (x *LockRequest) GetNoWait() bool {
+	if x != nil {
+		return x.NoWait
+	}
+	return false
+}
+
+func (x *LockRequest) GetHolderName() string {
+	if x != nil {
+		return x.HolderName
+	}
+	return ""
+}
+
 type LockResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
-	// Names the holder; Unlock asks for it.
-	Key           []byte `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// Names the claim; Unlock asks for it.
+	Key []byte `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// Higher than that of all who had the lock before.
+	FencingToken  uint64 `protobuf:"varint,20,opt,name=fencing_token,json=fencingToken,proto3" json:"fencing_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -134,6 +164,13 @@ func (x *LockResponse) GetKey() []byte {
 		return x.Key
 	}
 	return nil
+}
+
+func (x *LockResponse) GetFencingToken() uint64 {
+	if x != nil {
+		return x.FencingToken
+	}
+	return 0
 }
 
 type UnlockRequest struct {
@@ -232,25 +269,668 @@ func (x *UnlockResponse) GetHeader() *ResponseHeader {
 	return nil
 }
 
+type OpenHolderRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// Time after the last renewal in which it is not gone: 500 ms to a day.
+	TtlMs uint64 `protobuf:"varint,2,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	// Who that is, for people. At most 1,024 bytes.
+	Name          string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenHolderRequest) Reset() {
+	*x = OpenHolderRequest{}
+	mi := &file_metasrv_v1_lock_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenHolderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenHolderRequest) ProtoMessage() {}
+
+func (x *OpenHolderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_lock_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenHolderRequest.ProtoReflect.Descriptor instead.
+func (*OpenHolderRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_lock_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *OpenHolderRequest) GetHeader() *RequestHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *OpenHolderRequest) GetTtlMs() uint64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+func (x *OpenHolderRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type OpenHolderResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Holder        uint64                 `protobuf:"varint,2,opt,name=holder,proto3" json:"holder,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenHolderResponse) Reset() {
+	*x = OpenHolderResponse{}
+	mi := &file_metasrv_v1_lock_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenHolderResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenHolderResponse) ProtoMessage() {}
+
+func (x *OpenHolderResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_lock_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenHolderResponse.ProtoReflect.Descriptor instead.
+func (*OpenHolderResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_lock_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *OpenHolderResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *OpenHolderResponse) GetHolder() uint64 {
+	if x != nil {
+		return x.Holder
+	}
+	return 0
+}
+
+type KeepHolderRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Holder        uint64                 `protobuf:"varint,2,opt,name=holder,proto3" json:"holder,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepHolderRequest) Reset() {
+	*x = KeepHolderRequest{}
+	mi := &file_metasrv_v1_lock_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepHolderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepHolderRequest) ProtoMessage() {}
+
+func (x *KeepHolderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_lock_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepHolderRequest.ProtoReflect.Descriptor instead.
+func (*KeepHolderRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_lock_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *KeepHolderRequest) GetHeader() *RequestHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *KeepHolderRequest) GetHolder() uint64 {
+	if x != nil {
+		return x.Holder
+	}
+	return 0
+}
+
+type KeepHolderResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// The holder lives for so long at least from the moment on at which the request was sent.
+	TtlMs         uint64 `protobuf:"varint,2,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepHolderResponse) Reset() {
+	*x = KeepHolderResponse{}
+	mi := &file_metasrv_v1_lock_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepHolderResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepHolderResponse) ProtoMessage() {}
+
+func (x *KeepHolderResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_lock_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepHolderResponse.ProtoReflect.Descriptor instead.
+func (*KeepHolderResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_lock_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *KeepHolderResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *KeepHolderResponse) GetTtlMs() uint64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+type CloseHolderRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Holder        uint64                 `protobuf:"varint,2,opt,name=holder,proto3" json:"holder,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloseHolderRequest) Reset() {
+	*x = CloseHolderRequest{}
+	mi := &file_metasrv_v1_lock_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloseHolderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloseHolderRequest) ProtoMessage() {}
+
+func (x *CloseHolderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_lock_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloseHolderRequest.ProtoReflect.Descriptor instead.
+func (*CloseHolderRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_lock_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CloseHolderRequest) GetHeader() *RequestHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *CloseHolderRequest) GetHolder() uint64 {
+	if x != nil {
+		return x.Holder
+	}
+	return 0
+}
+
+type CloseHolderResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloseHolderResponse) Reset() {
+	*x = CloseHolderResponse{}
+	mi := &file_metasrv_v1_lock_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloseHolderResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloseHolderResponse) ProtoMessage() {}
+
+func (x *CloseHolderResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_lock_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloseHolderResponse.ProtoReflect.Descriptor instead.
+func (*CloseHolderResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_lock_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CloseHolderResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+// ListLocksRequest asks for the claims on locks, or on the offices of elections.
+type ListLocksRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// Only names that begin like this.
+	Prefix []byte `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// Elections instead of locks.
+	Elections bool `protobuf:"varint,3,opt,name=elections,proto3" json:"elections,omitempty"`
+	// At most so many names, 0: 1,000.
+	Limit         uint32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLocksRequest) Reset() {
+	*x = ListLocksRequest{}
+	mi := &file_metasrv_v1_lock_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLocksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLocksRequest) ProtoMessage() {}
+
+func (x *ListLocksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_lock_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLocksRequest.ProtoReflect.Descriptor instead.
+func (*ListLocksRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_lock_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListLocksRequest) GetHeader() *RequestHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *ListLocksRequest) GetPrefix() []byte {
+	if x != nil {
+		return x.Prefix
+	}
+	return nil
+}
+
+func (x *ListLocksRequest) GetElections() bool {
+	if x != nil {
+		return x.Elections
+	}
+	return false
+}
+
+func (x *ListLocksRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type ListLocksResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// Sorted by name.
+	Names []*NamedClaims `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
+	// There are more names.
+	More          bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLocksResponse) Reset() {
+	*x = ListLocksResponse{}
+	mi := &file_metasrv_v1_lock_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLocksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLocksResponse) ProtoMessage() {}
+
+func (x *ListLocksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_lock_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLocksResponse.ProtoReflect.Descriptor instead.
+func (*ListLocksResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_lock_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ListLocksResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *ListLocksResponse) GetNames() []*NamedClaims {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *ListLocksResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+// NamedClaims is a name with the claims on it, in order: the first one has it.
+type NamedClaims struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Claims        []*HolderClaim         `protobuf:"bytes,2,rep,name=claims,proto3" json:"claims,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NamedClaims) Reset() {
+	*x = NamedClaims{}
+	mi := &file_metasrv_v1_lock_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NamedClaims) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NamedClaims) ProtoMessage() {}
+
+func (x *NamedClaims) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_lock_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NamedClaims.ProtoReflect.Descriptor instead.
+func (*NamedClaims) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_lock_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *NamedClaims) GetName() []byte {
+	if x != nil {
+		return x.Name
+	}
+	return nil
+}
+
+func (x *NamedClaims) GetClaims() []*HolderClaim {
+	if x != nil {
+		return x.Claims
+	}
+	return nil
+}
+
+// HolderClaim is one claim.
+type HolderClaim struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Holder uint64                 `protobuf:"varint,1,opt,name=holder,proto3" json:"holder,omitempty"`
+	// Who that is, for people.
+	HolderName string `protobuf:"bytes,2,opt,name=holder_name,json=holderName,proto3" json:"holder_name,omitempty"`
+	TtlMs      uint64 `protobuf:"varint,3,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
+	// 0 while it waits.
+	FencingToken uint64 `protobuf:"varint,4,opt,name=fencing_token,json=fencingToken,proto3" json:"fencing_token,omitempty"`
+	// Of an election.
+	Value []byte `protobuf:"bytes,5,opt,name=value,proto3" json:"value,omitempty"`
+	// Time since the claim was made.
+	AgeMs         uint64 `protobuf:"varint,6,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HolderClaim) Reset() {
+	*x = HolderClaim{}
+	mi := &file_metasrv_v1_lock_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HolderClaim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HolderClaim) ProtoMessage() {}
+
+func (x *HolderClaim) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_lock_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HolderClaim.ProtoReflect.Descriptor instead.
+func (*HolderClaim) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_lock_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *HolderClaim) GetHolder() uint64 {
+	if x != nil {
+		return x.Holder
+	}
+	return 0
+}
+
+func (x *HolderClaim) GetHolderName() string {
+	if x != nil {
+		return x.HolderName
+	}
+	return ""
+}
+
+func (x *HolderClaim) GetTtlMs() uint64 {
+	if x != nil {
+		return x.TtlMs
+	}
+	return 0
+}
+
+func (x *HolderClaim) GetFencingToken() uint64 {
+	if x != nil {
+		return x.FencingToken
+	}
+	return 0
+}
+
+func (x *HolderClaim) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *HolderClaim) GetAgeMs() uint64 {
+	if x != nil {
+		return x.AgeMs
+	}
+	return 0
+}
+
 var File_metasrv_v1_lock_proto protoreflect.FileDescriptor
 
 const file_metasrv_v1_lock_proto_rawDesc = "" +
 	"\n" +
 	"\x15metasrv/v1/lock.proto\x12\n" +
-	"metasrv.v1\x1a\x17metasrv/v1/header.proto\"u\n" +
+	"metasrv.v1\x1a\x17metasrv/v1/header.proto\"\xc7\x01\n" +
 	"\vLockRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\fR\x04name\x12\x1f\n" +
 	"\vexpire_secs\x18\x03 \x01(\x03R\n" +
-	"expireSecs\"T\n" +
+	"expireSecs\x12\x16\n" +
+	"\x06holder\x18\x14 \x01(\x04R\x06holder\x12\x17\n" +
+	"\ano_wait\x18\x15 \x01(\bR\x06noWait\x12\x1f\n" +
+	"\vholder_name\x18\x16 \x01(\tR\n" +
+	"holderName\"y\n" +
 	"\fLockResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\fR\x03key\"T\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12#\n" +
+	"\rfencing_token\x18\x14 \x01(\x04R\ffencingToken\"T\n" +
 	"\rUnlockRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\"D\n" +
 	"\x0eUnlockResponse\x122\n" +
-	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06headerB7Z5github.com/metasrv/metasrv/proto/metasrv/v1;metasrvpbb\x06proto3"
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\"q\n" +
+	"\x11OpenHolderRequest\x121\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12\x15\n" +
+	"\x06ttl_ms\x18\x02 \x01(\x04R\x05ttlMs\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"`\n" +
+	"\x12OpenHolderResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12\x16\n" +
+	"\x06holder\x18\x02 \x01(\x04R\x06holder\"^\n" +
+	"\x11KeepHolderRequest\x121\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12\x16\n" +
+	"\x06holder\x18\x02 \x01(\x04R\x06holder\"_\n" +
+	"\x12KeepHolderResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12\x15\n" +
+	"\x06ttl_ms\x18\x02 \x01(\x04R\x05ttlMs\"_\n" +
+	"\x12CloseHolderRequest\x121\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12\x16\n" +
+	"\x06holder\x18\x02 \x01(\x04R\x06holder\"I\n" +
+	"\x13CloseHolderResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\"\x91\x01\n" +
+	"\x10ListLocksRequest\x121\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12\x16\n" +
+	"\x06prefix\x18\x02 \x01(\fR\x06prefix\x12\x1c\n" +
+	"\telections\x18\x03 \x01(\bR\telections\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\rR\x05limit\"\x8a\x01\n" +
+	"\x11ListLocksResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12-\n" +
+	"\x05names\x18\x02 \x03(\v2\x17.metasrv.v1.NamedClaimsR\x05names\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"R\n" +
+	"\vNamedClaims\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\fR\x04name\x12/\n" +
+	"\x06claims\x18\x02 \x03(\v2\x17.metasrv.v1.HolderClaimR\x06claims\"\xaf\x01\n" +
+	"\vHolderClaim\x12\x16\n" +
+	"\x06holder\x18\x01 \x01(\x04R\x06holder\x12\x1f\n" +
+	"\vholder_name\x18\x02 \x01(\tR\n" +
+	"holderName\x12\x15\n" +
+	"\x06ttl_ms\x18\x03 \x01(\x04R\x05ttlMs\x12#\n" +
+	"\rfencing_token\x18\x04 \x01(\x04R\ffencingToken\x12\x14\n" +
+	"\x05value\x18\x05 \x01(\fR\x05value\x12\x15\n" +
+	"\x06age_ms\x18\x06 \x01(\x04R\x05ageMs2\xb6\x03\n" +
+	"\x04Lock\x129\n" +
+	"\x04Lock\x12\x17.metasrv.v1.LockRequest\x1a\x18.metasrv.v1.LockResponse\x12?\n" +
+	"\x06Unlock\x12\x19.metasrv.v1.UnlockRequest\x1a\x1a.metasrv.v1.UnlockResponse\x12K\n" +
+	"\n" +
+	"OpenHolder\x12\x1d.metasrv.v1.OpenHolderRequest\x1a\x1e.metasrv.v1.OpenHolderResponse\x12K\n" +
+	"\n" +
+	"KeepHolder\x12\x1d.metasrv.v1.KeepHolderRequest\x1a\x1e.metasrv.v1.KeepHolderResponse\x12N\n" +
+	"\vCloseHolder\x12\x1e.metasrv.v1.CloseHolderRequest\x1a\x1f.metasrv.v1.CloseHolderResponse\x12H\n" +
+	"\tListLocks\x12\x1c.metasrv.v1.ListLocksRequest\x1a\x1d.metasrv.v1.ListLocksResponseB7Z5github.com/metasrv/metasrv/proto/metasrv/v1;metasrvpbb\x06proto3"
 
 var (
 	file_metasrv_v1_lock_proto_rawDescOnce sync.Once
@@ -264,25 +944,57 @@ func file_metasrv_v1_lock_proto_rawDescGZIP() []byte {
 	return file_metasrv_v1_lock_proto_rawDescData
 }
 
-var file_metasrv_v1_lock_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_metasrv_v1_lock_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_metasrv_v1_lock_proto_goTypes = []any{
-	(*LockRequest)(nil),    // 0: metasrv.v1.LockRequest
-	(*LockResponse)(nil),   // 1: metasrv.v1.LockResponse
-	(*UnlockRequest)(nil),  // 2: metasrv.v1.UnlockRequest
-	(*UnlockResponse)(nil), // 3: metasrv.v1.UnlockResponse
-	(*RequestHeader)(nil),  // 4: metasrv.v1.RequestHeader
-	(*ResponseHeader)(nil), // 5: metasrv.v1.ResponseHeader
+	(*LockRequest)(nil),         // 0: metasrv.v1.LockRequest
+	(*LockResponse)(nil),        // 1: metasrv.v1.LockResponse
+	(*UnlockRequest)(nil),       // 2: metasrv.v1.UnlockRequest
+	(*UnlockResponse)(nil),      // 3: metasrv.v1.UnlockResponse
+	(*OpenHolderRequest)(nil),   // 4: metasrv.v1.OpenHolderRequest
+	(*OpenHolderResponse)(nil),  // 5: metasrv.v1.OpenHolderResponse
+	(*KeepHolderRequest)(nil),   // 6: metasrv.v1.KeepHolderRequest
+	(*KeepHolderResponse)(nil),  // 7: metasrv.v1.KeepHolderResponse
+	(*CloseHolderRequest)(nil),  // 8: metasrv.v1.CloseHolderRequest
+	(*CloseHolderResponse)(nil), // 9: metasrv.v1.CloseHolderResponse
+	(*ListLocksRequest)(nil),    // 10: metasrv.v1.ListLocksRequest
+	(*ListLocksResponse)(nil),   // 11: metasrv.v1.ListLocksResponse
+	(*NamedClaims)(nil),         // 12: metasrv.v1.NamedClaims
+	(*HolderClaim)(nil),         // 13: metasrv.v1.HolderClaim
+	(*RequestHeader)(nil),       // 14: metasrv.v1.RequestHeader
+	(*ResponseHeader)(nil),      // 15: metasrv.v1.ResponseHeader
 }
 var file_metasrv_v1_lock_proto_depIdxs = []int32{
-	4, // 0: metasrv.v1.LockRequest.header:type_name -> metasrv.v1.RequestHeader
-	5, // 1: metasrv.v1.LockResponse.header:type_name -> metasrv.v1.ResponseHeader
-	4, // 2: metasrv.v1.UnlockRequest.header:type_name -> metasrv.v1.RequestHeader
-	5, // 3: metasrv.v1.UnlockResponse.header:type_name -> metasrv.v1.ResponseHeader
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	14, // 0: metasrv.v1.LockRequest.header:type_name -> metasrv.v1.RequestHeader
+	15, // 1: metasrv.v1.LockResponse.header:type_name -> metasrv.v1.ResponseHeader
+	14, // 2: metasrv.v1.UnlockRequest.header:type_name -> metasrv.v1.RequestHeader
+	15, // 3: metasrv.v1.UnlockResponse.header:type_name -> metasrv.v1.ResponseHeader
+	14, // 4: metasrv.v1.OpenHolderRequest.header:type_name -> metasrv.v1.RequestHeader
+	15, // 5: metasrv.v1.OpenHolderResponse.header:type_name -> metasrv.v1.ResponseHeader
+	14, // 6: metasrv.v1.KeepHolderRequest.header:type_name -> metasrv.v1.RequestHeader
+	15, // 7: metasrv.v1.KeepHolderResponse.header:type_name -> metasrv.v1.ResponseHeader
+	14, // 8: metasrv.v1.CloseHolderRequest.header:type_name -> metasrv.v1.RequestHeader
+	15, // 9: metasrv.v1.CloseHolderResponse.header:type_name -> metasrv.v1.ResponseHeader
+	14, // 10: metasrv.v1.ListLocksRequest.header:type_name -> metasrv.v1.RequestHeader
+	15, // 11: metasrv.v1.ListLocksResponse.header:type_name -> metasrv.v1.ResponseHeader
+	12, // 12: metasrv.v1.ListLocksResponse.names:type_name -> metasrv.v1.NamedClaims
+	13, // 13: metasrv.v1.NamedClaims.claims:type_name -> metasrv.v1.HolderClaim
+	0,  // 14: metasrv.v1.Lock.Lock:input_type -> metasrv.v1.LockRequest
+	2,  // 15: metasrv.v1.Lock.Unlock:input_type -> metasrv.v1.UnlockRequest
+	4,  // 16: metasrv.v1.Lock.OpenHolder:input_type -> metasrv.v1.OpenHolderRequest
+	6,  // 17: metasrv.v1.Lock.KeepHolder:input_type -> metasrv.v1.KeepHolderRequest
+	8,  // 18: metasrv.v1.Lock.CloseHolder:input_type -> metasrv.v1.CloseHolderRequest
+	10, // 19: metasrv.v1.Lock.ListLocks:input_type -> metasrv.v1.ListLocksRequest
+	1,  // 20: metasrv.v1.Lock.Lock:output_type -> metasrv.v1.LockResponse
+	3,  // 21: metasrv.v1.Lock.Unlock:output_type -> metasrv.v1.UnlockResponse
+	5,  // 22: metasrv.v1.Lock.OpenHolder:output_type -> metasrv.v1.OpenHolderResponse
+	7,  // 23: metasrv.v1.Lock.KeepHolder:output_type -> metasrv.v1.KeepHolderResponse
+	9,  // 24: metasrv.v1.Lock.CloseHolder:output_type -> metasrv.v1.CloseHolderResponse
+	11, // 25: metasrv.v1.Lock.ListLocks:output_type -> metasrv.v1.ListLocksResponse
+	20, // [20:26] is the sub-list for method output_type
+	14, // [14:20] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_v1_lock_proto_init() }
@@ -297,9 +1009,9 @@ func file_metasrv_v1_lock_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_v1_lock_proto_rawDesc), len(file_metasrv_v1_lock_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   14,
 			NumExtensions: 0,
-			NumServices:   0,
+			NumServices:   1,
 		},
 		GoTypes:           file_metasrv_v1_lock_proto_goTypes,
 		DependencyIndexes: file_metasrv_v1_lock_proto_depIdxs,
