@@ -206,7 +206,7 @@ func TestAdopt(t *testing.T) {
 	adopted := cluster{memory.New(lock.NewApplier(), adopter{})}
 	b := must[uint64](t)(adopted.open())
 	must[*storagepb.ClaimResult](t)(adopted.claim(&storagepb.Claim{Kind: locks, Name: []byte("x"), Holder: b}))
-	if _, err := adopted.Propose(t.Context(), state.Proposal{Kind: adoptKind, Payload: &storagepb.EndQuarantine{}}); err != nil {
+	if _, err := adopted.Propose(t.Context(), state.Proposal{Kind: adoptKind, Payload: &storagepb.RegisterNode{}}); err != nil {
 		t.Fatal(err)
 	}
 	if holder, _ := adopted.holderOf("x"); holder != 0 {
@@ -217,7 +217,8 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
-const adoptKind = storagepb.CommandKind_COMMAND_KIND_END_QUARANTINE
+// adoptKind stands for the adoption of a state, which is no command.
+const adoptKind = storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE
 
 type adopter struct{}
 

@@ -55,6 +55,7 @@ func goldenScript() []goldenEntry {
 	goldenCatalog(g)
 	goldenTables(g)
 	goldenRegions(g)
+	goldenLocks(g)
 	goldenLater(g)
 	return g.entries
 }
@@ -260,6 +261,40 @@ func goldenRegions(g *goldenLog) {
 		changes(&storagepb.RegionChange{RegionId: 1026 << 32, LeaderEpoch: 1, ConfVersion: 1, Change: demote}), // refused: not PUBLIC
 	)
 	g.add(node(12, "other"), changes(change(8, 3, &storagepb.RegionChange{Change: elect(14, true, 15)}))) // refused: lost
+}
+
+func goldenLocks(g *goldenLog) {
+	x, y := []byte("x"), []byte("y")
+	lock, election := storagepb.ClaimKind_CLAIM_KIND_LOCK, storagepb.ClaimKind_CLAIM_KIND_ELECTION
+	g.add(
+		cmd(storagepb.CommandKind_COMMAND_KIND_OPEN_HOLDER, &storagepb.OpenHolder{TtlMs: 20_000, Name: "a"}), // 1
+		cmd(storagepb.CommandKind_COMMAND_KIND_OPEN_HOLDER, &storagepb.OpenHolder{TtlMs: 60_000}),            // 2
+		cmd(storagepb.CommandKind_COMMAND_KIND_OPEN_HOLDER, &storagepb.OpenHolder{TtlMs: 1}),                 // refused
+	)
+	g.add(
+		cmd(storagepb.CommandKind_COMMAND_KIND_CLAIM, &storagepb.Claim{Kind: lock, Name: x, Holder: 1}),
+		cmd(storagepb.CommandKind_COMMAND_KIND_CLAIM, &storagepb.Claim{Kind: lock, Name: x, Holder: 2}),                   // waits
+		cmd(storagepb.CommandKind_COMMAND_KIND_CLAIM, &storagepb.Claim{Kind: lock, Name: x, TtlMs: 20_000}),               // 3 waits
+		cmd(storagepb.CommandKind_COMMAND_KIND_CLAIM, &storagepb.Claim{Kind: lock, Name: x, Holder: 2, NoWait: true}),     // waits already
+		cmd(storagepb.CommandKind_COMMAND_KIND_CLAIM, &storagepb.Claim{Kind: lock, Name: x, TtlMs: 20_000, NoWait: true}), // refused
+		cmd(storagepb.CommandKind_COMMAND_KIND_CLAIM, &storagepb.Claim{Kind: election, Name: y, Holder: 1, Value: []byte("1")}),
+		cmd(storagepb.CommandKind_COMMAND_KIND_CLAIM, &storagepb.Claim{Kind: election, Name: y, Holder: 2, Value: []byte("2")}),
+		cmd(storagepb.CommandKind_COMMAND_KIND_CLAIM, &storagepb.Claim{Kind: lock, Name: x, Holder: 9}), // refused
+	)
+	g.add(
+		cmd(storagepb.CommandKind_COMMAND_KIND_PROCLAIM, &storagepb.Proclaim{Kind: election, Name: y, Holder: 2, Value: []byte("3")}), // refused
+		cmd(storagepb.CommandKind_COMMAND_KIND_WITHDRAW, &storagepb.Withdraw{Kind: lock, Name: x, Holder: 1}),                         // 2 has it
+		cmd(storagepb.CommandKind_COMMAND_KIND_WITHDRAW, &storagepb.Withdraw{Kind: lock, Name: x, Holder: 3}),                         // 3 is gone
+		cmd(storagepb.CommandKind_COMMAND_KIND_KEEP_HOLDER, &storagepb.KeepHolder{Holder: 2}),
+		cmd(storagepb.CommandKind_COMMAND_KIND_KEEP_HOLDER, &storagepb.KeepHolder{Holder: 3}), // refused
+	)
+	use := g.entries[len(g.entries)-3].entry.LeaderTimeMs
+	expire := &storagepb.ExpireHolders{Holders: []*storagepb.HolderUse{{Holder: 1, RenewedAtMs: use}, {Holder: 2, RenewedAtMs: use}}}
+	g.add(planned(2, cmd(storagepb.CommandKind_COMMAND_KIND_EXPIRE_HOLDERS, expire))) // nobody: too early
+	g.now += 30_000
+	g.add(planned(2, cmd(storagepb.CommandKind_COMMAND_KIND_EXPIRE_HOLDERS, expire)))              // 1: 2 is elected
+	g.add(cmd(storagepb.CommandKind_COMMAND_KIND_CLOSE_HOLDER, &storagepb.CloseHolder{Holder: 1})) // is gone already
+	g.add(cmd(storagepb.CommandKind_COMMAND_KIND_CLOSE_HOLDER, &storagepb.CloseHolder{Holder: 2}))
 }
 
 func goldenLater(g *goldenLog) {

@@ -23,6 +23,7 @@ import (
 	"github.com/metasrv/metasrv/catalog"
 	"github.com/metasrv/metasrv/heartbeat"
 	"github.com/metasrv/metasrv/kv"
+	"github.com/metasrv/metasrv/lock"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/machine"
 	"github.com/metasrv/metasrv/raftfsm/state"
@@ -44,7 +45,7 @@ const (
 var update = flag.Bool("update", false, "write the golden files of the version that is being developed")
 
 func goldenAppliers() []state.Applier {
-	return []state.Applier{kv.NewApplier(), catalog.NewApplier(), router.NewApplier(heartbeat.Registration), heartbeat.NewApplier()}
+	return []state.Applier{kv.NewApplier(), catalog.NewApplier(), router.NewApplier(heartbeat.Registration), heartbeat.NewApplier(), lock.NewApplier()}
 }
 
 // Every version's log gives the results and the state that it gave then, from the beginning as well as from the

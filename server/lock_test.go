@@ -49,6 +49,7 @@ func TestLockWithoutHolder(t *testing.T) {
 	if r := <-second; r.GetFencingToken() <= first.GetFencingToken() {
 		t.Errorf("token %d after %d", r.GetFencingToken(), first.GetFencingToken())
 	}
+	m.node.Advance(2 * time.Second)
 	eventually(t, "the second has expired", func() bool { return len(m.claims(t, "x")) == 0 })
 }
 
