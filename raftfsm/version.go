@@ -18,7 +18,7 @@ import (
 // go back to the build that it had.
 
 // versionInterval is how often the metasrv leader looks whether the cluster version can rise.
-const versionInterval = 500 * time.Millisecond
+const versionInterval = 100 * time.Millisecond
 
 // raiseVersion raises the cluster version to what all members know, until the term ends.
 func (n *Node) raiseVersion(ctx context.Context, l Leadership) {
@@ -52,7 +52,8 @@ func (n *Node) commonVersion() uint32 {
 	return version
 }
 
-// checkKnown returns ErrClusterVersion if a member may not know a kind of command yet, or what this one says.
+// checkKnown returns ErrClusterVersion if a member may not know a kind of command yet, or what this one says, and
+// ErrNotReady where that is only not known yet: in the first moments of a cluster, or after the last upgrade.
 func (n *Node) checkKnown(p *state.Proposal) error {
 	kind := p.Kind
 	present, since := n.fsm.current.position().Version, n.fsm.machine.Needs(kind, p.Payload)
@@ -62,22 +63,30 @@ func (n *Node) checkKnown(p *state.Proposal) error {
 	case since <= present:
 		return nil
 	}
+	below, silent := n.membersBelow(since)
+	if len(below) == 0 {
+		return metasrv.ErrNotReady.With("%s needs cluster version %d, the cluster is at %d, which is about to rise%s", kind, since, present, silent)
+	}
 	return metasrv.ErrClusterVersion.With("%s needs cluster version %d, the cluster is at %d: it rises by itself when every member runs a build "+
-		"that knows it; upgrade %s", kind, since, present, n.membersBelow(since))
+		"that knows it; upgrade %s", kind, since, present, strings.Join(below, ", "))
 }
 
-// membersBelow names the members that don't know a version.
-func (n *Node) membersBelow(version uint32) string {
+// membersBelow names the members that don't know a version, and says in words which have not said yet what they know.
+func (n *Node) membersBelow(version uint32) (below []string, silent string) {
 	var names []string
 	for _, server := range n.configuration().Servers {
-		if record, _ := n.publishedMember(string(server.ID)); machine.CommandVersion(record) < version {
-			names = append(names, fmt.Sprintf("member %s (version %q)", server.ID, record.GetVersion()))
+		record, published := n.publishedMember(string(server.ID))
+		switch {
+		case !published:
+			names = append(names, string(server.ID))
+		case machine.CommandVersion(record) < version:
+			below = append(below, fmt.Sprintf("member %s (version %q)", server.ID, record.GetVersion()))
 		}
 	}
-	if len(names) == 0 {
-		return "no member: it is about to rise"
+	if len(names) > 0 {
+		silent = " as soon as member " + strings.Join(names, ", ") + " has told its version"
 	}
-	return strings.Join(names, ", ")
+	return below, silent
 }
 
 // checkVersion returns an error if this build is too old for a cluster version.
