@@ -36,6 +36,17 @@
 // A watch is opened at the metasrv leader and again elsewhere until its first answer has arrived. After that an
 // error ends it; the caller resumes from the last revision it has seen.
 //
+// # Locks and elections
+//
+// A Holder claims names and renews itself in the background until it is closed:
+//
+//	h, err := c.OpenHolder(ctx, client.HolderConfig{TTL: 10 * time.Second, Name: "compactor on node 7"})
+//	defer h.Close(ctx)
+//	l, err := h.Lock(ctx, "compaction/cpu") // waits its turn
+//	… use l.FencingToken() with whatever the lock guards; stop when <-l.Lost()
+//
+// Campaign makes it a candidate, ObserveElection tells who is elected.
+//
 // # Nodes
 //
 // A HeartbeatTask keeps a datanode registered: it beats on one stream to whichever member leads, reports what
