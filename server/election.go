@@ -65,11 +65,11 @@ func (s electionService) Resign(ctx context.Context, req *metasrvpb.ResignReques
 }
 
 func (s electionService) Leader(ctx context.Context, req *metasrvpb.LeaderRequest) (*metasrvpb.LeaderResponse, error) {
-	if err := lock.ValidateName(req.GetName()); err != nil {
-		return nil, err
-	}
 	view, err := s.read(ctx, req.GetHeader())
 	if err != nil {
+		return nil, err
+	}
+	if err := lock.ValidateName(req.GetName()); err != nil {
 		return nil, err
 	}
 	e, err := electedOf(view, req.GetName())

@@ -21,6 +21,7 @@ var everyMember = []string{
 	metasrvpb.Maintenance_Hash_FullMethodName,
 	metasrvpb.Heartbeat_AskLeader_FullMethodName,
 	metasrvpb.Router_Watch_FullMethodName,
+	metasrvpb.Election_Observe_FullMethodName,
 	metasrvpb.Store_Watch_FullMethodName,
 	metasrvpb.Catalog_Watch_FullMethodName,
 	metasrvpb.Cluster_WatchNodes_FullMethodName,
@@ -30,6 +31,8 @@ var everyMember = []string{
 var stateReads = []string{
 	metasrvpb.Cluster_ListMembers_FullMethodName,
 	metasrvpb.Router_Route_FullMethodName,
+	metasrvpb.Lock_ListLocks_FullMethodName,
+	metasrvpb.Election_Leader_FullMethodName,
 	metasrvpb.Catalog_GetCatalog_FullMethodName,
 	metasrvpb.Catalog_ListCatalogs_FullMethodName,
 	metasrvpb.Catalog_GetSchema_FullMethodName,
