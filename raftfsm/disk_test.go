@@ -60,18 +60,24 @@ func fill(t *testing.T, dir string, leave int) (empty func()) {
 	}
 }
 
+// clusterOnDisks starts three members whose disks have as many free bytes as free says: a gigabyte, until it says less.
+func clusterOnDisks(t *testing.T, free *[3]atomic.Uint64) *cluster {
+	t.Helper()
+	return newCluster(t, 3, func(c *cluster) {
+		c.configure = func(i int, cfg *Config) {
+			free[i].Store(1 << 30)
+			cfg.MinFreeDisk = 256 << 20
+			cfg.freeSpace = func(string) (uint64, error) { return free[i].Load(), nil }
+		}
+	})
+}
+
 // Below the floor the metasrv leader refuses what clients write, by name, and answers reads; with space it goes on, in
 // the same term.
 func TestWritesAreRefusedBelowTheFloor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var free [3]atomic.Uint64
-		c := newCluster(t, 3, func(c *cluster) {
-			c.configure = func(i int, cfg *Config) {
-				free[i].Store(1 << 30)
-				cfg.MinFreeDisk = 256 << 20
-				cfg.freeSpace = func(string) (uint64, error) { return free[i].Load(), nil }
-			}
-		})
+		c := clusterOnDisks(t, &free)
 		at, leader := c.leader()
 		l, _ := leader.Leadership()
 		mustPut(t, leader, "before")
@@ -186,13 +192,7 @@ func fullDiskOfTheOnlyMember(t *testing.T, keepLog func(*Config)) {
 func TestLeaderWithoutSpaceHandsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var free [3]atomic.Uint64
-		c := newCluster(t, 3, func(c *cluster) {
-			c.configure = func(i int, cfg *Config) {
-				free[i].Store(1 << 30)
-				cfg.MinFreeDisk = 256 << 20
-				cfg.freeSpace = func(string) (uint64, error) { return free[i].Load(), nil }
-			}
-		})
+		c := clusterOnDisks(t, &free)
 		at, leader := c.leader()
 		other, third := (at+1)%3, (at+2)%3
 		free[third].Store(100 << 20)
