@@ -18,12 +18,12 @@ const (
 
 // question returns an operation that reads.
 func (w *worker) question(group string) linear.KVCall {
-	switch {
-	case w.chance(40):
+	switch n := w.percent(); {
+	case n < 40:
 		return linear.KVCall{Name: rangeOfKeys, Group: group, Then: []linear.Action{{Slot: linear.All}}}
-	case w.chance(10):
+	case n < 46:
 		return linear.KVCall{Name: txn, Group: group, Compare: w.comparisons(group), Then: []linear.Action{{Slot: linear.All}}, Else: []linear.Action{{Slot: w.slot()}}}
-	case w.chance(10):
+	case n < 51:
 		return linear.KVCall{Name: batchGet, Group: group, Then: w.each(func(slot int) linear.Action { return linear.Action{Slot: slot} })}
 	}
 	return linear.KVCall{Name: get, Group: group, Then: []linear.Action{{Slot: w.slot()}}}
@@ -33,29 +33,29 @@ func (w *worker) question(group string) linear.KVCall {
 func (w *worker) change(group string) linear.KVCall {
 	slot, blind := w.slot(), w.chance(50)
 	call := linear.KVCall{Group: group}
-	switch {
-	case w.chance(25):
+	switch n := w.percent(); {
+	case n < 25:
 		call.Name, call.Then = put, []linear.Action{{Put: true, Slot: slot, Value: w.value(), Blind: blind}}
-	case w.chance(30):
+	case n < 47:
 		call.Name, call.Compare = compareAndPut, []linear.Compare{{Slot: slot, Value: w.known[group][slot]}}
 		call.Then, call.Else = []linear.Action{{Put: true, Slot: slot, Value: w.value(), Blind: true}}, []linear.Action{{Slot: slot}}
-	case w.chance(40):
+	case n < 68:
 		call.Name, call.Compare = txn, w.comparisons(group)
 		call.Then, call.Else = w.writes(), []linear.Action{{Slot: linear.All}}
 		if w.chance(50) {
 			call.Else = w.writes()
 		}
-	case w.chance(30):
+	case n < 78:
 		call.Name = batchPut
 		call.Then = w.each(func(slot int) linear.Action {
 			return linear.Action{Put: true, Slot: slot, Value: w.value(), Blind: blind}
 		})
-	case w.chance(40):
+	case n < 87:
 		call.Name, call.Then = moveValue, []linear.Action{{Move: true, Slot: slot, To: w.slot()}}
-	case w.chance(30):
+	case n < 91:
 		call.Name = batchDelete
 		call.Then = w.each(func(slot int) linear.Action { return linear.Action{Delete: true, Slot: slot} })
-	case w.chance(80):
+	case n < 98:
 		call.Name, call.Then = deleteRange, []linear.Action{{Delete: true, Slot: slot}}
 	default:
 		call.Name, call.Then = deleteRange, []linear.Action{{Delete: true, Slot: linear.All}}
@@ -80,12 +80,12 @@ func (w *worker) comparisons(group string) []linear.Compare {
 	for range w.random.IntN(3) {
 		slot := w.slot()
 		c := linear.Compare{Slot: slot, Value: w.known[group][slot]}
-		switch {
-		case w.chance(20):
+		switch n := w.percent(); {
+		case n < 20:
 			c.Not, c.Value = true, w.known[group][w.slot()]
-		case w.chance(20):
+		case n < 36:
 			c = linear.Compare{Slot: linear.All, Not: w.chance(80)}
-		case w.chance(10):
+		case n < 42:
 			c.Slot, c.Not = linear.All, w.chance(50)
 		}
 		all = append(all, c)

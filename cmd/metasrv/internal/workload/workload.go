@@ -106,7 +106,10 @@ func (w *worker) value() string {
 func (w *worker) member() Member { return w.Members[w.random.IntN(len(w.Members))] }
 
 // chance is true in so many of a hundred cases.
-func (w *worker) chance(percent int) bool { return w.random.IntN(100) < percent }
+func (w *worker) chance(percent int) bool { return w.percent() < percent }
+
+// percent returns a number below 100 by which one of some possibilities is chosen.
+func (w *worker) percent() int { return w.random.IntN(100) }
 
 // storeOperation makes one operation on a group of keys, or opens a session.
 func (w *worker) storeOperation(ctx context.Context) {
