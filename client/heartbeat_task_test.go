@@ -128,6 +128,7 @@ func leaderMember(t *testing.T) (*fakeMember, *fakeLeader) {
 
 func TestHeartbeatRegisters(t *testing.T) {
 	m, f := leaderMember(t)
+	f.interval = 300 * time.Millisecond // so that a slow machine doesn't take the member for silent
 	follower := startMember(t)
 	follower.follows(m.addr)
 	c := dial(t, nil, deadAddr(t), follower.addr)
