@@ -176,8 +176,8 @@ func (h *heard) judge(rules Rules, view state.View, by Reporter, out *decision) 
 			h.differences[table] = now
 		}
 		out.gone = append(out.gone, agreement.Gone...)
-		if len(agreement.Gone) == 0 {
-			// Else it is judged again until the confirmation is applied.
+		if len(agreement.Gone) == 0 && !agreement.Waits {
+			// Else it is judged again until the confirmation is applied, or the wait is over.
 			delete(h.dirty, table)
 		}
 	}

@@ -143,6 +143,25 @@ func TestConfirmationIsTriedAgain(t *testing.T) {
 	}
 }
 
+// TestWhatWaitsIsJudgedAgain with each beat, although neither the report nor a table has changed.
+func TestWhatWaitsIsJudgedAgain(t *testing.T) {
+	c := newCluster(t)
+	c.rules.agree = func(_ state.View, _ Reporter, _ metasrv.TableID, report []RegionReport) (Agreement, error) {
+		return Agreement{Standings: make([]Standing, len(report)), Waits: true}, nil
+	}
+	s := c.session(t)
+	stats := regionStats(1)
+	for sequence := range uint64(2) {
+		if drops := decodeDrops(t, mustBeat(t, s, report(sequence+1, stats))); len(drops) != 0 {
+			t.Errorf("beat %d: told to drop %v", sequence+1, drops)
+		}
+	}
+	c.rules.agree = dropEverything
+	if drops := decodeDrops(t, mustBeat(t, s, report(3, stats))); len(drops) != 1 {
+		t.Errorf("told to drop %v once nothing waits, want one replica", drops)
+	}
+}
+
 // TestConfirmationOfAnotherTerm: what was planned before the leadership was lost and won again is refused.
 func TestConfirmationOfAnotherTerm(t *testing.T) {
 	c := newCluster(t)

@@ -118,9 +118,6 @@ func (d *Dispatcher) mark(view state.View, c *state.Change) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Key, err)
 	}
-	if concern.Everything {
-		d.tracker.touchAll()
-	}
 	for _, node := range concern.Nodes {
 		d.tracker.touch(node, func(h *heard) { h.markTable(concern.Table) })
 	}

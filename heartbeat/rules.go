@@ -19,11 +19,10 @@ type Rules interface {
 	Agree(v state.View, by Reporter, table metasrv.TableID, report []RegionReport) (Agreement, error)
 }
 
-// Concern is what must be judged again: a table on some nodes, or all. The zero Concern is nothing.
+// Concern is what must be judged again: a table on some nodes. The zero Concern is nothing.
 type Concern struct {
-	Table      metasrv.TableID
-	Nodes      []metasrv.NodeID
-	Everything bool
+	Table metasrv.TableID
+	Nodes []metasrv.NodeID
 }
 
 // Reporter is the node whose report is judged.
@@ -58,4 +57,7 @@ type Agreement struct {
 	Instructions []*metasrvpb.Instruction
 	// Gone are replicas of a table that is given up or dropped which the node has no longer.
 	Gone []*storagepb.DroppedReplica
+	// Waits: something is held back until the state changes in a way that Concerns isn't told of. The table is compared
+	// again with each beat.
+	Waits bool
 }

@@ -6,7 +6,6 @@ import (
 	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/heartbeat"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
-	"github.com/metasrv/metasrv/raftfsm/machine"
 	"github.com/metasrv/metasrv/raftfsm/state"
 	"github.com/metasrv/metasrv/router"
 )
@@ -23,20 +22,18 @@ func (rules) Tables(v state.View, f func(metasrv.TableID, []metasrv.NodeID)) err
 
 // Concerns implements heartbeat.Rules.
 func (rules) Concerns(v state.View, c *state.Change) (heartbeat.Concern, error) {
-	if machine.IsClusterKey(c.Key) { // a quarantine may have ended
-		return heartbeat.Concern{Everything: true}, nil
-	}
 	table, nodes, err := router.Concerned(v, c)
 	return heartbeat.Concern{Table: table, Nodes: nodes}, err
 }
 
 // Agree implements heartbeat.Rules. While a restored or recovered state is not confirmed nothing is dropped, for the node may
-// have what that state has lost.
+// have what that state has lost. The end of a quarantine has no revision, so what would be dropped waits for it.
 func (rules) Agree(v state.View, by heartbeat.Reporter, table metasrv.TableID, report []heartbeat.RegionReport) (heartbeat.Agreement, error) {
 	found, err := router.Agree(v, router.Reporter(by), table, each(report, reported), addresses(v))
 	if err != nil {
 		return heartbeat.Agreement{}, err
 	}
+	asked := len(found.Instructions)
 	if quarantined(v) != nil {
 		found.Instructions = slices.DeleteFunc(found.Instructions, func(i *metasrvpb.Instruction) bool { return i.GetDropRegion() != nil })
 	}
@@ -44,6 +41,7 @@ func (rules) Agree(v state.View, by heartbeat.Reporter, table metasrv.TableID, r
 		Standings:    each(found.Standings, func(s router.Standing) heartbeat.Standing { return heartbeat.Standing(s) }),
 		Instructions: found.Instructions,
 		Gone:         found.Gone,
+		Waits:        len(found.Instructions) < asked,
 	}, nil
 }
 

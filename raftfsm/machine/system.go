@@ -74,9 +74,6 @@ func Cluster(v Getter) *storagepb.ClusterRecord {
 	return record
 }
 
-// IsClusterKey says whether a key holds what Cluster returns.
-func IsClusterKey(key string) bool { return key == clusterKey }
-
 // read fills record from a key. The machine wrote its own keys itself, so a damaged one is a broken state.
 func read(v Getter, key string, record proto.Message) bool {
 	value, ok := v.Get(key)
