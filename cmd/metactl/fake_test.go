@@ -137,6 +137,10 @@ func (f fakeMaintenance) Hash(context.Context, *metasrvpb.HashRequest) (*metasrv
 	return resp, nil
 }
 
+func (f fakeMaintenance) AddMember(context.Context, *metasrvpb.AddMemberRequest) (*metasrvpb.AddMemberResponse, error) {
+	return &metasrvpb.AddMemberResponse{Header: f.header(), ConfigurationIndex: 7}, nil
+}
+
 func (f fakeMaintenance) Sessions(context.Context, *metasrvpb.SessionsRequest) (*metasrvpb.SessionsResponse, error) {
 	return &metasrvpb.SessionsResponse{
 		TtlMs: 600_000, ConfiguredTtlMs: 60_000, Open: 2, Sessions: []*metasrvpb.SessionInfo{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -27,7 +28,13 @@ An id is used once: one that belonged to a member that was removed is refused. A
 			if err != nil {
 				return err
 			}
+			voter := isVoter(ctx, c, id)
 			return a.show(resp, func(w io.Writer) {
+				if voter {
+					fmt.Fprintf(w, "member %s at %s is in the cluster already, and votes (configuration %d); nothing was changed\n",
+						id, req.RaftAddr, resp.ConfigurationIndex)
+					return
+				}
 				fmt.Fprintf(w, "added member %s at %s as a non-voter (configuration %d)\n\nStart it with an empty folder, if it doesn't run yet:\n"+
 					"  metasrv server --node-id %s --data-dir FOLDER --raft-addr %s --initial-cluster-state existing …\n"+
 					"When it has caught up:\n  metactl member promote %s\n",
@@ -37,6 +44,12 @@ An id is used once: one that belonged to a member that was removed is refused. A
 	cmd.Flags().StringVar(&req.RaftAddr, "raft-addr", "", "`HOST:PORT` address at which the other members reach it (required)")
 	cmd.Flags().Uint64Var(&req.ConfigurationIndex, "at", 0, atHelp)
 	return cmd
+}
+
+// isVoter reports whether the cluster says that a member votes.
+func isVoter(ctx context.Context, c *client.Client, id string) bool {
+	resp, err := c.Cluster().ListMembers(ctx, &metasrvpb.ListMembersRequest{})
+	return err == nil && slices.ContainsFunc(resp.Members, func(m *metasrvpb.Member) bool { return m.GetId() == id && m.GetVoter() })
 }
 
 func (a *app) memberPromoteCommand() *cobra.Command {

@@ -56,6 +56,9 @@ whole, durable and verified. --timeout counts from one received part to the next
 
 // saveSnapshot writes beside the file first, so that a file with the name is always whole.
 func (a *app) saveSnapshot(ctx context.Context, path string) (err error) {
+	if err := replaceable(path); err != nil {
+		return err
+	}
 	next := path + ".part"
 	f, err := os.OpenFile(next, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
 	if err != nil {
@@ -83,6 +86,21 @@ func (a *app) saveSnapshot(ctx context.Context, path string) (err error) {
 		return err
 	}
 	fmt.Fprintf(a.out, "saved revision %d of cluster %d to %s: %s, %s, verified\n", s.Revision, s.ClusterID, path, plural(s.Keys, "key"), size(uint64(s.Bytes)))
+	return nil
+}
+
+// replaceable returns an error if what has the name already is no file: the snapshot takes its place, so that
+// /dev/stdout or /dev/null would be gone for every process of the machine.
+func replaceable(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil //nolint:nilerr // a folder that is missing, or not to be read, is told by what makes the file
+	case info.IsDir():
+		return usagef("%s is a folder: name a file in it", path)
+	case !info.Mode().IsRegular():
+		return usagef("%s is no regular file: a snapshot is saved to a file of its own, which it replaces", path)
+	}
 	return nil
 }
 

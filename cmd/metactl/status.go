@@ -48,6 +48,10 @@ func (a *app) status(ctx context.Context) error {
 		// They may only need more time than there was: no reason to speak of an outage.
 		return fmt.Errorf("no member answered: %w", context.DeadlineExceeded)
 	}
+	if nobody(answers) {
+		// Of a cluster that was not found nothing is known, neither that it lacks a leader.
+		return &unreachableError{answers}
+	}
 
 	faults := faultsOf(answers)
 	var stats *metasrvpb.StatsResponse
@@ -67,6 +71,11 @@ func (a *app) status(ctx context.Context) error {
 		return &unhealthyError{faults}
 	}
 	return nil
+}
+
+// nobody reports whether each endpoint is known to be no member that works.
+func nobody(answers []answer) bool {
+	return !slices.ContainsFunc(answers, func(a answer) bool { return a.err == nil || !a.inTime() })
 }
 
 // leaderOf returns the answer of the metasrv leader: of that with the highest term, if an old one has not
