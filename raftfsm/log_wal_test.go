@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -186,6 +187,19 @@ func TestDamagedWALIsRefused(t *testing.T) {
 	}
 	if refused < 200 {
 		t.Errorf("only %d of 300 damaged logs were refused", refused)
+	}
+}
+
+func TestEmptyListOfSegmentsIsRefused(t *testing.T) {
+	dir, _ := walOf(t)
+	path := filepath.Join(dir, "wal-meta.db")
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // and the attempt leaves it as it is
+		if _, err := openWALForTest(dir); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "it is empty") {
+			t.Errorf("an empty list of segments: %v", err)
+		}
 	}
 }
 

@@ -47,7 +47,10 @@ func openWALMeta(dir string) (*walMeta, error) {
 	if err := checkBolt(path, metadb.MetaBucket, metadb.StableBucket); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	switch info, err := os.Stat(path); {
+	case err == nil && info.Size() == 0:
+		return nil, damaged(path, "it is empty") // it is made under another name, and is never without its buckets
+	case errors.Is(err, fs.ErrNotExist):
 		made := &metadb.BoltMetaDB{} // which makes it under another name first
 		if _, err := made.Load(dir); err != nil {
 			return nil, errors.Join(err, made.Close())
