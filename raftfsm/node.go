@@ -127,6 +127,9 @@ func (n *Node) open() error {
 	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
 		return err
 	}
+	if err := checkSwapped(n.cfg.DataDir); err != nil {
+		return err
+	}
 	n.disk.look(time.Now())
 	n.wg.Go(func() { n.watch.run(n.ctx) })
 	n.wg.Go(func() { n.disk.run(n.ctx) })

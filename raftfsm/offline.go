@@ -124,10 +124,8 @@ var recoveredFiles = []string{"state.db", "raft.db", "wal", memberFileName, "ins
 // and those that run are a majority, or where another one has been recovered before. confirm is asked before
 // anything is changed. The files as they were are kept in the folder that is returned.
 func (o Offline) Recover(origin string, confirm func(Found) error) (found Found, kept string, err error) {
-	making := filepath.Join(o.DataDir, "recovering")
-	if there, err := exists(making); err != nil || there {
-		return found, "", errors.Join(err, fmt.Errorf("%s is there: an earlier recovery was interrupted. Move the files of the newest before-recovery-… "+
-			"folder back into %s, remove %s, and try again", making, o.DataDir, making))
+	if err := checkSwapped(o.DataDir); err != nil {
+		return found, "", err
 	}
 	kind, there, err := logOf(o.DataDir)
 	if err != nil || !there {
@@ -144,6 +142,11 @@ func (o Offline) Recover(origin string, confirm func(Found) error) (found Found,
 	if err := confirm(found); err != nil {
 		return found, "", err
 	}
+	// What an earlier call was making when it was interrupted is of no use: nothing had been moved.
+	making := filepath.Join(o.DataDir, swappedFolder+".part")
+	if err := os.RemoveAll(making); err != nil {
+		return found, "", err
+	}
 	if err := o.begin(making, a, origin, true); err != nil {
 		return found, "", errors.Join(err, os.RemoveAll(making))
 	}
@@ -151,9 +154,26 @@ func (o Offline) Recover(origin string, confirm func(Found) error) (found Found,
 	return found, kept, swapFiles(o.DataDir, making, kept)
 }
 
-// swapFiles puts the files of one folder in the place of those in dir, which go to another one.
-func swapFiles(dir, from, kept string) error {
+// swappedFolder is in a data folder while the files of another life take the place of those that are there.
+const swappedFolder = "recovering"
+
+// checkSwapped returns an error if that was interrupted: the files in a folder may be of two lives, or missing.
+func checkSwapped(dir string) error {
+	swapped := filepath.Join(dir, swappedFolder)
+	if there, err := exists(swapped); err != nil || !there {
+		return err
+	}
+	return fmt.Errorf("%s is there: a recovery was interrupted while it replaced files. Move the files of the newest before-recovery-… "+
+		"folder back into %s, in the place of those that have their names, remove %s, and run metasrv recover again", swapped, dir, swapped)
+}
+
+// swapFiles puts the files that are ready in one folder in the place of those in dir, which go to another one.
+func swapFiles(dir, ready, kept string) error {
+	from := filepath.Join(dir, swappedFolder)
 	if err := os.Mkdir(kept, 0o700); err != nil {
+		return err
+	}
+	if err := errors.Join(os.Rename(ready, from), syncDir(dir)); err != nil {
 		return err
 	}
 	for _, move := range [][2]string{{dir, kept}, {from, dir}} {

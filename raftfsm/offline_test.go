@@ -142,6 +142,38 @@ func TestRecoveryFromALostMajority(t *testing.T) {
 	}
 }
 
+// abandon leaves what a recovery leaves that is killed while it makes the new files.
+func abandon(t *testing.T, dir string) {
+	t.Helper()
+	making := filepath.Join(dir, "recovering.part")
+	if err := errors.Join(os.Mkdir(making, 0o700), os.WriteFile(filepath.Join(making, "state.db"), []byte("half"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A recovery that was killed while it moved files leaves those of two lives, or none: neither a member nor another
+// recovery takes the folder.
+func TestHalfRecoveredFolderIsRefused(t *testing.T) {
+	c := newCluster(t, 1)
+	c.leader()
+	c.stop(0)
+	o := offline(c.servers[0].ID, c.folder(0))
+	o.Network = c.net.Host(o.RaftAddr)
+	interrupted := filepath.Join(o.DataDir, "recovering")
+	if err := errors.Join(os.Mkdir(interrupted, 0o700), os.Remove(filepath.Join(o.DataDir, "state.db"))); err != nil {
+		t.Fatal(err)
+	}
+	const want = "a recovery was interrupted"
+	if n, err := Open(c.config(0)); err == nil {
+		t.Errorf("a member opened it: %v", n.Close(t.Context()))
+	} else if !strings.Contains(err.Error(), want) {
+		t.Errorf("a member says %v", err)
+	}
+	if _, _, err := o.Recover("test", func(Found) error { return nil }); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("another recovery: %v", err)
+	}
+}
+
 func testRecovery(t *testing.T, kind LogStore) {
 	c := newCluster(t, 3, keepsLogIn(kind))
 	at, leader := c.leader()
@@ -177,6 +209,7 @@ func testRecovery(t *testing.T, kind LogStore) {
 	if _, _, err := o.Recover("test", func(Found) error { return refused }); !errors.Is(err, refused) {
 		t.Errorf("recovered without a confirmation: %v", err)
 	}
+	abandon(t, o.DataDir)
 	found, kept, err := o.Recover("test", func(f Found) error {
 		if len(f.Members) != 3 || f.Revision != revision || f.LastAt.IsZero() {
 			t.Errorf("asked to confirm %+v, want revision %d", f, revision)
