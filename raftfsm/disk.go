@@ -2,7 +2,9 @@ package raftfsm
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -43,6 +45,8 @@ type disk struct {
 	// free returns the bytes that the member may still use.
 	free func(dir string) (uint64, error)
 	log  *slog.Logger
+	// gone is told that the folder is no longer there, where it is not nil.
+	gone func(error)
 
 	level atomic.Int32
 	bytes atomic.Uint64
@@ -85,6 +89,12 @@ func (d *disk) run(ctx context.Context) {
 // look measures the free space and sets the level by it.
 func (d *disk) look(now time.Time) {
 	free, err := d.free(d.dir)
+	if errors.Is(err, fs.ErrNotExist) && d.gone != nil {
+		// What it goes on to write is in files without a name, and lost when it ends.
+		d.gone(fmt.Errorf("the data folder %s was removed or renamed while member %s ran; put it back if you have it and start the member again: %w",
+			d.dir, d.member, err))
+		return
+	}
 	if err != nil {
 		d.log.Warn("the free space of the data folder is unknown", "error", err)
 		return

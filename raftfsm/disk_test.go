@@ -74,6 +74,26 @@ func clusterOnDisks(t *testing.T, free *[3]atomic.Uint64) *cluster {
 
 // Below the floor the metasrv leader refuses what clients write, by name, and answers reads; with space it goes on, in
 // the same term.
+// A member whose folder was removed would acknowledge what nobody finds again.
+func TestRemovedFolderEndsTheMember(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
+		_, n := c.leader()
+		mustPut(t, n, "before")
+		if err := os.Rename(c.folder(0), c.folder(0)+".moved"); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-n.Done():
+			if !strings.Contains(n.Err().Error(), "was removed or renamed") {
+				t.Errorf("it ended with %v", n.Err())
+			}
+		case <-time.After(10 * spacePeriod):
+			t.Error("it goes on")
+		}
+	})
+}
+
 func TestWritesAreRefusedBelowTheFloor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var free [3]atomic.Uint64

@@ -113,6 +113,7 @@ func Open(cfg Config) (*Node, error) {
 	n.watch = newWatchdog(cfg.Timing.DiskTimeout, n.fail)
 	n.transfers = &transferGuard{election: cfg.Timing.Election, fail: n.fail}
 	n.disk = newDisk(cfg.MemberID, cfg.DataDir, cfg.MinFreeDisk, n.log)
+	n.disk.gone = n.fail
 	if cfg.freeSpace != nil {
 		n.disk.free = cfg.freeSpace
 	}
