@@ -107,6 +107,7 @@ func TestSameSeesEveryField(t *testing.T) {
 // and each at the beginning of a stream.
 func TestTaskReportsChangesOnly(t *testing.T) {
 	m, f := leaderMember(t)
+	f.interval = 100 * time.Millisecond // so that a slow machine doesn't take the member for silent
 	var mu sync.Mutex
 	list := []*metasrvpb.RegionStat{leads(1, 1), leads(2, 1)}
 	beatFrom(t, dial(t, nil, m.addr), func(cfg *HeartbeatConfig) {
@@ -160,8 +161,9 @@ func TestTaskReportsChangesOnly(t *testing.T) {
 	if full() != 1 {
 		t.Errorf("%d full reports, asked for one", full())
 	}
-	f.set(func() { f.end = notLeader("") })
-	eventually(t, "a refused stream", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.streams > 1 })
+	var streams int
+	f.set(func() { f.end, streams = notLeader(""), f.streams })
+	eventually(t, "a refused stream", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.streams > streams })
 	n = len(f.all())
 	f.set(func() { f.end = nil })
 	if first := f.await(t, n+1)[n]; !first.GetFullReport() {
