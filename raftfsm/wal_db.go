@@ -52,6 +52,10 @@ type walDB struct {
 	files   types.VFS
 	meta    *walMeta
 
+	// writing is held during a write. raft drops old entries beside the goroutine that appends, and neither may go on with
+	// what is open where the other one has failed.
+	writing diskLock
+
 	// mu is held for writing while log is exchanged.
 	mu  sync.RWMutex
 	log *wal.WAL
@@ -74,7 +78,7 @@ func openWALDB(dir string, o walOptions) (*walDB, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &walDB{dir: dir, options: o, meta: meta}
+	w := &walDB{dir: dir, options: o, meta: meta, writing: make(diskLock, 1)}
 	w.files = &walFiles{VFS: walfs.New(), failed: w.failed}
 	if o.files != nil {
 		w.files = o.files(w.files)
@@ -126,7 +130,7 @@ func (w *walDB) state() (stale bool, failure error) {
 	return w.stale, w.failure
 }
 
-// reopen opens the log anew where it must be. Reads go on from what is open where that fails.
+// reopen opens the log anew where it must be; w.writing is held. Reads go on from what is open where that fails.
 func (w *walDB) reopen() error {
 	if stale, failure := w.state(); !stale || failure != nil {
 		return failure
@@ -148,13 +152,13 @@ func (w *walDB) reopen() error {
 
 // write runs a call that changes the log.
 func (w *walDB) write(call func(*wal.WAL) error) error {
+	w.writing.Lock()
+	defer w.writing.Unlock()
 	for {
 		if err := w.reopen(); err != nil {
 			return err
 		}
-		w.mu.RLock()
 		err := call(w.log)
-		w.mu.RUnlock()
 		if err == nil {
 			return nil
 		}
