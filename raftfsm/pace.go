@@ -1,6 +1,7 @@
 package raftfsm
 
 import (
+	"errors"
 	"io"
 	"slices"
 	"sync"
@@ -19,7 +20,7 @@ const (
 	feedRate = 4 << 20
 	// snapshotRate is the same for a state, which is only stored.
 	snapshotRate = 16 << 20
-	// feedPause bounds one wait.
+	// feedPause bounds one wait. What a message was too large for is not waited for later: the next ones may be small.
 	feedPause = time.Second
 	// feedStep is how much of a state is sent at once.
 	feedStep = 256 << 10
@@ -29,7 +30,11 @@ const (
 type pace struct {
 	// written returns the bytes of all entries so far.
 	written func() uint64
-	closed  <-chan struct{}
+	// hurry reports whether a member must have the state that it is sent soon.
+	hurry func(raft.ServerID) bool
+	// wanted reports whether what this member sends as the metasrv leader of a term is still for another one.
+	wanted func(id raft.ServerID, term uint64) bool
+	closed <-chan struct{}
 
 	mu sync.Mutex
 	// slow reports whether a member may wait; none may while it is nil.
@@ -69,7 +74,7 @@ func (p *pace) sent(id raft.ServerID, entries []*raft.Log, began time.Time) {
 	for _, e := range entries {
 		bytes += len(e.Data)
 	}
-	p.wait(min(p.next(id, bytes, began, time.Now()), feedPause))
+	p.wait(p.next(id, bytes, began, time.Now()))
 }
 
 // next returns how long a member is to wait after a message of the given size.
@@ -97,6 +102,9 @@ func (p *pace) next(id raft.ServerID, bytes int, began, now time.Time) time.Dura
 		s.due = began // what it was slower than it might doesn't make it faster later
 	}
 	s.due = s.due.Add(time.Duration(float64(bytes) / rate * float64(time.Second)))
+	if latest := now.Add(feedPause); s.due.After(latest) {
+		s.due = latest
+	}
 	return s.due.Sub(now)
 }
 
@@ -112,23 +120,35 @@ func (p *pace) wait(d time.Duration) {
 	}
 }
 
-// snapshot returns a reader of a state that is sent to a member.
-func (p *pace) snapshot(id raft.ServerID, r io.Reader) io.Reader {
+// snapshot returns a reader of a state that is sent to a member in a term.
+func (p *pace) snapshot(id raft.ServerID, term uint64, r io.Reader) io.Reader {
 	if !p.isSlow(id) {
 		return r
 	}
-	return &pacedReader{pace: p, r: r, due: time.Now()}
+	return &pacedReader{pace: p, id: id, term: term, r: r, due: time.Now()}
 }
 
-// pacedReader reads at snapshotRate at most.
+// errUnwanted ends the sending of a state. A member that takes one hears nobody else, and raft does not stop before all
+// was sent.
+var errUnwanted = errors.New("this member is not the metasrv leader any more that began to send a state")
+
+// pacedReader reads at snapshotRate at most, unless the member must have the state soon.
 type pacedReader struct {
 	pace *pace
+	id   raft.ServerID
+	term uint64
 	r    io.Reader
 	due  time.Time
 }
 
 // Read reads what is there, once it is due.
 func (r *pacedReader) Read(b []byte) (int, error) {
+	if !r.pace.wanted(r.id, r.term) {
+		return 0, errUnwanted
+	}
+	if r.pace.hurry(r.id) {
+		r.due = time.Now()
+	}
 	r.pace.wait(time.Until(r.due))
 	n, err := r.r.Read(b[:min(len(b), feedStep)])
 	r.due = r.due.Add(time.Duration(n) * time.Second / snapshotRate)

@@ -58,6 +58,16 @@ func (p *pins) bytes() uint64 {
 	return p.written()
 }
 
+// presses reports whether a member that is sent a state has used up so much of what its pin may hold that it must have the
+// state soon: a quarter is for the wait until here, one for the rest of the state, and twice as much is written until
+// the member has caught up.
+func (p *pins) presses(id raft.ServerID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	held := p.held[id]
+	return held != nil && p.bytes()-held.written > p.most/4
+}
+
 // fed notes that a member has the state that it was sent, or has failed to take it: then it needs a later one.
 func (p *pins) fed(id raft.ServerID, has bool) {
 	p.mu.Lock()

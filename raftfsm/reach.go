@@ -37,6 +37,14 @@ func (r *reach) setWanted(wanted func(id raft.ServerID, term uint64) bool) {
 	r.wanted = wanted
 }
 
+// isWanted reports whether what is sent in a term is still for a member.
+func (r *reach) isWanted(id raft.ServerID, term uint64) bool {
+	r.mu.Lock()
+	wanted := r.wanted
+	r.mu.Unlock()
+	return wanted(id, term)
+}
+
 // note takes the outcome of a message.
 func (r *reach) note(id raft.ServerID, err error) {
 	r.mu.Lock()

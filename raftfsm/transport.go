@@ -34,7 +34,8 @@ func newTransport(layer raft.StreamLayer, timeout time.Duration, disk *disk, pin
 	network.TimeoutScale = int(installRate * timeout.Seconds())
 	reach := newReach()
 	return &transport{
-		disk: disk, reach: reach, pins: pins, pace: &pace{written: pins.written, closed: reach.closed}, NetworkTransport: network,
+		disk: disk, reach: reach, pins: pins, NetworkTransport: network,
+		pace: &pace{written: pins.written, hurry: pins.presses, wanted: reach.isWanted, closed: reach.closed},
 	}
 }
 
@@ -60,7 +61,7 @@ func (t *transport) InstallSnapshot(
 	id raft.ServerID, target raft.ServerAddress, req *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader,
 ) error {
 	t.pins.feed(id, req.LastLogIndex)
-	err := t.NetworkTransport.InstallSnapshot(id, target, req, resp, t.pace.snapshot(id, data))
+	err := t.NetworkTransport.InstallSnapshot(id, target, req, resp, t.pace.snapshot(id, req.Term, data))
 	t.pins.fed(id, err == nil && resp.Success)
 	return err
 }
