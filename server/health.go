@@ -65,7 +65,8 @@ const maxBehind = 10 * time.Second
 // checkDisk returns an error for a member that can't follow any more because its disk is full. A metasrv leader goes on to
 // answer reads, which nobody else does better: it has handed over if another one could lead.
 func checkDisk(status raftfsm.Status, leads bool) error {
-	if !status.DiskOut || leads {
+	// The two are read one after the other: a disk that has just got room has no error.
+	if !status.DiskOut || status.DiskFull == nil || leads {
 		return nil
 	}
 	return fmt.Errorf("this member can't follow the metasrv leader: %w", status.DiskFull)

@@ -32,7 +32,7 @@ const (
 // Adopt returns the state with which the new life begins. Revision and numbers of all kinds are far beyond what can have
 // been given out, sessions are forgotten, and the state is in quarantine.
 func Adopt(v *View, a Adoption) (*View, error) {
-	t := &tx{tree: v.tree.Copy(), revision: v.pos.Revision, now: v.pos.Now}
+	t := &tx{tree: v.tree.Copy(), revision: v.pos.Revision, now: v.pos.Now, version: v.pos.Version}
 	cluster := Cluster(t)
 	if cluster.GetClusterId() == 0 {
 		return nil, fmt.Errorf("the state at index %d is of no cluster: nothing was ever written to it", v.pos.Index)
