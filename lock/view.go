@@ -39,6 +39,14 @@ func Holders(v state.View) iter.Seq2[uint64, *storagepb.HolderRecord] {
 	}
 }
 
+// AnyHolder reports whether there are holders.
+func AnyHolder(v state.View) bool {
+	for range v.Ascend(HolderPrefix, end(HolderPrefix)) {
+		return true
+	}
+	return false
+}
+
 // Claims returns the claims on a name in their order: the first one holds it.
 func Claims(v state.View, kind storagepb.ClaimKind, name []byte) ([]*storagepb.ClaimRecord, error) {
 	claims, err := read(v, Key(kind, name))

@@ -38,11 +38,16 @@ func (rules) Agree(v state.View, by heartbeat.Reporter, table metasrv.TableID, r
 		found.Instructions = slices.DeleteFunc(found.Instructions, func(i *metasrvpb.Instruction) bool { return i.GetDropRegion() != nil })
 	}
 	return heartbeat.Agreement{
-		Standings:    each(found.Standings, func(s router.Standing) heartbeat.Standing { return heartbeat.Standing(s) }),
+		Standings:    each(found.Standings, func(s router.Standing) heartbeat.Standing { return standings[s] }),
 		Instructions: found.Instructions,
 		Gone:         found.Gone,
 		Waits:        len(found.Instructions) < asked,
 	}, nil
+}
+
+// standings are the router's in the words of package heartbeat.
+var standings = [...]heartbeat.Standing{
+	router.Idle: heartbeat.Idle, router.Leading: heartbeat.Leading, router.Outdated: heartbeat.Outdated, router.Refused: heartbeat.Refused,
 }
 
 func reported(r heartbeat.RegionReport) router.ReportedReplica {

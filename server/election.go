@@ -102,15 +102,7 @@ func (s electionService) Observe(req *metasrvpb.LeaderRequest, stream grpc.Serve
 			}
 			begun, last = true, e
 		}
-		select {
-		case <-changes.watcher.wake:
-			err = changes.drain(ctx)
-		case <-changes.watcher.cut:
-			err = changes.drain(ctx)
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
-		if err != nil {
+		if _, err := changes.next(ctx, nil); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/metasrv/metasrv/lock"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
 // holderPeriod is how often holders are looked at; an expiry is late by so much at the most.
@@ -22,6 +23,11 @@ func (d *duties) expireHolders(ctx context.Context, t *term, log *slog.Logger) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		}
+		open := false
+		d.node.Glance(func(v state.View) { open = lock.AnyHolder(v) })
+		if !open {
+			continue
 		}
 		expired := lock.ExpiredHolders(d.node.View(), since, t.leadership.Now())
 		if len(expired) == 0 {

@@ -58,15 +58,9 @@ func (w *claimWait) await(ctx context.Context) (*storagepb.ClaimRecord, error) {
 			w.held = true
 			return claim, nil
 		}
-		select {
-		case <-changes.watcher.wake:
-			err = changes.drain(ctx)
-		case <-changes.watcher.cut:
-			err = changes.drain(ctx)
-		case <-renewal:
+		due, err := changes.next(ctx, renewal)
+		if err == nil && due {
 			err = w.keep(ctx)
-		case <-ctx.Done():
-			err = ctx.Err()
 		}
 		if err != nil {
 			return nil, err
@@ -118,6 +112,19 @@ func (c *claimChanges) begin(ranges []keyRange) {
 }
 
 func (c *claimChanges) close() { c.hub.remove(c.watcher) }
+
+// next returns when the claims may have changed, or with due when timer is.
+func (c *claimChanges) next(ctx context.Context, timer <-chan time.Time) (due bool, err error) {
+	select {
+	case <-c.watcher.wake:
+	case <-c.watcher.cut:
+	case <-timer:
+		return true, nil
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	return false, c.drain(ctx)
+}
 
 // drain takes what has changed: only that something has counts. What is no longer remembered counts as a change.
 func (c *claimChanges) drain(ctx context.Context) error {
