@@ -24,7 +24,9 @@ import (
 // members really answer is tested with real ones, in the tests of the server.
 type fakeCluster struct {
 	// state is healthy, takeover, leaderless, or slow: healthy, but nobody answers callers that wait for less
-	// than half of patience; or broken: healthy, but for the state of the last member.
+	// than half of patience; or broken: healthy, but for the state of the last member;
+	// or waiting or fed: healthy, but the last member has no state yet, or only a later one than those that it can be
+	// compared at.
 	state   string
 	members []*fakeMember
 	dropped []string
@@ -134,6 +136,14 @@ func (f fakeMaintenance) Hash(context.Context, *metasrvpb.HashRequest) (*metasrv
 	if f.cluster.state == "broken" && f.index == 2 {
 		resp.Earlier[1].Hash = 0xbad
 	}
+	if f.index == 2 {
+		switch f.cluster.state {
+		case "waiting":
+			return &metasrvpb.HashResponse{Build: "v0.1.0/1"}, nil
+		case "fed":
+			resp.Earlier, resp.ComparedIndex = nil, 0
+		}
+	}
 	return resp, nil
 }
 
@@ -161,7 +171,7 @@ func (f fakeMaintenance) ConfigureSessions(
 func (m *fakeMember) leads() bool { return m.index == int(m.cluster.leads.Load()) }
 
 func (c *fakeCluster) isHealthy() bool {
-	return c.state == "healthy" || c.state == "slow" || c.state == "broken"
+	return slices.Contains([]string{"healthy", "slow", "broken", "waiting", "fed"}, c.state)
 }
 
 func (c *fakeCluster) hasLeader() bool { return c.state != "leaderless" }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"sync"
 
@@ -20,9 +19,10 @@ func (a *app) hashCommand() *cobra.Command {
 		Use: "hash", Args: noArgs(),
 		Short: "Compare the state of every member by its hash",
 		Long: `Asks every endpoint, and every member that they name, for the hashes of its states, and compares them at the latest
-index that they have in common. Members do that by themselves every 10 s, and one that a majority contradicts ends.
+index that all have in common, or else that most have. Members do that by themselves every 10 s, and one that a majority
+contradicts ends.
 
-Fails if a member doesn't answer or if two of the same build differ.`,
+Fails if two members of the same build differ, or if one doesn't answer or can't be compared, such as one that was just added.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.hash(cmd.Context()) },
 	}
 }
@@ -40,11 +40,11 @@ func (a *app) hash(ctx context.Context) error {
 		return err
 	}
 	answers := askHashes(ctx, askCluster(ctx, a.endpoints))
-	index, at := commonIndex(answers)
-	if err := a.showHashes(answers, index, at); err != nil {
+	c := compareAt(answers)
+	if err := a.showHashes(answers, c); err != nil {
 		return err
 	}
-	if faults := hashFaults(answers, index, at); len(faults) > 0 {
+	if faults := hashFaults(answers, c); len(faults) > 0 {
 		return &unhealthyError{faults}
 	}
 	return nil
@@ -73,59 +73,91 @@ func askHash(ctx context.Context, endpoint string) (*metasrvpb.HashResponse, err
 	return metasrvpb.NewMaintenanceClient(conn).Hash(ctx, &metasrvpb.HashRequest{})
 }
 
-// commonIndex returns the latest index at which all that answered have a hash, 0 where there is none, and those hashes.
-func commonIndex(answers []hashAnswer) (uint64, []uint64) {
-	byMember := make([]map[uint64]uint64, len(answers))
-	var candidates []uint64
-	for i, a := range answers {
-		byMember[i] = map[uint64]uint64{}
-		for _, h := range append(a.hashes.GetEarlier(), a.hashes.GetPresent()) {
-			byMember[i][h.GetIndex()] = h.GetHash()
-			candidates = append(candidates, h.GetIndex())
-		}
-	}
-	slices.Sort(candidates)
-	for _, index := range slices.Backward(slices.Compact(candidates)) {
-		at := make([]uint64, len(answers))
-		missing := false
-		for i, a := range answers {
-			hash, ok := byMember[i][index]
-			missing = missing || a.err == nil && !ok
-			at[i] = hash
-		}
-		if !missing && index > 0 {
-			return index, at
-		}
-	}
-	return 0, make([]uint64, len(answers))
+// compared are the hashes of the members at one index.
+type compared struct {
+	// index is 0 where no two members have one in common.
+	index uint64
+	// at has the hash of each member in the order of the answers, nil for one that has none at the index.
+	at []*uint64
 }
 
-func hashFaults(answers []hashAnswer, index uint64, at []uint64) []string {
-	var faults []string
-	first := map[string]int{}
-	for i, a := range answers {
-		if a.err != nil {
-			faults = append(faults, fmt.Sprintf("%s does not answer: %s", a.endpoint, why(a.err)))
-			continue
+// compareAt returns the hashes at the index that the most members have, the latest of such indexes. A member that waits to
+// be taken in has no state, and one that was fed with a snapshot only later states: neither keeps the others from being
+// compared.
+func compareAt(answers []hashAnswer) compared {
+	having := map[uint64]int{}
+	able := 0 // members with a state
+	for _, a := range answers {
+		states := a.states()
+		if len(states) > 0 {
+			able++
 		}
-		build := a.hashes.GetBuild()
-		j, seen := first[build]
-		if !seen {
-			first[build] = i
-		} else if at[i] != at[j] {
-			faults = append(faults, fmt.Sprintf("%s and %s have different states at index %d: keep their data folders, and see what they log",
-				answers[j].id, a.id, index))
+		for index := range states {
+			having[index]++
 		}
 	}
-	if index == 0 && len(faults) == 0 {
-		faults = append(faults, "the members have no index in common at this moment; try again")
+	c := compared{at: make([]*uint64, len(answers))}
+	for index, n := range having {
+		if n > having[c.index] || n == having[c.index] && index > c.index {
+			c.index = index
+		}
+	}
+	if able > 1 && having[c.index] < 2 {
+		c.index = 0
+	}
+	for i, a := range answers {
+		if hash, has := a.states()[c.index]; has {
+			c.at[i] = &hash
+		}
+	}
+	return c
+}
+
+// states returns the hashes that a member has told, by index.
+func (a hashAnswer) states() map[uint64]uint64 {
+	states := map[uint64]uint64{}
+	for _, h := range append(a.hashes.GetEarlier(), a.hashes.GetPresent()) {
+		if h.GetIndex() > 0 {
+			states[h.GetIndex()] = h.GetHash()
+		}
+	}
+	return states
+}
+
+func hashFaults(answers []hashAnswer, c compared) []string {
+	var faults, apart []string
+	first := map[string]int{}
+	for i, a := range answers {
+		switch {
+		case a.err != nil:
+			faults = append(faults, fmt.Sprintf("%s does not answer: %s", a.endpoint, why(a.err)))
+		case len(a.states()) == 0:
+			faults = append(faults, fmt.Sprintf("%s has no state yet, so it was not compared: it waits until it is taken in and fed", a.id))
+		case c.at[i] == nil:
+			apart = append(apart, a.id)
+		default:
+			build := a.hashes.GetBuild()
+			j, seen := first[build]
+			if !seen {
+				first[build] = i
+			} else if *c.at[i] != *c.at[j] {
+				faults = append(faults, fmt.Sprintf("%s and %s have different states at index %d: keep their data folders, and see what they log",
+					answers[j].id, a.id, c.index))
+			}
+		}
+	}
+	switch {
+	case len(apart) > 0 && c.index == 0:
+		faults = append(faults, fmt.Sprintf("%s have no index in common at this moment; try again", strings.Join(apart, ", ")))
+	case len(apart) > 0:
+		faults = append(faults, fmt.Sprintf("%s was not compared: it has no state of index %d; try again", strings.Join(apart, ", "), c.index))
 	}
 	return faults
 }
 
-func (a *app) showHashes(answers []hashAnswer, index uint64, at []uint64) error {
+func (a *app) showHashes(answers []hashAnswer, c compared) error {
 	if a.format == formatJSON {
-		return a.hashJSON(answers, index, at)
+		return a.hashJSON(answers, c)
 	}
 	var b strings.Builder
 	g := newGrid(&b, "MEMBER", "ENDPOINT", "INDEX", "HASH", "COMPARED", "BUILD")
@@ -134,18 +166,18 @@ func (a *app) showHashes(answers []hashAnswer, index uint64, at []uint64) error 
 			g.row(m.id, m.endpoint, "no answer", "", "", "")
 			continue
 		}
-		hash := "-"
-		if index > 0 {
-			hash = fmt.Sprintf("%016x", at[i])
+		index, hash := none, none
+		if c.at[i] != nil {
+			index, hash = number(c.index), fmt.Sprintf("%016x", *c.at[i])
 		}
-		g.row(m.id, m.endpoint, number(index), hash, number(m.hashes.GetComparedIndex()), m.hashes.GetBuild())
+		g.row(m.id, m.endpoint, index, hash, number(m.hashes.GetComparedIndex()), m.hashes.GetBuild())
 	}
 	g.end()
 	_, err := io.WriteString(a.out, b.String())
 	return err
 }
 
-func (a *app) hashJSON(answers []hashAnswer, index uint64, at []uint64) error {
+func (a *app) hashJSON(answers []hashAnswer, c compared) error {
 	type member struct {
 		Endpoint string `json:"endpoint"`
 		Member   string `json:"member,omitempty"`
@@ -156,11 +188,14 @@ func (a *app) hashJSON(answers []hashAnswer, index uint64, at []uint64) error {
 	doc := struct {
 		Index   uint64   `json:"index"`
 		Members []member `json:"members"`
-	}{Index: index, Members: []member{}}
+	}{Index: c.index, Members: []member{}}
 	for i, m := range answers {
 		line := member{Endpoint: m.endpoint, Member: m.id, Error: why(m.err)}
 		if m.err == nil {
-			line.Hash, line.Build = fmt.Sprintf("%016x", at[i]), m.hashes.GetBuild()
+			line.Build = m.hashes.GetBuild()
+		}
+		if c.at[i] != nil {
+			line.Hash = fmt.Sprintf("%016x", *c.at[i])
 		}
 		doc.Members = append(doc.Members, line)
 	}
