@@ -123,10 +123,12 @@ type Timing struct {
 	// Flush is how long a change may wait for its place in the image on disk. It is durable in the log
 	// before.
 	Flush time.Duration
+	// FlushBytes of entries, or entries that took FlushReplay to execute, are flushed at once: a member that is killed executes
+	// them again at its next start. FlushReplay of 0: no bound.
+	FlushBytes  int
+	FlushReplay time.Duration
 	// Compare is how often members compare the hashes of their states.
 	Compare time.Duration
-	// FlushBytes of changed keys and values are flushed at once.
-	FlushBytes int
 	// DiskTimeout is how long a call to the disk may take before the member ends, so that the others go on without it.
 	// 0 means for ever. A flush may take longer, by its size.
 	DiskTimeout time.Duration
@@ -140,9 +142,10 @@ func DefaultTiming() Timing {
 		LeaderLease: 200 * time.Millisecond,
 		PeerTimeout: 2 * time.Second,
 		Fresh:       time.Second,
-		Flush:       15 * time.Second,
+		Flush:       40 * time.Second,
+		FlushBytes:  256 << 20,
+		FlushReplay: 3 * time.Second,
 		Compare:     10 * time.Second,
-		FlushBytes:  96 << 20,
 		DiskTimeout: 8 * time.Second,
 	}
 }

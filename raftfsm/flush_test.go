@@ -317,7 +317,7 @@ func TestFailedFlushLetsGo(t *testing.T) {
 // The bound of the dirty set: an entry waits while twice the volume of a flush is not flushed.
 func TestEntriesWaitForTheDisk(t *testing.T) {
 	b := newBench(t)
-	b.flusher.bytes = 1
+	b.flusher.timing.FlushBytes = 1
 	b.flusher.mu.Lock() // stands for a slow disk
 	b.putNext()
 	applied := make(chan struct{})
@@ -344,7 +344,7 @@ func TestClientsAreRefusedAtTheDirtyBound(t *testing.T) {
 	_, n := c.leader()
 	n.flusher.mu.Lock() // stands for a slow disk
 	n.fsm.mu.Lock()
-	n.flusher.bytes = 1000
+	n.flusher.timing.FlushBytes = 1000
 	n.fsm.mu.Unlock()
 	var err error
 	for i := 0; err == nil && i < 1000; i++ {

@@ -12,16 +12,15 @@ import (
 
 var errFlusherStopped = errors.New("the flusher has stopped")
 
-// flusher writes the state behind to the image: one cut after the other, by time and by volume. The log is the
+// flusher writes the state behind to the image: one cut after the other, by time, by volume and after bursts. The log is the
 // durability; the image only bounds how much of it is replayed at a start, and what of it may be dropped.
 type flusher struct {
 	fsm *fsm
-	// A cut is written each interval, and before when bytes of keys and values have changed.
-	interval time.Duration
-	bytes    int
-	fail     func(error)
-	watch    *watchdog
-	disk     *disk
+	// timing says when a cut is written.
+	timing Timing
+	fail   func(error)
+	watch  *watchdog
+	disk   *disk
 	// slow makes a write, see Config.Disk.
 	slow func(write func() error) error
 	// noted is called behind each cut, where it is not nil.
@@ -41,6 +40,8 @@ type flusher struct {
 	flushed atomic.Uint64
 	size    atomic.Int64
 
+	// lacking is how many bytes of entries the image lacks.
+	lacking atomic.Int64
 	wake    chan struct{}
 	stop    chan struct{}
 	stopped sync.WaitGroup
@@ -54,7 +55,7 @@ type flusher struct {
 
 func newFlusher(f *fsm, img *image, timing Timing, fail func(error)) *flusher {
 	fl := &flusher{
-		fsm: f, image: img, interval: timing.Flush, bytes: timing.FlushBytes, fail: fail, slow: atOnce, mu: make(diskLock, 1),
+		fsm: f, image: img, timing: timing, fail: fail, slow: atOnce, mu: make(diskLock, 1),
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), room: make(chan struct{}), broken: make(chan struct{}),
 	}
 	fl.flushed.Store(f.current.index())
@@ -66,12 +67,17 @@ func newFlusher(f *fsm, img *image, timing Timing, fail func(error)) *flusher {
 func (fl *flusher) start() { fl.stopped.Go(fl.run) }
 
 func (fl *flusher) run() {
-	timer := time.NewTicker(fl.interval)
-	defer timer.Stop()
+	look := time.NewTicker(flushLook)
+	defer look.Stop()
+	pace := flushPace{interval: fl.timing.Flush, flushed: time.Now()}
 	for {
 		select {
-		case <-timer.C:
+		case now := <-look.C:
+			if !pace.due(int(fl.lacking.Load()), now) {
+				continue
+			}
 		case <-fl.wake:
+			pace.flushed = time.Now()
 		case <-fl.stop:
 			return
 		}
@@ -85,22 +91,23 @@ func (fl *flusher) run() {
 	}
 }
 
-// Bounds of what has changed since the last cut, as multiples of the volume that is flushed at once. What comes while a
-// cut is written waits for the next one, so the disk is too slow when that is more than the cut itself.
-const (
-	// dirtyBound: the metasrv leader refuses the writes of clients, which may come again later.
-	dirtyBound = 2
-	// dirtyLimit: entries wait, on any member.
-	dirtyLimit = 2 * dirtyBound
-)
+// What comes while a cut is written waits for the next one, so the disk is too slow when that is more than the cut itself.
 
-// written tells how much has changed since the last cut.
-func (fl *flusher) written(dirtyBytes int) {
-	if dirtyBytes < fl.bytes {
+// dirtyBound is how many bytes of entries the image may lack before the metasrv leader refuses the writes of clients, which may
+// come again later.
+func (fl *flusher) dirtyBound() int { return fl.timing.FlushBytes + fl.timing.FlushBytes/2 }
+
+// dirtyLimit is how many it may lack before entries wait, on any member.
+func (fl *flusher) dirtyLimit() int { return 2 * fl.timing.FlushBytes }
+
+// written tells what the image lacks.
+func (fl *flusher) written(u unflushed) {
+	fl.lacking.Store(int64(u.bytes))
+	if !u.tooMuch(fl.timing) {
 		return
 	}
-	fl.behind.Store(dirtyBytes >= dirtyBound*fl.bytes)
-	if dirtyBytes >= dirtyLimit*fl.bytes {
+	fl.behind.Store(u.bytes >= fl.dirtyBound())
+	if u.bytes >= fl.dirtyLimit() {
 		fl.over.Store(true)
 	}
 	select {
@@ -146,12 +153,12 @@ func (fl *flusher) writeCut() (bool, error) {
 	if fl.err != nil {
 		return false, fl.err
 	}
-	a, keys, bytes := fl.fsm.cut()
+	a, keys, work := fl.fsm.cut()
 	fl.makeRoom()
 	if a.index() == fl.flushed.Load() {
 		return false, nil
 	}
-	if err := fl.write(a, keys, bytes); err != nil {
+	if err := fl.write(a, keys, work); err != nil {
 		return false, err
 	}
 	fl.flushed.Store(a.index())
@@ -160,9 +167,9 @@ func (fl *flusher) writeCut() (bool, error) {
 }
 
 // write brings a cut to the disk.
-func (fl *flusher) write(a *applied, keys []string, bytes int) error {
+func (fl *flusher) write(a *applied, keys []string, work unflushed) error {
 	path := fl.image.db.Path()
-	call := fl.watch.begin("the flush to "+path, flushTime(len(keys), bytes))
+	call := fl.watch.begin("the flush to "+path, flushTime(len(keys), work.bytes))
 	err := fl.slow(func() error { return fl.image.write(brokenCut(fl.fsm, a), keys) })
 	call.end()
 	switch {
@@ -170,7 +177,7 @@ func (fl *flusher) write(a *applied, keys []string, bytes int) error {
 		return nil
 	case isDiskFull(err):
 		fl.disk.ranOut()
-		fl.fsm.putBack(keys, bytes)
+		fl.fsm.putBack(keys, work)
 		return fmt.Errorf("write %s at index %d: %w", path, a.index(), fl.disk.fullError())
 	}
 	fl.err = fmt.Errorf("write %s at index %d: %w", path, a.index(), err)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -19,10 +20,11 @@ const feedBytes = 64 << 20
 // fsm executes the entries that raft hands over, one after the other, and publishes the state after each.
 type fsm struct {
 	// mu is held for a whole entry, so that a cut falls between two.
-	mu         sync.Mutex
-	machine    *machine.Machine
-	dirty      map[string]struct{}
-	dirtyBytes int
+	mu      sync.Mutex
+	machine *machine.Machine
+	// dirty has the keys that the image lacks, unflushed what was executed to change them.
+	dirty     map[string]struct{}
+	unflushed unflushed
 	// entryBytes is the size of all entries that were executed.
 	entryBytes atomic.Uint64
 	hashes     hashRing
@@ -75,6 +77,7 @@ func (f *fsm) Apply(log *raft.Log) any {
 	if log.Index <= f.current.index() {
 		return entryResult{err: fmt.Errorf("entry %d was applied before", log.Index)}
 	}
+	began := time.Now()
 	was := f.machine.Position().Index
 	out, err := f.machine.Apply(log.Index, log.Term, log.Data)
 	if err != nil {
@@ -84,12 +87,12 @@ func (f *fsm) Apply(log *raft.Log) any {
 	for _, key := range out.Written {
 		f.dirty[key] = struct{}{}
 	}
-	f.dirtyBytes += len(log.Data)
 	f.entryBytes.Add(uint64(len(log.Data)))
 	f.hashes.note(was, log.Index, f.machine.Hash)
 	f.current.advance(f.machine.Position())
 	f.feed.Publish(out.Revisions)
-	f.flusher.written(f.dirtyBytes)
+	f.unflushed = f.unflushed.plus(unflushed{bytes: len(log.Data), executing: time.Since(began)})
+	f.flusher.written(f.unflushed)
 	return entryResult{term: log.Term, outcome: out}
 }
 
@@ -117,30 +120,31 @@ func (f *fsm) halt(err error) {
 	f.fail(err)
 }
 
-// cut returns the present state and the keys that have changed since the last cut, with the bytes of their entries.
-// All are of the same moment between two entries, so that an image written from them is the state at exactly that index.
-func (f *fsm) cut() (*applied, []string, int) {
+// cut returns the present state and the keys that have changed since the last cut, with what was executed to change
+// them. All are of the same moment between two entries, so that an image written from them is the state at exactly that index.
+func (f *fsm) cut() (*applied, []string, unflushed) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	keys := make([]string, 0, len(f.dirty))
 	for key := range f.dirty {
 		keys = append(keys, key)
 	}
-	bytes := f.dirtyBytes
+	work := f.unflushed
 	f.dirty = make(map[string]struct{}, len(f.dirty))
-	f.dirtyBytes = 0
-	return f.current.latest(), keys, bytes
+	f.unflushed = unflushed{}
+	f.flusher.lacking.Store(0)
+	return f.current.latest(), keys, work
 }
 
 // putBack returns the keys of a cut that could not be written to those of the next.
-func (f *fsm) putBack(keys []string, bytes int) {
+func (f *fsm) putBack(keys []string, work unflushed) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, key := range keys {
 		f.dirty[key] = struct{}{}
 	}
-	f.dirtyBytes += bytes
-	f.flusher.written(f.dirtyBytes)
+	f.unflushed = f.unflushed.plus(work)
+	f.flusher.written(f.unflushed)
 }
 
 // Snapshot makes raft drop log entries that the image has. It waits, in Persist, until the image has all that
@@ -165,7 +169,8 @@ func (f *fsm) Restore(source io.ReadCloser) error {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		clear(f.dirty)
-		f.dirtyBytes = 0
+		f.unflushed = unflushed{}
+		f.flusher.lacking.Store(0)
 		f.machine.Reset(a.view)
 		f.hashes.clear()
 		f.current.store(a)

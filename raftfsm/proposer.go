@@ -176,7 +176,7 @@ func (n *Node) requireRoom(proposal state.Proposal) error {
 		return nil
 	}
 	return metasrv.ErrOverloaded.With("the disk of member %s takes longer to write the state than it takes to change: "+
-		"%d MB of changes wait, try again later", n.cfg.MemberID, dirtyBound*n.flusher.bytes>>20)
+		"%d MB of changes wait, try again later", n.cfg.MemberID, n.flusher.dirtyBound()>>20)
 }
 
 // commit makes a batch an entry of the log and waits until it is executed.

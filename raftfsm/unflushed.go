@@ -1,0 +1,53 @@
+package raftfsm
+
+import "time"
+
+// unflushed is what the image lacks of the state: a member that is killed executes it again at its next start.
+type unflushed struct {
+	// bytes is the size of the entries.
+	bytes int
+	// executing is how long this member took to execute them.
+	executing time.Duration
+}
+
+func (u unflushed) plus(v unflushed) unflushed {
+	return unflushed{bytes: u.bytes + v.bytes, executing: u.executing + v.executing}
+}
+
+// flushLook is how often the flusher looks whether a cut is due.
+const flushLook = time.Second
+
+const (
+	// burstBytes: a burst of writes that is smaller waits for the interval.
+	burstBytes = 4 << 20
+	// burstOver: it is over when less than this part of it came within a look: less than of a load that is steady for the interval.
+	burstOver = 50
+)
+
+// tooMuch says whether a cut is due, however long ago the last one was.
+func (u unflushed) tooMuch(t Timing) bool {
+	return u.bytes >= t.FlushBytes || t.FlushReplay > 0 && u.executing >= t.FlushReplay
+}
+
+// flushPace says when a cut is due that is not due by what it has. Each flush writes all keys that changed, so a long burst is best
+// flushed seldom. But when it is over, the keys that it changed most often change no more, and a member that is killed in the quiet
+// after it should have little to execute again.
+type flushPace struct {
+	interval time.Duration
+	// flushed is when the last look found that a cut is due.
+	flushed time.Time
+	// looked is what the image lacked at the last look.
+	looked int
+}
+
+// due says whether a cut is due, with lacking the bytes that the image lacks. It is asked each flushLook.
+func (p *flushPace) due(lacking int, now time.Time) bool {
+	came := lacking - p.looked
+	p.looked = lacking
+	over := lacking >= burstBytes && came >= 0 && came < lacking/burstOver
+	if !over && now.Sub(p.flushed) < p.interval {
+		return false
+	}
+	p.flushed = now
+	return true
+}
