@@ -20,7 +20,7 @@ func TestWatchesAcrossASnapshotInstall(t *testing.T) {
 	l := newLinks(t, c.members)
 	for _, m := range c.members {
 		c.start(m)
-		l.pids.Store(m.id, m.cmd.Process.Pid)
+		l.Started(m.id, m.cmd.Process.Pid)
 		c.connect(m)
 	}
 	t.Cleanup(c.end)
@@ -48,7 +48,7 @@ func TestWatchesAcrossASnapshotInstall(t *testing.T) {
 	// The feed remembers more revisions than the follower will lack: it must forget them all the same.
 	reach("the watches follow", lagging, 1, written(t, cl)+3000)
 
-	cut(c, behind, l.hold)
+	cut(c, behind, l.Hold)
 	status, err := metasrvpb.NewClusterClient(behind.conn).Status(t.Context(), &metasrvpb.StatusRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -56,8 +56,8 @@ func TestWatchesAcrossASnapshotInstall(t *testing.T) {
 	eventually(t, "the metasrv leader has dropped what the follower lacks", func() bool {
 		return droppedUpTo(leader.log(t)) > status.AppliedIndex+256 // the follower may have received some more
 	})
-	cut(c, behind, l.release)
-	l.reset(behind.id)
+	cut(c, behind, l.Release)
+	l.Reset(behind.id)
 	reach("the watches have begun again", lagging, 2, 0)
 	reach("the watches follow after the install", lagging, 2, written(t, cl)+100)
 	endLoad()

@@ -21,6 +21,7 @@ import (
 	"github.com/metasrv/metasrv/client"
 	"github.com/metasrv/metasrv/cmd/metasrv/internal/linear"
 	"github.com/metasrv/metasrv/cmd/metasrv/internal/workload"
+	"github.com/metasrv/metasrv/internal/links"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/raftfsm"
 )
@@ -57,7 +58,7 @@ func TestSoak(t *testing.T) {
 // soak is a cluster with its faults.
 type soak struct {
 	*cluster
-	links    *links
+	links    *links.Links
 	library  *client.Client
 	seed     uint64
 	random   *rand.Rand
@@ -127,7 +128,7 @@ func (s *soak) begin(i int) {
 	m := s.members[i]
 	s.lives[i].Add(1)
 	s.start(m)
-	s.links.pids.Store(m.id, m.cmd.Process.Pid)
+	s.links.Started(m.id, m.cmd.Process.Pid)
 }
 
 // round lets clients work under faults, waits until all is well again, and judges.
@@ -209,19 +210,19 @@ var soakFaults = []struct {
 	}},
 	{"links held", func(ctx context.Context, s *soak, i int, _ *member, lasts time.Duration) {
 		for _, other := range s.members {
-			s.links.hold(s.members[i].id, other.id)
-			s.links.hold(other.id, s.members[i].id)
+			s.links.Hold(s.members[i].id, other.id)
+			s.links.Hold(other.id, s.members[i].id)
 		}
 		sleep(ctx, lasts)
 		for _, other := range s.members {
-			s.links.release(s.members[i].id, other.id)
-			s.links.release(other.id, s.members[i].id)
+			s.links.Release(s.members[i].id, other.id)
+			s.links.Release(other.id, s.members[i].id)
 		}
 	}},
 	{"link held one way", func(ctx context.Context, s *soak, i int, peer *member, lasts time.Duration) {
-		s.links.hold(s.members[i].id, peer.id)
+		s.links.Hold(s.members[i].id, peer.id)
 		sleep(ctx, lasts)
-		s.links.release(s.members[i].id, peer.id)
+		s.links.Release(s.members[i].id, peer.id)
 	}},
 	{"slow disk", func(ctx context.Context, s *soak, i int, _ *member, lasts time.Duration) {
 		s.slowDisks(ctx, lasts, s.members[i])
@@ -235,7 +236,7 @@ var soakFaults = []struct {
 		s.begin(i)
 	}},
 	{"links reset", func(_ context.Context, s *soak, i int, _ *member, _ time.Duration) {
-		s.links.reset(s.members[i].id)
+		s.links.Reset(s.members[i].id)
 	}},
 	{"transfer", func(ctx context.Context, s *soak, i int, peer *member, _ time.Duration) {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)

@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/metasrv/metasrv/examples/tsdb/internal/local"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -19,22 +21,22 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	var bin binaries
-	flags.StringVar(&bin.metasrv, "metasrv", "", "path of the metasrv binary")
-	flags.StringVar(&bin.metactl, "metactl", "", "path of the metactl binary")
-	flags.StringVar(&bin.tsdb, "tsdb", "", "path of the tsdb binary")
+	var bin local.Binaries
+	flags.StringVar(&bin.Metasrv, "metasrv", "", "path of the metasrv binary")
+	flags.StringVar(&bin.Metactl, "metactl", "", "path of the metactl binary")
+	flags.StringVar(&bin.TSDB, "tsdb", "", "path of the tsdb binary")
 	stay := flags.Bool("stay", false, "keep the cluster running until Ctrl-C")
 	keep := flags.Bool("keep", false, "keep the folder with data and logs")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
-	if err := bin.check(); err != nil {
+	if err := bin.Check(); err != nil {
 		fmt.Fprintln(stderr, "demo:", err, "(run it by make demo)")
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	d := &demo{out: newSteps(stdout), bin: bin, keep: *keep}
+	d := &demo{out: local.NewSteps(stdout), bin: bin, keep: *keep}
 	scenario := d.survive
 	if *stay {
 		scenario, d.staying = d.stay, true
@@ -44,24 +46,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case err == nil:
 		return 0
 	case errors.Is(err, errInterrupted):
-		d.out.print("interrupted")
+		d.out.Print("interrupted")
 		return exitInterrupted
 	}
-	d.out.fail(err)
+	d.out.Fail(err)
 	return 1
 }
 
 // exitInterrupted is what a shell makes of a program that Ctrl-C has ended.
 const exitInterrupted = 130
-
-// binaries are the programs that the demo starts.
-type binaries struct{ metasrv, metactl, tsdb string }
-
-func (b binaries) check() error {
-	for name, path := range map[string]string{"metasrv": b.metasrv, "metactl": b.metactl, "tsdb": b.tsdb} {
-		if _, err := os.Stat(path); err != nil {
-			return fmt.Errorf("-%s: %w", name, err)
-		}
-	}
-	return nil
-}

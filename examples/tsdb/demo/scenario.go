@@ -12,11 +12,14 @@ import (
 
 	"github.com/metasrv/metasrv/client"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+
+	"github.com/metasrv/metasrv/examples/tsdb/internal/local"
 )
 
 const (
 	tableName   = "metrics"
 	secondTable = "deploys"
+	datanodes   = 3
 	regions     = 4
 	replicas    = 2
 )
@@ -46,11 +49,11 @@ var errInterrupted = errors.New("interrupted")
 type demo struct {
 	// staying: an interrupt is how the run ends.
 	staying bool
-	out     *steps
-	bin     binaries
+	out     *local.Steps
+	bin     local.Binaries
 	keep    bool
 
-	cluster *cluster
+	cluster *local.Cluster
 	client  *client.Client
 	db      *sql.DB
 }
@@ -61,10 +64,10 @@ func (d *demo) run(ctx context.Context, scenario func(context.Context) error) (e
 	if err != nil {
 		return err
 	}
-	if d.cluster, err = newCluster(dir, d.bin); err != nil {
+	if d.cluster, err = local.New(dir, d.bin, local.Size{Members: 3, Datanodes: datanodes, Frontends: 1}); err != nil {
 		return err
 	}
-	d.out.print("data and logs in %s (removed at the end)", dir)
+	d.out.Print("data and logs in %s (removed at the end)", dir)
 	defer func() {
 		stopped := d.end()
 		if ctx.Err() != nil { // whatever failed then, failed because of it
@@ -76,7 +79,7 @@ func (d *demo) run(ctx context.Context, scenario func(context.Context) error) (e
 		err = errors.Join(err, stopped)
 		switch {
 		case d.keep, err != nil && !errors.Is(err, errInterrupted):
-			d.out.print("data and logs stay in %s", dir)
+			d.out.Print("data and logs stay in %s", dir)
 		default:
 			err = errors.Join(err, os.RemoveAll(dir))
 		}
@@ -95,70 +98,50 @@ func (d *demo) end() error {
 	if d.client != nil {
 		errs = append(errs, d.client.Close())
 	}
-	errs = append(errs, d.cluster.stop())
-	d.out.print("all processes ended")
+	errs = append(errs, d.cluster.Stop())
+	d.out.Print("all processes ended")
 	return errors.Join(errs...)
 }
 
 // start brings up every process and creates the first table.
 func (d *demo) start(ctx context.Context) error {
 	c := d.cluster
-	for _, m := range c.members {
-		if err := c.startMember(m); err != nil {
+	for _, m := range c.Members {
+		if err := c.StartMember(m); err != nil {
 			return err
 		}
 	}
-	var leader *member
-	if err := c.wait(ctx, "a metasrv leader", func() bool { leader = c.leader(ctx); return leader != nil }); err != nil {
+	var leader *local.Member
+	if err := c.Wait(ctx, "a metasrv leader", func() bool { leader = c.Leader(ctx); return leader != nil }); err != nil {
 		return err
 	}
-	d.out.print("three members of metasrv run, %s was elected metasrv leader", leader.id)
-	for i := range datanodes {
-		if err := c.startDatanode(i); err != nil {
+	d.out.Print("three members of metasrv run, %s was elected metasrv leader", leader.ID)
+	for _, n := range c.Datanodes {
+		if err := c.StartDatanode(n); err != nil {
 			return err
 		}
 	}
-	if err := c.startFrontend(); err != nil {
+	if err := c.StartFrontend(c.Frontends[0]); err != nil {
 		return err
 	}
 	if err := d.connect(); err != nil {
 		return err
 	}
-	if err := c.wait(ctx, "three live datanodes and the frontend", func() bool {
-		return d.liveDatanodes(ctx) == datanodes && httpOK(ctx, "http://"+c.http+"/health")
+	if err := c.Wait(ctx, "three live datanodes and the frontend", func() bool {
+		return local.LiveDatanodes(ctx, d.client) == datanodes && c.Frontends[0].Healthy(ctx)
 	}); err != nil {
 		return err
 	}
-	d.out.print("three datanodes and a frontend run and send heartbeats")
+	d.out.Print("three datanodes and a frontend run and send heartbeats")
 	return d.createTable(ctx, createMetrics, tableName, regions)
 }
 
 func (d *demo) connect() (err error) {
-	var endpoints []string
-	for _, m := range d.cluster.members {
-		endpoints = append(endpoints, m.grpc)
-	}
-	if d.client, err = client.New(client.Config{Endpoints: endpoints}); err != nil {
+	if d.client, err = client.New(client.Config{Endpoints: d.cluster.Endpoints()}); err != nil {
 		return err
 	}
-	d.db, err = sql.Open("mysql", "root@tcp("+d.cluster.mysql+")/public")
+	d.db, err = sql.Open("mysql", "root@tcp("+d.cluster.Frontends[0].MySQL+")/public")
 	return err
-}
-
-func (d *demo) liveDatanodes(ctx context.Context) int {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	nodes, err := d.client.Cluster().ListNodes(ctx, &metasrvpb.ListNodesRequest{Role: metasrvpb.NodeRole_NODE_ROLE_DATANODE})
-	if err != nil {
-		return 0
-	}
-	live := 0
-	for _, n := range nodes.Nodes {
-		if n.State == metasrvpb.NodeState_NODE_STATE_LIVE {
-			live++
-		}
-	}
-	return live
 }
 
 // createTable runs a CREATE TABLE and checks the route that comes out of it.
@@ -183,7 +166,7 @@ func (d *demo) createTable(ctx context.Context, statement, name string, wantRegi
 			return fmt.Errorf("region %d of table %s has %d replicas, want %d", r.Region.Id, name, n, replicas)
 		}
 	}
-	d.out.print("table %s created in %s: %d regions with %d replicas each on %d datanodes",
+	d.out.Print("table %s created in %s: %d regions with %d replicas each on %d datanodes",
 		name, took.Round(time.Millisecond), wantRegions, replicas, len(answer.Peers))
 	return nil
 }
@@ -192,7 +175,7 @@ func (d *demo) createTable(ctx context.Context, statement, name string, wantRegi
 func (d *demo) survive(ctx context.Context) error {
 	writing, stopWriting := context.WithCancel(ctx)
 	defer stopWriting()
-	w := &writer{url: "http://" + d.cluster.http + "/write?precision=us&db=public", host: hostName(), dir: d.cluster.dir, every: 50 * time.Millisecond}
+	w := &writer{url: "http://" + d.cluster.Frontends[0].HTTP + "/write?precision=us&db=public", host: hostName(), dir: d.cluster.Dir, every: 50 * time.Millisecond}
 	type outcome struct {
 		ledger *ledger
 		err    error
@@ -202,7 +185,7 @@ func (d *demo) survive(ctx context.Context) error {
 		l, err := w.run(writing)
 		written <- outcome{l, err}
 	}()
-	d.out.print("writing the metrics of this machine as line protocol")
+	d.out.Print("writing the metrics of this machine as line protocol")
 	if err := sleep(ctx, 2*time.Second); err != nil {
 		return err
 	}
@@ -224,52 +207,52 @@ func (d *demo) survive(ctx context.Context) error {
 	if result.err != nil {
 		return result.err
 	}
-	d.out.print("%d rows acknowledged in %d batches, %d attempts were repeated",
+	d.out.Print("%d rows acknowledged in %d batches, %d attempts were repeated",
 		len(result.ledger.acknowledged), result.ledger.batches, result.ledger.retries)
 	if err := d.verify(ctx, result.ledger); err != nil {
 		return err
 	}
-	return d.cluster.healthy()
+	return d.cluster.Healthy()
 }
 
-func (d *demo) killLeader(ctx context.Context) (*member, error) {
+func (d *demo) killLeader(ctx context.Context) (*local.Member, error) {
 	c := d.cluster
-	old := c.leader(ctx)
+	old := c.Leader(ctx)
 	if old == nil {
 		return nil, errors.New("there is no metasrv leader to kill")
 	}
 	begin := time.Now()
-	old.process.kill()
-	old.process = nil
-	d.out.print("metasrv leader %s killed (kill -9), still writing", old.id)
-	var next *member
-	if err := c.wait(ctx, "a new metasrv leader", func() bool { next = c.leader(ctx); return next != nil }); err != nil {
+	old.Process.Kill()
+	old.Process = nil
+	d.out.Print("metasrv leader %s killed (kill -9), still writing", old.ID)
+	var next *local.Member
+	if err := c.Wait(ctx, "a new metasrv leader", func() bool { next = c.Leader(ctx); return next != nil }); err != nil {
 		return nil, err
 	}
-	d.out.print("%s is the new metasrv leader after %s", next.id, time.Since(begin).Round(time.Millisecond))
+	d.out.Print("%s is the new metasrv leader after %s", next.ID, time.Since(begin).Round(time.Millisecond))
 	return old, nil
 }
 
 // restart brings a killed member back and waits until it has what the metasrv leader has.
-func (d *demo) restart(ctx context.Context, m *member) error {
-	if err := d.cluster.startMember(m); err != nil {
+func (d *demo) restart(ctx context.Context, m *local.Member) error {
+	if err := d.cluster.StartMember(m); err != nil {
 		return err
 	}
 	begin := time.Now()
-	err := d.cluster.wait(ctx, "the restarted member catches up", func() bool {
-		leader := d.cluster.leader(ctx)
+	err := d.cluster.Wait(ctx, "the restarted member catches up", func() bool {
+		leader := d.cluster.Leader(ctx)
 		if leader == nil {
 			return false
 		}
-		want, err := leader.status(ctx)
+		want, err := leader.Status(ctx)
 		if err != nil {
 			return false
 		}
-		got, err := m.status(ctx)
-		return err == nil && got.AppliedIndex >= want.AppliedIndex && m.ready(ctx)
+		got, err := m.Status(ctx)
+		return err == nil && got.AppliedIndex >= want.AppliedIndex && m.Ready(ctx)
 	})
 	if err == nil {
-		d.out.print("%s restarted from its folder and caught up after %s", m.id, time.Since(begin).Round(time.Millisecond))
+		d.out.Print("%s restarted from its folder and caught up after %s", m.ID, time.Since(begin).Round(time.Millisecond))
 	}
 	return err
 }

@@ -57,7 +57,7 @@ func (d *demo) compareRows(ctx context.Context, l *ledger) error {
 	if len(read) != len(l.acknowledged) {
 		return fmt.Errorf("%d rows are there, %d were acknowledged", len(read), len(l.acknowledged))
 	}
-	d.out.print("all %d acknowledged rows read back, each once, in %s", len(read), time.Since(begin).Round(time.Millisecond))
+	d.out.Print("all %d acknowledged rows read back, each once, in %s", len(read), time.Since(begin).Round(time.Millisecond))
 	return nil
 }
 
@@ -100,7 +100,7 @@ func (d *demo) compareAggregates(ctx context.Context, l *ledger) error {
 			return fmt.Errorf("%s: count %d, min %v, max %v, avg %v; want %+v", metric, count, lowest, highest, average, w)
 		}
 		seen++
-		d.out.print("  %-24s %6d rows   min %-14.6g max %-14.6g avg %.6g", metric, count, lowest, highest, average)
+		d.out.Print("  %-24s %6d rows   min %-14.6g max %-14.6g avg %.6g", metric, count, lowest, highest, average)
 	}
 	if err := rows.Err(); err != nil {
 		return err
@@ -108,7 +108,7 @@ func (d *demo) compareAggregates(ctx context.Context, l *ledger) error {
 	if seen != len(want) {
 		return fmt.Errorf("%d metrics are there, want %d", seen, len(want))
 	}
-	d.out.print("the aggregates are those of the acknowledged rows")
+	d.out.Print("the aggregates are those of the acknowledged rows")
 	return nil
 }
 

@@ -1,4 +1,4 @@
-package main
+package local
 
 import (
 	"bytes"
@@ -11,25 +11,27 @@ import (
 	"time"
 )
 
-// process is one program of the cluster.
-type process struct {
-	name string
+// Process is one program of the cluster.
+type Process struct {
+	Name string
+	// Log is the file with what it prints.
+	Log  string
 	cmd  *exec.Cmd
-	log  string
 	done chan struct{}
 	err  error
 }
 
-// startProcess runs a program; what it prints goes to a file in dir.
-func startProcess(dir, name, bin string, args ...string) (*process, error) {
-	p := &process{name: name, log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
-	file, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+// Start runs a program, with additions to the environment; what it prints is added to a file in dir.
+func Start(dir, name, bin string, environment []string, args ...string) (*Process, error) {
+	p := &Process{Name: name, Log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
+	file, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = file.Close() }()
 	p.cmd = exec.Command(bin, args...)
 	p.cmd.Stdout, p.cmd.Stderr = file, file
+	p.cmd.Env = append(os.Environ(), environment...)
 	endWithParent(p.cmd)
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
@@ -41,19 +43,22 @@ func startProcess(dir, name, bin string, args ...string) (*process, error) {
 	return p, nil
 }
 
-// running returns an error, with the end of the log, if the process has ended.
-func (p *process) running() error {
+// PID returns the id of the process.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Running returns an error, with the end of the log, if the process has ended.
+func (p *Process) Running() error {
 	select {
 	case <-p.done:
-		return fmt.Errorf("%s ended by itself (%s); its last lines:\n%s", p.name, p.cmd.ProcessState, p.tail())
+		return fmt.Errorf("%s ended by itself (%s); its last lines:\n%s", p.Name, p.cmd.ProcessState, p.tail())
 	default:
 		return nil
 	}
 }
 
 // tail returns the last lines that the process printed.
-func (p *process) tail() string {
-	text, err := os.ReadFile(p.log)
+func (p *Process) tail() string {
+	text, err := os.ReadFile(p.Log)
 	if err != nil {
 		return err.Error()
 	}
@@ -61,16 +66,22 @@ func (p *process) tail() string {
 	return string(bytes.Join(lines[max(0, len(lines)-8):], []byte("\n")))
 }
 
-// kill ends the process without a warning, as kill -9 does.
-func (p *process) kill() {
+// Kill ends the process without a warning, as kill -9 does.
+func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
 }
 
-const stopTimeout = 10 * time.Second
+// Pause stops the process until Resume, as SIGSTOP does.
+func (p *Process) Pause() { _ = p.cmd.Process.Signal(syscall.SIGSTOP) }
 
-// stop asks the process to end, and ends it where it doesn't in time.
-func (p *process) stop() error {
+// Resume lets a paused process go on.
+func (p *Process) Resume() { _ = p.cmd.Process.Signal(syscall.SIGCONT) }
+
+const stopTimeout = 15 * time.Second
+
+// Stop asks the process to end, and ends it where it doesn't in time.
+func (p *Process) Stop() error {
 	select {
 	case <-p.done:
 		return nil
@@ -83,12 +94,12 @@ func (p *process) stop() error {
 		status, _ := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 		bySignal := status.Signaled() && status.Signal() == syscall.SIGTERM
 		if p.err != nil && !bySignal {
-			return fmt.Errorf("%s, asked to stop, ended with %w; its last lines:\n%s", p.name, p.err, p.tail())
+			return fmt.Errorf("%s, asked to stop, ended with %w; its last lines:\n%s", p.Name, p.err, p.tail())
 		}
 		return nil
 	case <-time.After(stopTimeout):
-		p.kill()
-		return fmt.Errorf("%s did not stop within %s", p.name, stopTimeout)
+		p.Kill()
+		return fmt.Errorf("%s did not stop within %s", p.Name, stopTimeout)
 	}
 }
 
