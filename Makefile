@@ -34,7 +34,7 @@ help: ## Print this list
 .PHONY: build
 build: ## Build bin/metasrv, bin/metactl and bin/tsdb
 	$(GO) build -tags $(TAGS) -o $(BIN)/ ./cmd/...
-	cd examples/tsdb && $(GO) build -tags $(TAGS) -o $(BIN)/ ./cmd/... ./demo
+	cd examples/tsdb && $(GO) build -tags $(TAGS) -o $(BIN)/ ./cmd/... ./demo ./chaos
 
 .PHONY: test
 test: ## Run every test of both modules
@@ -68,6 +68,10 @@ linear: ## Check histories under faults: simulated, with broken builds that must
 .PHONY: soak
 soak: ## Disturb real processes for DURATION (such as 1h) from SEED, and check what their clients saw
 	DURATION=$(DURATION) $(GO) test -tags $(TAGS) -count=1 -v -timeout 0 -run TestSoak ./cmd/metasrv/e2e
+
+.PHONY: chaos
+chaos: build ## Disturb a whole database for DURATION (such as 1h) from SEED, and check that nothing acknowledged is lost
+	@$(BIN)/chaos $(BINARIES) -duration $(DURATION) -seed $(or $(SEED),0)
 
 .PHONY: demo
 demo: build ## Show a whole cluster surviving the loss of its leader, then end it

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// journalFile is where a datanode writes down what it acknowledged and stored, through all of its lives.
+func (c *chaos) journalFile(node uint64) string {
+	return filepath.Join(c.cluster.Dir, fmt.Sprintf("journal-%d", node))
+}
+
+// journalLine is one line of a datanode's journal. An "ack" is written down just before the last check of the lease, and
+// only if that one passed; a "store" when a follower has stored writes.
+type journalLine struct {
+	kind                          string
+	region, replica, epoch, place uint64
+	at                            time.Time
+}
+
+// readJournal returns the lines of a journal. A last line that a kill has cut is left out.
+func readJournal(path string) ([]journalLine, error) {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	var lines []journalLine
+	for scanner := bufio.NewScanner(file); scanner.Scan(); {
+		var l journalLine
+		var nanos int64
+		if _, err := fmt.Sscanf(scanner.Text(), "%s %d %d %d %d %d", &l.kind, &l.region, &l.replica, &l.epoch, &l.place, &nanos); err != nil {
+			continue
+		}
+		l.at = time.Unix(0, nanos)
+		lines = append(lines, l)
+	}
+	return lines, nil
+}
+
+// judgeJournals returns what the datanodes did that they must not, by what metasrv had elected: each journal is that of
+// one datanode.
+func judgeJournals(journals [][]journalLine, e *epochs) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var acks []journalLine
+	for _, lines := range journals {
+		stored := map[uint64]journalLine{} // by replica
+		for _, l := range lines {
+			if l.kind == "ack" {
+				acks = append(acks, l)
+			}
+			if before := stored[l.replica]; l.epoch < before.epoch {
+				return fmt.Errorf("replica %d of region %d stored a write of epoch %d after one of epoch %d",
+					l.replica, l.region, l.epoch, before.epoch)
+			}
+			stored[l.replica] = l
+		}
+	}
+	slices.SortStableFunc(acks, func(a, b journalLine) int { return cmp.Compare(a.at.UnixNano(), b.at.UnixNano()) })
+	last := map[uint64]journalLine{} // by region
+	for _, l := range acks {
+		if err := e.judgeAck(l, last[l.region]); err != nil {
+			return err
+		}
+		last[l.region] = l
+	}
+	return nil
+}
+
+// judgeAck judges one acknowledgement by the one before it in the region. The caller holds mu.
+func (e *epochs) judgeAck(l, before journalLine) error {
+	leader, ok := e.leaders[epoch{l.region, l.epoch}]
+	switch {
+	case !ok:
+		return fmt.Errorf("replica %d of region %d acknowledged in epoch %d, in which metasrv elected nobody", l.replica, l.region, l.epoch)
+	case leader.replica != l.replica:
+		return fmt.Errorf("replica %d of region %d acknowledged in epoch %d, in which replica %d leads",
+			l.replica, l.region, l.epoch, leader.replica)
+	case l.epoch < before.epoch:
+		return fmt.Errorf("replica %d of region %d acknowledged in epoch %d at %s, replica %d had in epoch %d at %s",
+			l.replica, l.region, l.epoch, l.at.Format(clock), before.replica, before.epoch, before.at.Format(clock))
+	}
+	for number := l.epoch + 1; number <= e.latest[l.region]; number++ {
+		if next, ok := e.leaders[epoch{l.region, number}]; ok && l.at.After(next.known) {
+			return fmt.Errorf("replica %d of region %d acknowledged in epoch %d at %s: metasrv had elected replica %d in epoch %d by %s",
+				l.replica, l.region, l.epoch, l.at.Format(clock), next.replica, number, next.known.Format(clock))
+		}
+	}
+	return nil
+}
+
+const clock = "15:04:05.000000"
