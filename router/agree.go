@@ -242,7 +242,7 @@ func Concerned(v state.View, c *state.Change) (metasrv.TableID, []metasrv.NodeID
 
 // Placed calls f with each table in any state and the nodes that have replicas of it. f must not keep nodes.
 func Placed(v state.View, f func(table metasrv.TableID, nodes []metasrv.NodeID)) error {
-	for key, value := range v.Ascend(RoutePrefix, routeStop) {
+	for key, value := range v.Ascend(RoutePrefix, RouteStop) {
 		id, err := tableOf(key, RoutePrefix)
 		if err != nil {
 			return err

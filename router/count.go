@@ -27,7 +27,7 @@ const (
 // Values returns the stored routes of all tables in any state.
 func Values(v state.View) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		for _, value := range v.Ascend(RoutePrefix, routeStop) {
+		for _, value := range v.Ascend(RoutePrefix, RouteStop) {
 			if !yield(value) {
 				return
 			}

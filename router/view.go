@@ -14,7 +14,8 @@ import (
 const (
 	// RoutePrefix stands before the id of a table in the key of its route.
 	RoutePrefix = "route/"
-	routeStop   = "route0" // the first key behind all routes
+	// RouteStop is the first key behind all routes.
+	RouteStop   = "route0"
 	sequenceKey = "seq/replica"
 )
 
@@ -81,7 +82,7 @@ func Routes(v state.View) iter.Seq2[*storagepb.RouteRecord, error] { return rout
 
 func routesFrom(v state.View, from string) iter.Seq2[*storagepb.RouteRecord, error] {
 	return func(yield func(*storagepb.RouteRecord, error) bool) {
-		for key, value := range v.Ascend(from, routeStop) {
+		for key, value := range v.Ascend(from, RouteStop) {
 			route, err := decodeRoute(key, value)
 			if !yield(route, err) || err != nil {
 				return
@@ -119,6 +120,9 @@ func decodeRoute(key string, value []byte) (*storagepb.RouteRecord, error) {
 func putRoute(tx state.Tx, route *storagepb.RouteRecord) {
 	tx.Put(routeKey(metasrv.TableID(route.TableId)), state.Encode(route))
 }
+
+// TableOfRoute returns the table that the key of a route names.
+func TableOfRoute(key string) (metasrv.TableID, error) { return tableOf(key, RoutePrefix) }
 
 // tableOf returns the table id at the end of a key.
 func tableOf(key, prefix string) (metasrv.TableID, error) {

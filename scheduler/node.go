@@ -27,6 +27,8 @@ type NodeLoad struct {
 	Legacy bool
 	// Zone is the failure domain. Nodes without one are taken to share one.
 	Zone string
+	// Rack and Host are failure domains within a zone, "" where the node names none.
+	Rack, Host string
 
 	// Replicas and Leaders count what the routes place on the node, also what is under way.
 	Replicas, Leaders int

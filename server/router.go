@@ -140,6 +140,8 @@ func (p placement) load(status heartbeat.NodeStatus) scheduler.NodeLoad {
 		State:         status.State,
 		Legacy:        status.Record.GetLegacy(),
 		Zone:          info.GetLabels()["zone"],
+		Rack:          info.GetLabels()["rack"],
+		Host:          info.GetLabels()["host"],
 		Measured:      stat != nil,
 		RCUs:          status.Rates.RCUs,
 		WCUs:          status.Rates.WCUs,

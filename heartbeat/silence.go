@@ -1,0 +1,57 @@
+package heartbeat
+
+import (
+	"time"
+
+	"github.com/metasrv/metasrv"
+)
+
+// firstBeats is how many intervals a new metasrv leader waits at least before it takes a node for failed: each must have
+// had its chance to find the new one.
+const firstBeats = 3
+
+// Failed returns the nodes that may serve nothing any more at now: silent for longer than a lease, and whatever was granted
+// to them, by this member or an earlier metasrv leader, has ended. next is when another one will have failed at the
+// earliest if it stays silent, the zero time where there is none.
+//
+// It knows only nodes that have replicas or were heard in this term, and doesn't ask whether they keep leases.
+func (t *Tracker) Failed(now time.Time) (failed []metasrv.NodeID, next time.Time) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for id, h := range t.nodes {
+		h.mu.Lock()
+		at := t.failsAt(h)
+		h.mu.Unlock()
+		switch {
+		case !now.Before(at):
+			failed = append(failed, id)
+		case next.IsZero() || at.Before(next):
+			next = at
+		}
+	}
+	return failed, next
+}
+
+// HasFailed says of one node what Failed does.
+func (t *Tracker) HasFailed(node metasrv.NodeID, now time.Time) bool {
+	h := t.get(node)
+	if h == nil {
+		return !now.Before(t.failsAt(&heard{}))
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !now.Before(t.failsAt(h))
+}
+
+// failsAt returns when a node has failed if it stays silent. h.mu is held.
+func (t *Tracker) failsAt(h *heard) time.Time {
+	at := t.started.Add(firstBeats * t.cfg.Interval)
+	if end := t.leaseEnd(h); end.After(at) {
+		at = end
+	}
+	// A node that gets no lease, for its reports are not agreed on, is heard all the same.
+	if silent := h.lastBeat.Add(t.cfg.heldFor()); h.beaten && silent.After(at) {
+		at = silent
+	}
+	return at
+}

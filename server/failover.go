@@ -1,0 +1,212 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/metasrv/metasrv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+	"github.com/metasrv/metasrv/router"
+)
+
+const (
+	// failoverPeriod is how often failed nodes are looked for when none is known to fail sooner.
+	failoverPeriod = 100 * time.Millisecond
+	// stuckPeriod is how often regions are looked at again that nobody could lead.
+	stuckPeriod = time.Second
+)
+
+// failover gives regions whose leader has failed to other replicas, for one term. It belongs to one goroutine.
+type failover struct {
+	*duties
+	term *term
+	log  *slog.Logger
+	led  ledTables
+	// known are the nodes that have failed, with when they are looked at again.
+	known map[metasrv.NodeID]time.Time
+}
+
+// runFailover does what failover is for until ctx ends.
+func (d *duties) runFailover(ctx context.Context, t *term, log *slog.Logger) {
+	f := &failover{
+		duties: d, term: t, log: log, led: ledTables{source: d.node}, known: make(map[metasrv.NodeID]time.Time),
+	}
+	for {
+		wait, err := f.look(ctx)
+		if err != nil && ctx.Err() == nil {
+			log.Error("regions of failed nodes could not be looked at", "error", err)
+			wait = dutyRetry
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// look elects leaders for the regions that failed nodes led, and returns how long there is nothing to do.
+func (f *failover) look(ctx context.Context) (time.Duration, error) {
+	view := f.node.View()
+	if err := f.led.advance(ctx, view); err != nil {
+		return 0, err
+	}
+	now := time.Now()
+	failed, next := f.term.tracker.Failed(now)
+	wait := failoverPeriod
+	if !next.IsZero() {
+		wait = min(wait, max(0, next.Sub(now)))
+	}
+	due := f.due(failed, now)
+	if len(due) == 0 {
+		return wait, nil
+	}
+	p, err := f.plan(ctx, view, now)
+	if err != nil {
+		return 0, err
+	}
+	for _, node := range due {
+		if err := f.replaceLeaders(ctx, p, node); err != nil {
+			return 0, err
+		}
+	}
+	return wait, nil
+}
+
+// due returns the nodes that have failed and lead regions, but for those that were looked at a moment ago.
+func (f *failover) due(failed []metasrv.NodeID, now time.Time) []metasrv.NodeID {
+	maps.DeleteFunc(f.known, func(node metasrv.NodeID, _ time.Time) bool { return !slices.Contains(failed, node) })
+	var due []metasrv.NodeID
+	for _, node := range failed {
+		if f.led.leads(node) && !now.Before(f.known[node]) {
+			due = append(due, node)
+		}
+	}
+	slices.Sort(due)
+	return due
+}
+
+// replaceLeaders elects leaders for the regions that a node led.
+func (f *failover) replaceLeaders(ctx context.Context, p *electionPlan, node metasrv.NodeID) error {
+	_, again := f.known[node]
+	f.known[node] = p.now.Add(stuckPeriod)
+	if present, ok := p.registration(node); ok && !present.KeepsLeases {
+		return nil // nobody may take its regions over
+	}
+	began, elected, stuck := time.Now(), 0, 0
+	var batch []takeover
+	flush := func() error {
+		n, err := f.elect(ctx, batch)
+		elected += n
+		batch = batch[:0]
+		return err
+	}
+	for _, table := range slices.Sorted(maps.Keys(f.led.nodes[node])) {
+		record, err := router.Get(p.view, table)
+		if errors.Is(err, metasrv.ErrTableNotFound) {
+			continue // nothing is served of a table that is not public
+		}
+		if err != nil {
+			return err
+		}
+		for _, region := range record.Route.GetRegions() {
+			if leaderNode(region) != node {
+				continue
+			}
+			change, ok := p.successor(record.Route, region)
+			if !ok {
+				stuck++
+				continue
+			}
+			batch = append(batch, takeover{node: node, change: change})
+			if len(batch) == router.MaxRegionChanges {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if err := flush(); err != nil {
+		return err
+	}
+	if elected > 0 || stuck > 0 && !again {
+		f.log.Warn("a datanode has failed, its regions got other leaders", "node_id", uint64(node), "elected", elected,
+			"without_successor", stuck, "took", time.Since(began))
+	}
+	return nil
+}
+
+// leaderNode returns the node of a region's leader, 0 where it has none.
+func leaderNode(region *storagepb.RegionRecord) metasrv.NodeID {
+	for _, r := range region.GetReplicas() {
+		if r.GetReplicaId() == region.GetLeaderReplicaId() {
+			return metasrv.NodeID(r.GetNodeId())
+		}
+	}
+	return 0
+}
+
+// takeover is an election that takes a region from a node.
+type takeover struct {
+	node   metasrv.NodeID
+	change *storagepb.RegionChange
+}
+
+func (t takeover) region() metasrv.RegionID { return metasrv.RegionID(t.change.GetRegionId()) }
+
+// elect carries out elections, and returns how many were. Rule 17: it keeps each region out of every grant to the node that
+// led it, then looks whether what was granted before has ended, then proposes, and lets go when the outcome is applied. A
+// node that was granted something meanwhile is back, and keeps its regions.
+func (f *failover) elect(ctx context.Context, batch []takeover) (elected int, err error) {
+	command := &storagepb.ChangeRegions{}
+	for _, t := range batch {
+		ends := f.term.tracker.Withhold(t.node, t.region())
+		defer f.term.tracker.Release(t.node, t.region())
+		if !time.Now().Before(ends) {
+			command.Changes = append(command.Changes, t.change)
+		}
+	}
+	if len(command.Changes) == 0 {
+		return 0, nil
+	}
+	result, err := f.changeRegions(ctx, command)
+	if err != nil {
+		return 0, err
+	}
+	for i, r := range result.GetResults() {
+		if r.GetRefusal() == nil {
+			elected++
+			continue
+		}
+		f.log.Warn("a region leader was not replaced", "region_id", command.Changes[i].GetRegionId(), "reason", r.GetRefusal().GetMessage())
+	}
+	return elected, nil
+}
+
+// changeRegions executes a command. It tries until the outcome is known, for until then nobody may be granted the regions
+// again: a command that is refused because an earlier one was executed says as much as its result.
+func (f *failover) changeRegions(ctx context.Context, command *storagepb.ChangeRegions) (*storagepb.ChangeRegionsResult, error) {
+	for {
+		out, err := f.node.Propose(ctx, state.Proposal{
+			Kind: storagepb.CommandKind_COMMAND_KIND_CHANGE_REGIONS, Payload: command, PlannedTerm: f.term.leadership.Term,
+		})
+		if err == nil {
+			result := &storagepb.ChangeRegionsResult{}
+			return result, out.Decode(result)
+		}
+		if !errors.Is(err, metasrv.ErrOutcomeUnknown) || ctx.Err() != nil {
+			return nil, err
+		}
+		f.log.Warn("the outcome of elections is not known yet", "error", err)
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(dutyRetry):
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/raftfsm/state"
+	"github.com/metasrv/metasrv/router"
+)
+
+// ledTables knows in which tables each node leads regions, by the changes of the state: with a million regions, looking
+// through the routes for those of a failed node would take longer than electing others does. It is not safe for concurrent
+// use.
+type ledTables struct {
+	source placementSource
+	// nodes has how many regions a node leads in a table; nil before the first count.
+	nodes    map[metasrv.NodeID]map[metasrv.TableID]int32
+	revision uint64
+}
+
+// advance brings it to the revision of a view.
+func (l *ledTables) advance(ctx context.Context, v state.View) error {
+	if l.nodes == nil {
+		return l.count(v)
+	}
+	for l.revision < v.Revision() {
+		revisions, err := l.source.Read(ctx, l.revision+1)
+		if errors.Is(err, metasrv.ErrCompacted) {
+			return l.count(l.source.View())
+		}
+		if err != nil {
+			return err
+		}
+		for _, r := range revisions {
+			if err := l.change(r); err != nil {
+				l.nodes = nil // half of a revision is in it
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (l *ledTables) change(r state.Revision) error {
+	for _, c := range r.Changes {
+		if !strings.HasPrefix(c.Key, router.RoutePrefix) {
+			continue
+		}
+		table, err := router.TableOfRoute(c.Key)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(l.add(table, c.Prev, -1), l.add(table, c.Value, 1)); err != nil {
+			return err
+		}
+	}
+	l.revision = r.Number
+	return nil
+}
+
+func (l *ledTables) count(v state.View) error {
+	l.nodes = make(map[metasrv.NodeID]map[metasrv.TableID]int32)
+	for key, route := range v.Ascend(router.RoutePrefix, router.RouteStop) {
+		table, err := router.TableOfRoute(key)
+		if err == nil {
+			err = l.add(table, route, 1)
+		}
+		if err != nil {
+			l.nodes = nil
+			return err
+		}
+	}
+	l.revision = v.Revision()
+	return nil
+}
+
+// add counts, times 1 or -1, what a stored route says; nil is no route.
+func (l *ledTables) add(table metasrv.TableID, route []byte, times int32) error {
+	return router.ReplicasIn(route, func(node uint64, leads bool) {
+		if !leads {
+			return
+		}
+		id := metasrv.NodeID(node)
+		tables := l.nodes[id]
+		if tables == nil {
+			tables = make(map[metasrv.TableID]int32)
+			l.nodes[id] = tables
+		}
+		if tables[table] += times; tables[table] == 0 {
+			delete(tables, table)
+		}
+		if len(tables) == 0 {
+			delete(l.nodes, id)
+		}
+	})
+}
+
+// leads says whether a node leads a region.
+func (l *ledTables) leads(node metasrv.NodeID) bool { return len(l.nodes[node]) > 0 }

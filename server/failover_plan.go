@@ -1,0 +1,94 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/heartbeat"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+	"github.com/metasrv/metasrv/router"
+	"github.com/metasrv/metasrv/scheduler"
+)
+
+// conditions tells what is known of replicas besides the state, at one moment.
+type conditions struct {
+	view    state.View
+	tracker *heartbeat.Tracker
+	now     time.Time
+	nodes   map[metasrv.NodeID]heartbeat.NodeStatus
+}
+
+func conditionsOf(view state.View, t *heartbeat.Tracker, statuses []heartbeat.NodeStatus, now time.Time) *conditions {
+	c := &conditions{view: view, tracker: t, now: now, nodes: make(map[metasrv.NodeID]heartbeat.NodeStatus, len(statuses))}
+	for _, s := range statuses {
+		c.nodes[s.ID] = s
+	}
+	return c
+}
+
+func (c *conditions) registration(node metasrv.NodeID) (metasrv.Registration, bool) {
+	return heartbeat.Registration(c.view, node)
+}
+
+// of returns the condition of a replica.
+func (c *conditions) of(replica *storagepb.ReplicaRecord) router.Condition {
+	node := metasrv.NodeID(replica.GetNodeId())
+	status, ok := c.nodes[node]
+	present, registered := c.registration(node)
+	switch {
+	case !ok || !registered:
+		return router.Down // it was removed
+	case router.Lost(replica, present, true):
+		return router.OtherStorage
+	case !present.KeepsLeases:
+		return router.Unleased
+	case c.tracker.HasFailed(node, c.now):
+		if status.State == metasrvpb.NodeState_NODE_STATE_DOWN {
+			return router.Down
+		}
+		return router.Failed
+	case status.State != metasrvpb.NodeState_NODE_STATE_LIVE && status.State != metasrvpb.NodeState_NODE_STATE_SUSPECT:
+		return router.Silent
+	}
+	return router.Reachable
+}
+
+// electionPlan chooses new leaders, in one look.
+type electionPlan struct {
+	*conditions
+	elector *scheduler.Elector
+}
+
+func (f *failover) plan(ctx context.Context, view state.View, now time.Time) (*electionPlan, error) {
+	statuses, err := f.term.tracker.Nodes(view, now)
+	if err != nil {
+		return nil, err
+	}
+	placed, err := f.placed.at(ctx, view)
+	if err != nil {
+		return nil, err
+	}
+	return &electionPlan{
+		conditions: conditionsOf(view, f.term.tracker, statuses, now),
+		elector:    scheduler.NewElector(each(statuses, placed.load)),
+	}, nil
+}
+
+// successor returns the election of the one who leads a region next; false: nobody can.
+func (p *electionPlan) successor(route *storagepb.RouteRecord, region *storagepb.RegionRecord) (*storagepb.RegionChange, bool) {
+	s := router.Succeed(route, region, p.of)
+	among := each(s.Candidates, func(r *storagepb.ReplicaRecord) metasrv.NodeID { return metasrv.NodeID(r.GetNodeId()) })
+	i := p.elector.Choose(leaderNode(region), among)
+	if i < 0 {
+		return nil, false
+	}
+	return &storagepb.RegionChange{
+		RegionId: region.GetRegionId(), LeaderEpoch: region.GetLeaderEpoch(), ConfVersion: region.GetConfVersion(),
+		Change: &storagepb.RegionChange_Elect{Elect: &storagepb.ElectReplica{
+			ReplicaId: s.Candidates[i].GetReplicaId(), FailedReplicaIds: s.Failed, Unclean: s.Unclean,
+		}},
+	}, true
+}
