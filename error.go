@@ -124,6 +124,26 @@ var (
 	// ErrNoLease: the node leads the region, and has no lease for it at present. Nothing was written; try again.
 	ErrNoLease = define(KindUnavailable, "NO_LEASE")
 
+	// ErrNodeDraining: the node gets no replicas: it is being drained, or was.
+	ErrNodeDraining = define(KindFailedPrecondition, "NODE_DRAINING")
+	// ErrNodeNotDrained: the node has replicas, so it can't be removed.
+	ErrNodeNotDrained = define(KindFailedPrecondition, "NODE_NOT_DRAINED")
+	// ErrNodeRemoved: the id of the node was used by one that was removed. Ids are never used twice.
+	ErrNodeRemoved = define(KindFailedPrecondition, "NODE_REMOVED")
+	// ErrLastReplica: the node has the last in-sync replica of a region.
+	ErrLastReplica = define(KindFailedPrecondition, "LAST_REPLICA")
+
+	// ErrProcedureNotFound: no such procedure runs or is among the last that ended.
+	ErrProcedureNotFound = define(KindNotFound, "PROCEDURE_NOT_FOUND")
+	// ErrProcedureConflict: another procedure works on the same region, node or table.
+	ErrProcedureConflict = define(KindFailedPrecondition, "PROCEDURE_CONFLICT")
+	// ErrProcedureChanged: the procedure has changed since the step was planned.
+	ErrProcedureChanged = define(KindAborted, "PROCEDURE_CHANGED")
+	// ErrProcedureEnded: the procedure has ended, or can't be taken back any more.
+	ErrProcedureEnded = define(KindFailedPrecondition, "PROCEDURE_ENDED")
+	// ErrTooManyProcedures: as many procedures run as are allowed at once.
+	ErrTooManyProcedures = define(KindResourceExhausted, "TOO_MANY_PROCEDURES")
+
 	// ErrHolderNotFound: the holder of locks and candidacies is unknown, or was not renewed in time.
 	ErrHolderNotFound = define(KindNotFound, "HOLDER_NOT_FOUND")
 	// ErrNotHeld: another claim on the name is the first, or there is none.

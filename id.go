@@ -49,6 +49,8 @@ type Registration struct {
 	// KeepsLeases: the node acknowledges writes only under a lease. A region leader on a node that doesn't may go on
 	// whatever is decided elsewhere.
 	KeepsLeases bool
+	// Draining: the node gets no replicas, it is being drained or was.
+	Draining bool
 }
 
 // Incarnation names one registration of a node. It rises with every registration in the cluster.

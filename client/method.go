@@ -90,6 +90,13 @@ var methods = map[string]methodKind{
 	metasrvpb.Cluster_OpenSession_FullMethodName:  repeatable,
 	metasrvpb.Cluster_CloseSession_FullMethodName: repeatable,
 
+	metasrvpb.Cluster_GetRegion_FullMethodName:       read,
+	metasrvpb.Cluster_StartProcedure_FullMethodName:  write,
+	metasrvpb.Cluster_ListProcedures_FullMethodName:  read,
+	metasrvpb.Cluster_GetProcedure_FullMethodName:    read,
+	metasrvpb.Cluster_CancelProcedure_FullMethodName: repeatable,
+	metasrvpb.Cluster_UndrainNode_FullMethodName:     repeatable,
+
 	metasrvpb.Maintenance_Snapshot_FullMethodName: stream,
 	// Each of these changes nothing where it was done before.
 	metasrvpb.Maintenance_Hash_FullMethodName:               read,
@@ -113,6 +120,10 @@ var heard = map[string]bool{
 	metasrvpb.Cluster_GetNode_FullMethodName:     true,
 	metasrvpb.Cluster_ListRegions_FullMethodName: true,
 	metasrvpb.Cluster_Stats_FullMethodName:       true,
+
+	metasrvpb.Cluster_GetRegion_FullMethodName:      true,
+	metasrvpb.Cluster_ListProcedures_FullMethodName: true,
+	metasrvpb.Cluster_GetProcedure_FullMethodName:   true,
 }
 
 // firstAsked returns where a call begins.

@@ -18,21 +18,28 @@ const (
 	leasesSince = 2
 )
 
-// NewApplier returns the applier of this package. REGISTER_NODE answers with a RegisterNodeResult.
+// NewApplier returns the applier of this package. Its commands answer with a RegisterNodeResult.
 func NewApplier() state.Applier {
-	return state.NewApplier(state.Needing(state.On(storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE, registerNode),
-		func(cmd *storagepb.RegisterNode) uint32 {
-			if cmd.GetInfo().GetKeepsLeases() {
-				return leasesSince
-			}
-			return 0
-		}))
+	return state.NewApplier(
+		state.Needing(state.On(storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE, registerNode),
+			func(cmd *storagepb.RegisterNode) uint32 {
+				if cmd.GetInfo().GetKeepsLeases() {
+					return leasesSince
+				}
+				return 0
+			}),
+		state.On(storagepb.CommandKind_COMMAND_KIND_SET_NODE_STATE, setNodeState).Since(leasesSince),
+	)
 }
 
-// registerNode registers a process as a node. ErrStaleIncarnation: another process registered since.
+// registerNode registers a process as a node. ErrStaleIncarnation: another process registered since. ErrNodeRemoved: the
+// node was removed.
 // ErrInvalidArgument names what is wrong.
 func registerNode(tx state.Tx, cmd *storagepb.RegisterNode) (*storagepb.RegisterNodeResult, error) {
 	id := metasrv.NodeID(cmd.GetPeer().GetId())
+	if err := checkRemoved(tx, id); err != nil {
+		return nil, err
+	}
 	record, err := read(tx, id)
 	if err != nil {
 		return nil, err
@@ -60,7 +67,9 @@ func register(record *storagepb.NodeRecord, cmd *storagepb.RegisterNode, version
 	if err := validate(record, cmd); err != nil {
 		return nil, false, err
 	}
-	next = &storagepb.NodeRecord{Peer: cmd.Peer, Info: cmd.Info, Legacy: cmd.Legacy, RegisteredAtMs: cmd.WallTimeMs}
+	next = &storagepb.NodeRecord{
+		Peer: cmd.Peer, Info: cmd.Info, Legacy: cmd.Legacy, RegisteredAtMs: cmd.WallTimeMs, Drain: record.GetDrain(),
+	}
 	if record == nil {
 		return next, true, stale(cmd, 0)
 	}

@@ -11,6 +11,10 @@ const (
 	// nodeEnd is the first key behind all node records: '0' follows '/'.
 	nodeEnd        = "node0"
 	incarnationKey = "seq/incarnation"
+	// removedPrefix stands before the ids of nodes that were removed.
+	removedPrefix = "removed-node/"
 )
 
 func nodeKey(id metasrv.NodeID) string { return state.IDKey(NodePrefix, uint64(id)) }
+
+func removedKey(id metasrv.NodeID) string { return state.IDKey(removedPrefix, uint64(id)) }

@@ -34,6 +34,7 @@ const (
 	recordInfoField        = 2  // of NodeRecord
 	recordIncarnationField = 3  // of NodeRecord
 	recordGenerationField  = 6  // of NodeRecord
+	recordDrainField       = 8  // of NodeRecord
 	peerAddrField          = 2  // of Peer
 	infoKeepsLeasesField   = 20 // of NodeInfo
 )
@@ -98,6 +99,8 @@ func RegistrationIn(value []byte) metasrv.Registration {
 			r.Incarnation = metasrv.Incarnation(n)
 		case recordGenerationField:
 			r.StorageGeneration = n
+		case recordDrainField:
+			r.Draining = n != 0
 		}
 		return nil
 	})

@@ -55,6 +55,7 @@ func goldenScript() []goldenEntry {
 	goldenCatalog(g)
 	goldenTables(g)
 	goldenRegions(g)
+	goldenProcedures(g)
 	goldenLocks(g)
 	goldenLater(g)
 	return g.entries
@@ -241,9 +242,6 @@ func goldenRegions(g *goldenLog) {
 		c.RegionId, c.ConfVersion, c.LeaderEpoch = 1027<<32, conf, epoch
 		return c
 	}
-	changes := func(list ...*storagepb.RegionChange) *storagepb.Command {
-		return cmd(storagepb.CommandKind_COMMAND_KIND_CHANGE_REGIONS, &storagepb.ChangeRegions{Changes: list})
-	}
 	demote := &storagepb.RegionChange_BeginDemotion{BeginDemotion: &storagepb.BeginDemotion{}}
 	elect := func(id uint64, unclean bool, failed ...uint64) *storagepb.RegionChange_Elect {
 		return &storagepb.RegionChange_Elect{Elect: &storagepb.ElectReplica{ReplicaId: id, FailedReplicaIds: failed, Unclean: unclean}}
@@ -261,6 +259,69 @@ func goldenRegions(g *goldenLog) {
 		changes(&storagepb.RegionChange{RegionId: 1026 << 32, LeaderEpoch: 1, ConfVersion: 1, Change: demote}), // refused: not PUBLIC
 	)
 	g.add(node(12, "other"), changes(change(8, 3, &storagepb.RegionChange{Change: elect(14, true, 15)}))) // refused: lost
+}
+
+func goldenProcedures(g *goldenLog) {
+	const region = uint64(1027)<<32 | 1 // replica 16 leads on node 11, 18 is on node 13
+	create := func(spec *storagepb.ProcedureSpec, step metasrvpb.ProcedureStep, target uint64) *storagepb.Command {
+		return cmd(storagepb.CommandKind_COMMAND_KIND_CREATE_PROCEDURE, &storagepb.CreateProcedure{
+			Spec: spec, Step: step, StepTimeoutMs: 60_000, TargetReplicaId: target, Total: 2, WallTimeMs: 7,
+		})
+	}
+	step := func(id, version uint64, state metasrvpb.ProcedureState, step metasrvpb.ProcedureStep, change *storagepb.RegionChange) *storagepb.Command {
+		return planned(2, cmd(storagepb.CommandKind_COMMAND_KIND_STEP_PROCEDURE, &storagepb.StepProcedure{
+			Id: id, Version: version, State: state, Step: step, StepTimeoutMs: 30_000, Change: change, WallTimeMs: 8,
+		}))
+	}
+	change := func(conf, epoch uint64, c *storagepb.RegionChange) *storagepb.RegionChange {
+		c.RegionId, c.ConfVersion, c.LeaderEpoch = region, conf, epoch
+		return c
+	}
+	demote := &storagepb.RegionChange{Change: &storagepb.RegionChange_BeginDemotion{BeginDemotion: &storagepb.BeginDemotion{}}}
+	elect := &storagepb.RegionChange{Change: &storagepb.RegionChange_Elect{Elect: &storagepb.ElectReplica{ReplicaId: 18}}}
+	const (
+		running, rolling, done = metasrvpb.ProcedureState_PROCEDURE_STATE_RUNNING, metasrvpb.ProcedureState_PROCEDURE_STATE_ROLLING_BACK,
+			metasrvpb.ProcedureState_PROCEDURE_STATE_DONE
+		cancelled              = metasrvpb.ProcedureState_PROCEDURE_STATE_CANCELLED
+		demoting, await, moves = metasrvpb.ProcedureStep_PROCEDURE_STEP_DEMOTE, metasrvpb.ProcedureStep_PROCEDURE_STEP_AWAIT_DEMOTION,
+			metasrvpb.ProcedureStep_PROCEDURE_STEP_MOVE
+	)
+	transfer := &storagepb.ProcedureSpec{
+		Kind: metasrvpb.ProcedureKind_PROCEDURE_KIND_TRANSFER_LEADER, RegionId: region, ReplicaId: 16, NodeId: 11, TargetNodeId: 13, Reason: "golden",
+	}
+	g.add(
+		create(transfer, demoting, 18),                           // 1
+		create(transfer, demoting, 18),                           // refused: the region is locked
+		create(&storagepb.ProcedureSpec{RegionId: region}, 0, 0), // refused: of no kind
+		step(1, 1, running, await, change(1, 1, demote)),
+		step(1, 1, running, await, nil),                 // refused: another version
+		step(1, 2, running, await, change(1, 1, elect)), // refused: the region has changed
+	)
+	g.add(step(1, 2, done, await, change(2, 1, elect)), step(1, 3, done, await, nil)) // the second is refused: ended
+	drain := &storagepb.ProcedureSpec{Kind: metasrvpb.ProcedureKind_PROCEDURE_KIND_DRAIN_NODE, NodeId: 13}
+	part := &storagepb.ProcedureSpec{Kind: metasrvpb.ProcedureKind_PROCEDURE_KIND_REMOVE_REPLICA, RegionId: region, ReplicaId: 17, ParentId: 2}
+	cancel := cmd(storagepb.CommandKind_COMMAND_KIND_CANCEL_PROCEDURE, &storagepb.CancelProcedure{Id: 2, Reason: "no", WallTimeMs: 9})
+	g.add(create(drain, moves, 0), create(part, demoting, 0), cancel, cancel, create(part, demoting, 0)) // 2, 3 is a part of it; the last is refused
+	g.add(step(3, 2, cancelled, moves, nil), step(2, 2, cancelled, moves, nil), cancel)                  // the last is refused: ended
+	g.add(
+		create(&storagepb.ProcedureSpec{Kind: metasrvpb.ProcedureKind_PROCEDURE_KIND_REMOVE_NODE, NodeId: 12}, moves, 0),                  // 4
+		create(&storagepb.ProcedureSpec{Kind: metasrvpb.ProcedureKind_PROCEDURE_KIND_SET_REPLICAS, TableId: 1027, Replicas: 2}, moves, 0), // 5
+		step(4, 1, done, moves, nil),
+		step(5, 1, rolling, moves, nil),
+		step(5, 2, cancelled, moves, nil),
+		cmd(storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE, &storagepb.RegisterNode{ // refused: removed
+			Peer: &metasrvpb.Peer{Id: 12, Addr: "10.0.0.2:4001"}, Info: &metasrvpb.NodeInfo{Role: metasrvpb.NodeRole_NODE_ROLE_DATANODE},
+		}),
+		create(&storagepb.ProcedureSpec{Kind: metasrvpb.ProcedureKind_PROCEDURE_KIND_DRAIN_NODE, NodeId: 11}, moves, 0), // 6
+		step(6, 1, done, moves, nil),
+		changes(change(3, 2, &storagepb.RegionChange{Change: &storagepb.RegionChange_AddReplica{AddReplica: &storagepb.AddReplica{NodeId: 11, Incarnation: 3}}})), // refused: drained
+		cmd(storagepb.CommandKind_COMMAND_KIND_SET_NODE_STATE, &storagepb.SetNodeState{NodeId: 11}),
+		cmd(storagepb.CommandKind_COMMAND_KIND_SET_NODE_STATE, &storagepb.SetNodeState{NodeId: 99}), // refused
+	)
+}
+
+func changes(list ...*storagepb.RegionChange) *storagepb.Command {
+	return cmd(storagepb.CommandKind_COMMAND_KIND_CHANGE_REGIONS, &storagepb.ChangeRegions{Changes: list})
 }
 
 func goldenLocks(g *goldenLog) {

@@ -24,6 +24,7 @@ import (
 	"github.com/metasrv/metasrv/heartbeat"
 	"github.com/metasrv/metasrv/kv"
 	"github.com/metasrv/metasrv/lock"
+	"github.com/metasrv/metasrv/procedure"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/machine"
 	"github.com/metasrv/metasrv/raftfsm/state"
@@ -45,7 +46,13 @@ const (
 var update = flag.Bool("update", false, "write the golden files of the version that is being developed")
 
 func goldenAppliers() []state.Applier {
-	return []state.Applier{kv.NewApplier(), catalog.NewApplier(), router.NewApplier(heartbeat.Registration), heartbeat.NewApplier(), lock.NewApplier()}
+	return []state.Applier{
+		kv.NewApplier(), catalog.NewApplier(), router.NewApplier(heartbeat.Registration), heartbeat.NewApplier(), lock.NewApplier(),
+		procedure.NewApplier(procedure.Effects{
+			ChangeRegions: router.Changer(heartbeat.Registration), SetReplicas: router.SetReplicas,
+			SetDrain: heartbeat.SetDrain, RemoveNode: heartbeat.Remove,
+		}),
+	}
 }
 
 // Every version's log gives the results and the state that it gave then, from the beginning as well as from the

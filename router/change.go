@@ -14,6 +14,11 @@ import (
 // MaxRegionChanges bounds the changes of one command.
 const MaxRegionChanges = 1000
 
+// Changer returns the function that carries out changes of regions as a part of another command.
+func Changer(registered Registered) func(state.Tx, *storagepb.ChangeRegions) (*storagepb.ChangeRegionsResult, error) {
+	return (&applier{registered: registered}).changeRegions
+}
+
 // changeRegions carries out each change by itself, in their order: a later one sees what an earlier one did. The regions
 // in the result are as the whole command left them. ErrInvalidArgument: there are more changes than one command can have.
 func (a *applier) changeRegions(tx state.Tx, cmd *storagepb.ChangeRegions) (*storagepb.ChangeRegionsResult, error) {

@@ -16,6 +16,8 @@ func (r regionChange) addReplica(cmd *storagepb.AddReplica) error {
 		return metasrv.ErrNodeNotFound.With("node %d is not registered", cmd.NodeId)
 	case uint64(present.Incarnation) != cmd.Incarnation:
 		return metasrv.ErrStaleIncarnation.With("node %d has incarnation %d, not %d", cmd.NodeId, present.Incarnation, cmd.Incarnation)
+	case present.Draining:
+		return metasrv.ErrNodeDraining.With("node %d gets no replicas: it is being drained, or was", cmd.NodeId)
 	case !present.KeepsLeases:
 		return metasrv.ErrNodeKeepsNoLease.With("node %d keeps no leases, so it can't take part in region %s", cmd.NodeId, r.id())
 	case len(r.region.Replicas) >= MaxReplicas:
@@ -60,4 +62,35 @@ func (r regionChange) rememberWanted() {
 	if r.route.Replicas == 0 {
 		r.route.Replicas = uint32(len(r.region.Replicas)) //nolint:gosec // at most MaxReplicas
 	}
+}
+
+// SetReplicas says how many replicas each region of a PUBLIC table should have, as part of another command, and returns how
+// many that were. ErrTableNotFound: no PUBLIC table has the id.
+func SetReplicas(tx state.Tx, id metasrv.TableID, replicas uint32) (before uint32, err error) {
+	record, err := Get(tx, id)
+	if err != nil {
+		return 0, err
+	}
+	if replicas == 0 || replicas > MaxReplicas {
+		return 0, metasrv.InvalidArgument("replicas", "is %d, 1 to %d are allowed", replicas, MaxReplicas)
+	}
+	before = Wanted(record.Route)
+	if before != replicas || record.Route.Replicas == 0 {
+		record.Route.Replicas = replicas
+		putRoute(tx, record.Route)
+	}
+	return before, nil
+}
+
+// Wanted returns how many replicas each region of a route should have: as many as it was created with, if nothing else was
+// said.
+func Wanted(route *storagepb.RouteRecord) uint32 {
+	if route.Replicas != 0 {
+		return route.Replicas
+	}
+	most := 0
+	for _, region := range route.Regions {
+		most = max(most, len(region.Replicas))
+	}
+	return uint32(most) //nolint:gosec // at most MaxReplicas
 }

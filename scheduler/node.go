@@ -25,6 +25,8 @@ type NodeLoad struct {
 	State metasrvpb.NodeState
 	// Legacy nodes speak only the early public protocol, see Request.AllowLegacy.
 	Legacy bool
+	// Draining nodes get nothing: they are being drained, or were.
+	Draining bool
 	// Zone is the failure domain. Nodes without one are taken to share one.
 	Zone string
 	// Rack and Host are failure domains within a zone, "" where the node names none.
@@ -52,7 +54,7 @@ func (n *NodeLoad) diskUse() int64 { return share(float64(n.DiskUsed), float64(n
 
 // census counts the datanodes of a cluster by what keeps them from being chosen.
 type census struct {
-	registered, live, suspect, down, unknown, legacy, full int
+	registered, live, suspect, down, unknown, legacy, full, draining int
 }
 
 // candidates returns the datanodes that may be chosen, in the order of their ids, those with a nearly full
@@ -80,6 +82,8 @@ func candidates(nodes []NodeLoad, allowLegacy bool) (fit, tight []*NodeLoad, c c
 		switch use := n.diskUse(); {
 		case n.Legacy && !allowLegacy:
 			c.legacy++
+		case n.Draining:
+			c.draining++
 		case use >= full:
 			c.full++
 		case use >= nearlyFull:
@@ -111,6 +115,9 @@ func (c census) String() string {
 	}
 	if c.full > 0 {
 		parts = append(parts, fmt.Sprintf("%d of the live with a full disk", c.full))
+	}
+	if c.draining > 0 {
+		parts = append(parts, fmt.Sprintf("%d of the live drained, or being drained", c.draining))
 	}
 	if c.legacy > 0 {
 		parts = append(parts, fmt.Sprintf("%d of the live speak only the early public protocol", c.legacy))

@@ -89,6 +89,7 @@ func (p placement) node(status heartbeat.NodeStatus) *metasrvpb.Node {
 		LastHeartbeatAgeMs: uint64(status.Age.Milliseconds()), //nolint:gosec // never negative
 		Stat:               status.Stat,
 		Legacy:             status.Record.GetLegacy(),
+		Drain:              status.Record.GetDrain(),
 	}
 	n := p[uint64(status.ID)]
 	node.Replicas, node.RegionLeaders = uint32(n.replicas), uint32(n.leaders) //nolint:gosec // never negative

@@ -89,6 +89,7 @@ func (d *duties) run(ctx context.Context, l raftfsm.Leadership) error {
 	work.Go(func() { dispatch(ctx, t, log) })
 	work.Go(func() { d.expireHolders(ctx, t, log) })
 	work.Go(func() { d.runFailover(ctx, t, log) })
+	work.Go(func() { d.runProcedures(ctx, t, log) })
 	d.abortCreations(ctx, t, log)
 	return nil
 }

@@ -50,6 +50,9 @@ var heardReads = []string{
 	metasrvpb.Cluster_GetNode_FullMethodName,
 	metasrvpb.Cluster_ListRegions_FullMethodName,
 	metasrvpb.Cluster_Stats_FullMethodName,
+	metasrvpb.Cluster_GetRegion_FullMethodName,
+	metasrvpb.Cluster_ListProcedures_FullMethodName,
+	metasrvpb.Cluster_GetProcedure_FullMethodName,
 }
 
 // eachMethod calls f for every RPC that the server offers in metasrv.v1.

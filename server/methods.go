@@ -86,6 +86,13 @@ var methods = map[string]access{
 	metasrvpb.Cluster_OpenSession_FullMethodName:  accessWrite,
 	metasrvpb.Cluster_CloseSession_FullMethodName: accessWrite,
 
+	metasrvpb.Cluster_GetRegion_FullMethodName:       accessRead,
+	metasrvpb.Cluster_StartProcedure_FullMethodName:  accessWrite,
+	metasrvpb.Cluster_ListProcedures_FullMethodName:  accessRead,
+	metasrvpb.Cluster_GetProcedure_FullMethodName:    accessRead,
+	metasrvpb.Cluster_CancelProcedure_FullMethodName: accessWrite,
+	metasrvpb.Cluster_UndrainNode_FullMethodName:     accessWrite,
+
 	metasrvpb.Maintenance_Snapshot_FullMethodName:           accessRead,
 	metasrvpb.Maintenance_Hash_FullMethodName:               accessAny,
 	metasrvpb.Maintenance_Sessions_FullMethodName:           accessWrite,

@@ -11,6 +11,7 @@ import (
 	"github.com/metasrv/metasrv/heartbeat"
 	"github.com/metasrv/metasrv/kv"
 	"github.com/metasrv/metasrv/lock"
+	"github.com/metasrv/metasrv/procedure"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/raftfsm"
@@ -159,5 +160,11 @@ func openNode(s *Server) (Node, error) {
 
 // Appliers returns those of every package that has commands.
 func Appliers() []state.Applier {
-	return []state.Applier{kv.NewApplier(), catalog.NewApplier(), router.NewApplier(heartbeat.Registration), heartbeat.NewApplier(), lock.NewApplier()}
+	return []state.Applier{
+		kv.NewApplier(), catalog.NewApplier(), router.NewApplier(heartbeat.Registration), heartbeat.NewApplier(), lock.NewApplier(),
+		procedure.NewApplier(procedure.Effects{
+			ChangeRegions: router.Changer(heartbeat.Registration), SetReplicas: router.SetReplicas,
+			SetDrain: heartbeat.SetDrain, RemoveNode: heartbeat.Remove,
+		}),
+	}
 }

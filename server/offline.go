@@ -9,6 +9,7 @@ import (
 	"github.com/metasrv/metasrv/catalog"
 	"github.com/metasrv/metasrv/heartbeat"
 	"github.com/metasrv/metasrv/lock"
+	"github.com/metasrv/metasrv/procedure"
 	"github.com/metasrv/metasrv/raftfsm"
 	"github.com/metasrv/metasrv/raftfsm/state"
 	"github.com/metasrv/metasrv/router"
@@ -66,6 +67,6 @@ func (c *Config) validateOffline() error {
 func (c *Config) offline() raftfsm.Offline {
 	return raftfsm.Offline{
 		MemberID: c.NodeID, RaftAddr: c.advertisedRaft(), DataDir: c.DataDir, LogStore: c.LogStore, Appliers: Appliers(),
-		Adopters: []func(state.Tx) error{catalog.Adopt, router.Adopt, heartbeat.Adopt, lock.Adopt},
+		Adopters: []func(state.Tx) error{catalog.Adopt, router.Adopt, heartbeat.Adopt, lock.Adopt, procedure.Adopt},
 	}
 }

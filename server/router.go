@@ -139,6 +139,7 @@ func (p placement) load(status heartbeat.NodeStatus) scheduler.NodeLoad {
 		Role:          status.Role,
 		State:         status.State,
 		Legacy:        status.Record.GetLegacy(),
+		Draining:      status.Record.GetDrain() != metasrvpb.NodeDrain_NODE_DRAIN_UNSPECIFIED,
 		Zone:          info.GetLabels()["zone"],
 		Rack:          info.GetLabels()["rack"],
 		Host:          info.GetLabels()["host"],

@@ -81,6 +81,59 @@ func (NodeState) EnumDescriptor() ([]byte, []int) {
 	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{0}
 }
 
+// NodeDrain says whether a node gets replicas.
+type NodeDrain int32
+
+const (
+	// It does.
+	NodeDrain_NODE_DRAIN_UNSPECIFIED NodeDrain = 0
+	// It gets none, and those that it has are being moved away.
+	NodeDrain_NODE_DRAIN_DRAINING NodeDrain = 1
+	// It gets none and has none.
+	NodeDrain_NODE_DRAIN_DRAINED NodeDrain = 2
+)
+
+// Enum value maps for NodeDrain.
+var (
+	NodeDrain_name = map[int32]string{
+		0: "NODE_DRAIN_UNSPECIFIED",
+		1: "NODE_DRAIN_DRAINING",
+		2: "NODE_DRAIN_DRAINED",
+	}
+	NodeDrain_value = map[string]int32{
+		"NODE_DRAIN_UNSPECIFIED": 0,
+		"NODE_DRAIN_DRAINING":    1,
+		"NODE_DRAIN_DRAINED":     2,
+	}
+)
+
+func (x NodeDrain) Enum() *NodeDrain {
+	p := new(NodeDrain)
+	*p = x
+	return p
+}
+
+func (x NodeDrain) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeDrain) Descriptor() protoreflect.EnumDescriptor {
+	return file_metasrv_v1_cluster_proto_enumTypes[1].Descriptor()
+}
+
+func (NodeDrain) Type() protoreflect.EnumType {
+	return &file_metasrv_v1_cluster_proto_enumTypes[1]
+}
+
+func (x NodeDrain) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeDrain.Descriptor instead.
+func (NodeDrain) EnumDescriptor() ([]byte, []int) {
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{1}
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Header        *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
@@ -408,6 +461,8 @@ type Node struct {
 	Replicas uint32 `protobuf:"varint,8,opt,name=replicas,proto3" json:"replicas,omitempty"`
 	// How many of them are region leaders.
 	RegionLeaders uint32 `protobuf:"varint,9,opt,name=region_leaders,json=regionLeaders,proto3" json:"region_leaders,omitempty"`
+	// Whether it gets replicas.
+	Drain         NodeDrain `protobuf:"varint,20,opt,name=drain,proto3,enum=metasrv.v1.NodeDrain" json:"drain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -503,6 +558,13 @@ func (x *Node) GetRegionLeaders() uint32 {
 		return x.RegionLeaders
 	}
 	return 0
+}
+
+func (x *Node) GetDrain() NodeDrain {
+	if x != nil {
+		return x.Drain
+	}
+	return NodeDrain_NODE_DRAIN_UNSPECIFIED
 }
 
 type ListNodesRequest struct {
@@ -1057,6 +1119,119 @@ func (x *ListRegionsResponse) GetNextPageToken() string {
 	return ""
 }
 
+type GetRegionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	RegionId      uint64                 `protobuf:"varint,2,opt,name=region_id,json=regionId,proto3" json:"region_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRegionRequest) Reset() {
+	*x = GetRegionRequest{}
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRegionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRegionRequest) ProtoMessage() {}
+
+func (x *GetRegionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRegionRequest.ProtoReflect.Descriptor instead.
+func (*GetRegionRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *GetRegionRequest) GetHeader() *RequestHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *GetRegionRequest) GetRegionId() uint64 {
+	if x != nil {
+		return x.RegionId
+	}
+	return 0
+}
+
+type GetRegionResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Region *RegionInfo            `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
+	// The procedure that works on the region, absent where none does.
+	Procedure     *Procedure `protobuf:"bytes,3,opt,name=procedure,proto3" json:"procedure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRegionResponse) Reset() {
+	*x = GetRegionResponse{}
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRegionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRegionResponse) ProtoMessage() {}
+
+func (x *GetRegionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRegionResponse.ProtoReflect.Descriptor instead.
+func (*GetRegionResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GetRegionResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *GetRegionResponse) GetRegion() *RegionInfo {
+	if x != nil {
+		return x.Region
+	}
+	return nil
+}
+
+func (x *GetRegionResponse) GetProcedure() *Procedure {
+	if x != nil {
+		return x.Procedure
+	}
+	return nil
+}
+
 type StatsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Header        *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
@@ -1066,7 +1241,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_metasrv_v1_cluster_proto_msgTypes[13]
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1253,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_cluster_proto_msgTypes[13]
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1266,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{13}
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StatsRequest) GetHeader() *RequestHeader {
@@ -1122,7 +1297,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_metasrv_v1_cluster_proto_msgTypes[14]
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1309,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_cluster_proto_msgTypes[14]
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1322,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{14}
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StatsResponse) GetHeader() *ResponseHeader {
@@ -1229,7 +1404,7 @@ type OpenSessionRequest struct {
 
 func (x *OpenSessionRequest) Reset() {
 	*x = OpenSessionRequest{}
-	mi := &file_metasrv_v1_cluster_proto_msgTypes[15]
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1241,7 +1416,7 @@ func (x *OpenSessionRequest) String() string {
 func (*OpenSessionRequest) ProtoMessage() {}
 
 func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_cluster_proto_msgTypes[15]
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1254,7 +1429,7 @@ func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionRequest.ProtoReflect.Descriptor instead.
 func (*OpenSessionRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{15}
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *OpenSessionRequest) GetHeader() *RequestHeader {
@@ -1274,7 +1449,7 @@ type OpenSessionResponse struct {
 
 func (x *OpenSessionResponse) Reset() {
 	*x = OpenSessionResponse{}
-	mi := &file_metasrv_v1_cluster_proto_msgTypes[16]
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1286,7 +1461,7 @@ func (x *OpenSessionResponse) String() string {
 func (*OpenSessionResponse) ProtoMessage() {}
 
 func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_cluster_proto_msgTypes[16]
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1299,7 +1474,7 @@ func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionResponse.ProtoReflect.Descriptor instead.
 func (*OpenSessionResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{16}
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *OpenSessionResponse) GetHeader() *ResponseHeader {
@@ -1326,7 +1501,7 @@ type CloseSessionRequest struct {
 
 func (x *CloseSessionRequest) Reset() {
 	*x = CloseSessionRequest{}
-	mi := &file_metasrv_v1_cluster_proto_msgTypes[17]
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1338,7 +1513,7 @@ func (x *CloseSessionRequest) String() string {
 func (*CloseSessionRequest) ProtoMessage() {}
 
 func (x *CloseSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_cluster_proto_msgTypes[17]
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1351,7 +1526,7 @@ func (x *CloseSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseSessionRequest.ProtoReflect.Descriptor instead.
 func (*CloseSessionRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{17}
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CloseSessionRequest) GetHeader() *RequestHeader {
@@ -1377,7 +1552,7 @@ type CloseSessionResponse struct {
 
 func (x *CloseSessionResponse) Reset() {
 	*x = CloseSessionResponse{}
-	mi := &file_metasrv_v1_cluster_proto_msgTypes[18]
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +1564,7 @@ func (x *CloseSessionResponse) String() string {
 func (*CloseSessionResponse) ProtoMessage() {}
 
 func (x *CloseSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_cluster_proto_msgTypes[18]
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +1577,7 @@ func (x *CloseSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseSessionResponse.ProtoReflect.Descriptor instead.
 func (*CloseSessionResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{18}
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CloseSessionResponse) GetHeader() *ResponseHeader {
@@ -1428,7 +1603,7 @@ type WatchNodesRequest struct {
 
 func (x *WatchNodesRequest) Reset() {
 	*x = WatchNodesRequest{}
-	mi := &file_metasrv_v1_cluster_proto_msgTypes[19]
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1615,7 @@ func (x *WatchNodesRequest) String() string {
 func (*WatchNodesRequest) ProtoMessage() {}
 
 func (x *WatchNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_cluster_proto_msgTypes[19]
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1628,7 @@ func (x *WatchNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchNodesRequest.ProtoReflect.Descriptor instead.
 func (*WatchNodesRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{19}
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WatchNodesRequest) GetHeader() *RequestHeader {
@@ -1497,7 +1672,7 @@ type WatchNodesResponse struct {
 
 func (x *WatchNodesResponse) Reset() {
 	*x = WatchNodesResponse{}
-	mi := &file_metasrv_v1_cluster_proto_msgTypes[20]
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1684,7 @@ func (x *WatchNodesResponse) String() string {
 func (*WatchNodesResponse) ProtoMessage() {}
 
 func (x *WatchNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_cluster_proto_msgTypes[20]
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1697,7 @@ func (x *WatchNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchNodesResponse.ProtoReflect.Descriptor instead.
 func (*WatchNodesResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{20}
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WatchNodesResponse) GetHeader() *ResponseHeader {
@@ -1561,7 +1736,7 @@ type NodeEvent struct {
 
 func (x *NodeEvent) Reset() {
 	*x = NodeEvent{}
-	mi := &file_metasrv_v1_cluster_proto_msgTypes[21]
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +1748,7 @@ func (x *NodeEvent) String() string {
 func (*NodeEvent) ProtoMessage() {}
 
 func (x *NodeEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_cluster_proto_msgTypes[21]
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +1761,7 @@ func (x *NodeEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeEvent.ProtoReflect.Descriptor instead.
 func (*NodeEvent) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{21}
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *NodeEvent) GetRevision() uint64 {
@@ -1644,7 +1819,7 @@ var File_metasrv_v1_cluster_proto protoreflect.FileDescriptor
 const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\n" +
 	"\x18metasrv/v1/cluster.proto\x12\n" +
-	"metasrv.v1\x1a\x17metasrv/v1/header.proto\x1a\x1ametasrv/v1/heartbeat.proto\x1a\x16metasrv/v1/table.proto\"B\n" +
+	"metasrv.v1\x1a\x17metasrv/v1/header.proto\x1a\x1ametasrv/v1/heartbeat.proto\x1a\x1ametasrv/v1/procedure.proto\x1a\x16metasrv/v1/table.proto\"B\n" +
 	"\rStatusRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\"\x81\x04\n" +
 	"\x0eStatusResponse\x122\n" +
@@ -1668,7 +1843,7 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\x13ListMembersResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12,\n" +
 	"\amembers\x18\x02 \x03(\v2\x12.metasrv.v1.MemberR\amembers\x12/\n" +
-	"\x13configuration_index\x18\x14 \x01(\x04R\x12configurationIndex\"\xdd\x02\n" +
+	"\x13configuration_index\x18\x14 \x01(\x04R\x12configurationIndex\"\x8a\x03\n" +
 	"\x04Node\x12$\n" +
 	"\x04peer\x18\x01 \x01(\v2\x10.metasrv.v1.PeerR\x04peer\x12(\n" +
 	"\x04info\x18\x02 \x01(\v2\x14.metasrv.v1.NodeInfoR\x04info\x12 \n" +
@@ -1678,7 +1853,8 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\x04stat\x18\x06 \x01(\v2\x14.metasrv.v1.NodeStatR\x04stat\x12\x16\n" +
 	"\x06legacy\x18\a \x01(\bR\x06legacy\x12\x1a\n" +
 	"\breplicas\x18\b \x01(\rR\breplicas\x12%\n" +
-	"\x0eregion_leaders\x18\t \x01(\rR\rregionLeaders\"o\n" +
+	"\x0eregion_leaders\x18\t \x01(\rR\rregionLeaders\x12+\n" +
+	"\x05drain\x18\x14 \x01(\x0e2\x15.metasrv.v1.NodeDrainR\x05drain\"o\n" +
 	"\x10ListNodesRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12(\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x14.metasrv.v1.NodeRoleR\x04role\"o\n" +
@@ -1723,7 +1899,14 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\x13ListRegionsResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x120\n" +
 	"\aregions\x18\x02 \x03(\v2\x16.metasrv.v1.RegionInfoR\aregions\x12&\n" +
-	"\x0fnext_page_token\x18\x14 \x01(\tR\rnextPageToken\"A\n" +
+	"\x0fnext_page_token\x18\x14 \x01(\tR\rnextPageToken\"b\n" +
+	"\x10GetRegionRequest\x121\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12\x1b\n" +
+	"\tregion_id\x18\x02 \x01(\x04R\bregionId\"\xac\x01\n" +
+	"\x11GetRegionResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12.\n" +
+	"\x06region\x18\x02 \x01(\v2\x16.metasrv.v1.RegionInfoR\x06region\x123\n" +
+	"\tprocedure\x18\x03 \x01(\v2\x15.metasrv.v1.ProcedureR\tprocedure\"A\n" +
 	"\fStatsRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\"\xde\x02\n" +
 	"\rStatsResponse\x122\n" +
@@ -1771,7 +1954,11 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\x0fNODE_STATE_LIVE\x10\x01\x12\x16\n" +
 	"\x12NODE_STATE_SUSPECT\x10\x02\x12\x13\n" +
 	"\x0fNODE_STATE_DOWN\x10\x03\x12\x16\n" +
-	"\x12NODE_STATE_UNKNOWN\x10\x042\xa8\x05\n" +
+	"\x12NODE_STATE_UNKNOWN\x10\x04*X\n" +
+	"\tNodeDrain\x12\x1a\n" +
+	"\x16NODE_DRAIN_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13NODE_DRAIN_DRAINING\x10\x01\x12\x16\n" +
+	"\x12NODE_DRAIN_DRAINED\x10\x022\xa3\t\n" +
 	"\aCluster\x12?\n" +
 	"\x06Status\x12\x19.metasrv.v1.StatusRequest\x1a\x1a.metasrv.v1.StatusResponse\x12N\n" +
 	"\vListMembers\x12\x1e.metasrv.v1.ListMembersRequest\x1a\x1f.metasrv.v1.ListMembersResponse\x12H\n" +
@@ -1782,7 +1969,13 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\vOpenSession\x12\x1e.metasrv.v1.OpenSessionRequest\x1a\x1f.metasrv.v1.OpenSessionResponse\x12Q\n" +
 	"\fCloseSession\x12\x1f.metasrv.v1.CloseSessionRequest\x1a .metasrv.v1.CloseSessionResponse\x12M\n" +
 	"\n" +
-	"WatchNodes\x12\x1d.metasrv.v1.WatchNodesRequest\x1a\x1e.metasrv.v1.WatchNodesResponse0\x01B7Z5github.com/metasrv/metasrv/proto/metasrv/v1;metasrvpbb\x06proto3"
+	"WatchNodes\x12\x1d.metasrv.v1.WatchNodesRequest\x1a\x1e.metasrv.v1.WatchNodesResponse0\x01\x12H\n" +
+	"\tGetRegion\x12\x1c.metasrv.v1.GetRegionRequest\x1a\x1d.metasrv.v1.GetRegionResponse\x12W\n" +
+	"\x0eStartProcedure\x12!.metasrv.v1.StartProcedureRequest\x1a\".metasrv.v1.StartProcedureResponse\x12W\n" +
+	"\x0eListProcedures\x12!.metasrv.v1.ListProceduresRequest\x1a\".metasrv.v1.ListProceduresResponse\x12Q\n" +
+	"\fGetProcedure\x12\x1f.metasrv.v1.GetProcedureRequest\x1a .metasrv.v1.GetProcedureResponse\x12Z\n" +
+	"\x0fCancelProcedure\x12\".metasrv.v1.CancelProcedureRequest\x1a#.metasrv.v1.CancelProcedureResponse\x12N\n" +
+	"\vUndrainNode\x12\x1e.metasrv.v1.UndrainNodeRequest\x1a\x1f.metasrv.v1.UndrainNodeResponseB7Z5github.com/metasrv/metasrv/proto/metasrv/v1;metasrvpbb\x06proto3"
 
 var (
 	file_metasrv_v1_cluster_proto_rawDescOnce sync.Once
@@ -1796,108 +1989,139 @@ func file_metasrv_v1_cluster_proto_rawDescGZIP() []byte {
 	return file_metasrv_v1_cluster_proto_rawDescData
 }
 
-var file_metasrv_v1_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_metasrv_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_metasrv_v1_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_metasrv_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_metasrv_v1_cluster_proto_goTypes = []any{
-	(NodeState)(0),               // 0: metasrv.v1.NodeState
-	(*StatusRequest)(nil),        // 1: metasrv.v1.StatusRequest
-	(*StatusResponse)(nil),       // 2: metasrv.v1.StatusResponse
-	(*ListMembersRequest)(nil),   // 3: metasrv.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),  // 4: metasrv.v1.ListMembersResponse
-	(*Node)(nil),                 // 5: metasrv.v1.Node
-	(*ListNodesRequest)(nil),     // 6: metasrv.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),    // 7: metasrv.v1.ListNodesResponse
-	(*GetNodeRequest)(nil),       // 8: metasrv.v1.GetNodeRequest
-	(*GetNodeResponse)(nil),      // 9: metasrv.v1.GetNodeResponse
-	(*Replica)(nil),              // 10: metasrv.v1.Replica
-	(*RegionInfo)(nil),           // 11: metasrv.v1.RegionInfo
-	(*ListRegionsRequest)(nil),   // 12: metasrv.v1.ListRegionsRequest
-	(*ListRegionsResponse)(nil),  // 13: metasrv.v1.ListRegionsResponse
-	(*StatsRequest)(nil),         // 14: metasrv.v1.StatsRequest
-	(*StatsResponse)(nil),        // 15: metasrv.v1.StatsResponse
-	(*OpenSessionRequest)(nil),   // 16: metasrv.v1.OpenSessionRequest
-	(*OpenSessionResponse)(nil),  // 17: metasrv.v1.OpenSessionResponse
-	(*CloseSessionRequest)(nil),  // 18: metasrv.v1.CloseSessionRequest
-	(*CloseSessionResponse)(nil), // 19: metasrv.v1.CloseSessionResponse
-	(*WatchNodesRequest)(nil),    // 20: metasrv.v1.WatchNodesRequest
-	(*WatchNodesResponse)(nil),   // 21: metasrv.v1.WatchNodesResponse
-	(*NodeEvent)(nil),            // 22: metasrv.v1.NodeEvent
-	(*RequestHeader)(nil),        // 23: metasrv.v1.RequestHeader
-	(*ResponseHeader)(nil),       // 24: metasrv.v1.ResponseHeader
-	(*Member)(nil),               // 25: metasrv.v1.Member
-	(*Peer)(nil),                 // 26: metasrv.v1.Peer
-	(*NodeInfo)(nil),             // 27: metasrv.v1.NodeInfo
-	(*NodeStat)(nil),             // 28: metasrv.v1.NodeStat
-	(NodeRole)(0),                // 29: metasrv.v1.NodeRole
-	(ReplicaRole)(0),             // 30: metasrv.v1.ReplicaRole
-	(*RegionStat)(nil),           // 31: metasrv.v1.RegionStat
-	(*TableName)(nil),            // 32: metasrv.v1.TableName
-	(TableState)(0),              // 33: metasrv.v1.TableState
+	(NodeState)(0),                  // 0: metasrv.v1.NodeState
+	(NodeDrain)(0),                  // 1: metasrv.v1.NodeDrain
+	(*StatusRequest)(nil),           // 2: metasrv.v1.StatusRequest
+	(*StatusResponse)(nil),          // 3: metasrv.v1.StatusResponse
+	(*ListMembersRequest)(nil),      // 4: metasrv.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),     // 5: metasrv.v1.ListMembersResponse
+	(*Node)(nil),                    // 6: metasrv.v1.Node
+	(*ListNodesRequest)(nil),        // 7: metasrv.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),       // 8: metasrv.v1.ListNodesResponse
+	(*GetNodeRequest)(nil),          // 9: metasrv.v1.GetNodeRequest
+	(*GetNodeResponse)(nil),         // 10: metasrv.v1.GetNodeResponse
+	(*Replica)(nil),                 // 11: metasrv.v1.Replica
+	(*RegionInfo)(nil),              // 12: metasrv.v1.RegionInfo
+	(*ListRegionsRequest)(nil),      // 13: metasrv.v1.ListRegionsRequest
+	(*ListRegionsResponse)(nil),     // 14: metasrv.v1.ListRegionsResponse
+	(*GetRegionRequest)(nil),        // 15: metasrv.v1.GetRegionRequest
+	(*GetRegionResponse)(nil),       // 16: metasrv.v1.GetRegionResponse
+	(*StatsRequest)(nil),            // 17: metasrv.v1.StatsRequest
+	(*StatsResponse)(nil),           // 18: metasrv.v1.StatsResponse
+	(*OpenSessionRequest)(nil),      // 19: metasrv.v1.OpenSessionRequest
+	(*OpenSessionResponse)(nil),     // 20: metasrv.v1.OpenSessionResponse
+	(*CloseSessionRequest)(nil),     // 21: metasrv.v1.CloseSessionRequest
+	(*CloseSessionResponse)(nil),    // 22: metasrv.v1.CloseSessionResponse
+	(*WatchNodesRequest)(nil),       // 23: metasrv.v1.WatchNodesRequest
+	(*WatchNodesResponse)(nil),      // 24: metasrv.v1.WatchNodesResponse
+	(*NodeEvent)(nil),               // 25: metasrv.v1.NodeEvent
+	(*RequestHeader)(nil),           // 26: metasrv.v1.RequestHeader
+	(*ResponseHeader)(nil),          // 27: metasrv.v1.ResponseHeader
+	(*Member)(nil),                  // 28: metasrv.v1.Member
+	(*Peer)(nil),                    // 29: metasrv.v1.Peer
+	(*NodeInfo)(nil),                // 30: metasrv.v1.NodeInfo
+	(*NodeStat)(nil),                // 31: metasrv.v1.NodeStat
+	(NodeRole)(0),                   // 32: metasrv.v1.NodeRole
+	(ReplicaRole)(0),                // 33: metasrv.v1.ReplicaRole
+	(*RegionStat)(nil),              // 34: metasrv.v1.RegionStat
+	(*TableName)(nil),               // 35: metasrv.v1.TableName
+	(TableState)(0),                 // 36: metasrv.v1.TableState
+	(*Procedure)(nil),               // 37: metasrv.v1.Procedure
+	(*StartProcedureRequest)(nil),   // 38: metasrv.v1.StartProcedureRequest
+	(*ListProceduresRequest)(nil),   // 39: metasrv.v1.ListProceduresRequest
+	(*GetProcedureRequest)(nil),     // 40: metasrv.v1.GetProcedureRequest
+	(*CancelProcedureRequest)(nil),  // 41: metasrv.v1.CancelProcedureRequest
+	(*UndrainNodeRequest)(nil),      // 42: metasrv.v1.UndrainNodeRequest
+	(*StartProcedureResponse)(nil),  // 43: metasrv.v1.StartProcedureResponse
+	(*ListProceduresResponse)(nil),  // 44: metasrv.v1.ListProceduresResponse
+	(*GetProcedureResponse)(nil),    // 45: metasrv.v1.GetProcedureResponse
+	(*CancelProcedureResponse)(nil), // 46: metasrv.v1.CancelProcedureResponse
+	(*UndrainNodeResponse)(nil),     // 47: metasrv.v1.UndrainNodeResponse
 }
 var file_metasrv_v1_cluster_proto_depIdxs = []int32{
-	23, // 0: metasrv.v1.StatusRequest.header:type_name -> metasrv.v1.RequestHeader
-	24, // 1: metasrv.v1.StatusResponse.header:type_name -> metasrv.v1.ResponseHeader
-	25, // 2: metasrv.v1.StatusResponse.member:type_name -> metasrv.v1.Member
-	25, // 3: metasrv.v1.StatusResponse.leader:type_name -> metasrv.v1.Member
-	23, // 4: metasrv.v1.ListMembersRequest.header:type_name -> metasrv.v1.RequestHeader
-	24, // 5: metasrv.v1.ListMembersResponse.header:type_name -> metasrv.v1.ResponseHeader
-	25, // 6: metasrv.v1.ListMembersResponse.members:type_name -> metasrv.v1.Member
-	26, // 7: metasrv.v1.Node.peer:type_name -> metasrv.v1.Peer
-	27, // 8: metasrv.v1.Node.info:type_name -> metasrv.v1.NodeInfo
+	26, // 0: metasrv.v1.StatusRequest.header:type_name -> metasrv.v1.RequestHeader
+	27, // 1: metasrv.v1.StatusResponse.header:type_name -> metasrv.v1.ResponseHeader
+	28, // 2: metasrv.v1.StatusResponse.member:type_name -> metasrv.v1.Member
+	28, // 3: metasrv.v1.StatusResponse.leader:type_name -> metasrv.v1.Member
+	26, // 4: metasrv.v1.ListMembersRequest.header:type_name -> metasrv.v1.RequestHeader
+	27, // 5: metasrv.v1.ListMembersResponse.header:type_name -> metasrv.v1.ResponseHeader
+	28, // 6: metasrv.v1.ListMembersResponse.members:type_name -> metasrv.v1.Member
+	29, // 7: metasrv.v1.Node.peer:type_name -> metasrv.v1.Peer
+	30, // 8: metasrv.v1.Node.info:type_name -> metasrv.v1.NodeInfo
 	0,  // 9: metasrv.v1.Node.state:type_name -> metasrv.v1.NodeState
-	28, // 10: metasrv.v1.Node.stat:type_name -> metasrv.v1.NodeStat
-	23, // 11: metasrv.v1.ListNodesRequest.header:type_name -> metasrv.v1.RequestHeader
-	29, // 12: metasrv.v1.ListNodesRequest.role:type_name -> metasrv.v1.NodeRole
-	24, // 13: metasrv.v1.ListNodesResponse.header:type_name -> metasrv.v1.ResponseHeader
-	5,  // 14: metasrv.v1.ListNodesResponse.nodes:type_name -> metasrv.v1.Node
-	23, // 15: metasrv.v1.GetNodeRequest.header:type_name -> metasrv.v1.RequestHeader
-	24, // 16: metasrv.v1.GetNodeResponse.header:type_name -> metasrv.v1.ResponseHeader
-	5,  // 17: metasrv.v1.GetNodeResponse.node:type_name -> metasrv.v1.Node
-	26, // 18: metasrv.v1.Replica.peer:type_name -> metasrv.v1.Peer
-	30, // 19: metasrv.v1.Replica.role:type_name -> metasrv.v1.ReplicaRole
-	31, // 20: metasrv.v1.Replica.stat:type_name -> metasrv.v1.RegionStat
-	32, // 21: metasrv.v1.RegionInfo.table_name:type_name -> metasrv.v1.TableName
-	33, // 22: metasrv.v1.RegionInfo.table_state:type_name -> metasrv.v1.TableState
-	10, // 23: metasrv.v1.RegionInfo.replicas:type_name -> metasrv.v1.Replica
-	23, // 24: metasrv.v1.ListRegionsRequest.header:type_name -> metasrv.v1.RequestHeader
-	32, // 25: metasrv.v1.ListRegionsRequest.table_name:type_name -> metasrv.v1.TableName
-	24, // 26: metasrv.v1.ListRegionsResponse.header:type_name -> metasrv.v1.ResponseHeader
-	11, // 27: metasrv.v1.ListRegionsResponse.regions:type_name -> metasrv.v1.RegionInfo
-	23, // 28: metasrv.v1.StatsRequest.header:type_name -> metasrv.v1.RequestHeader
-	24, // 29: metasrv.v1.StatsResponse.header:type_name -> metasrv.v1.ResponseHeader
-	23, // 30: metasrv.v1.OpenSessionRequest.header:type_name -> metasrv.v1.RequestHeader
-	24, // 31: metasrv.v1.OpenSessionResponse.header:type_name -> metasrv.v1.ResponseHeader
-	23, // 32: metasrv.v1.CloseSessionRequest.header:type_name -> metasrv.v1.RequestHeader
-	24, // 33: metasrv.v1.CloseSessionResponse.header:type_name -> metasrv.v1.ResponseHeader
-	23, // 34: metasrv.v1.WatchNodesRequest.header:type_name -> metasrv.v1.RequestHeader
-	29, // 35: metasrv.v1.WatchNodesRequest.role:type_name -> metasrv.v1.NodeRole
-	24, // 36: metasrv.v1.WatchNodesResponse.header:type_name -> metasrv.v1.ResponseHeader
-	22, // 37: metasrv.v1.WatchNodesResponse.events:type_name -> metasrv.v1.NodeEvent
-	5,  // 38: metasrv.v1.NodeEvent.registered:type_name -> metasrv.v1.Node
-	5,  // 39: metasrv.v1.NodeEvent.removed:type_name -> metasrv.v1.Node
-	1,  // 40: metasrv.v1.Cluster.Status:input_type -> metasrv.v1.StatusRequest
-	3,  // 41: metasrv.v1.Cluster.ListMembers:input_type -> metasrv.v1.ListMembersRequest
-	6,  // 42: metasrv.v1.Cluster.ListNodes:input_type -> metasrv.v1.ListNodesRequest
-	8,  // 43: metasrv.v1.Cluster.GetNode:input_type -> metasrv.v1.GetNodeRequest
-	12, // 44: metasrv.v1.Cluster.ListRegions:input_type -> metasrv.v1.ListRegionsRequest
-	14, // 45: metasrv.v1.Cluster.Stats:input_type -> metasrv.v1.StatsRequest
-	16, // 46: metasrv.v1.Cluster.OpenSession:input_type -> metasrv.v1.OpenSessionRequest
-	18, // 47: metasrv.v1.Cluster.CloseSession:input_type -> metasrv.v1.CloseSessionRequest
-	20, // 48: metasrv.v1.Cluster.WatchNodes:input_type -> metasrv.v1.WatchNodesRequest
-	2,  // 49: metasrv.v1.Cluster.Status:output_type -> metasrv.v1.StatusResponse
-	4,  // 50: metasrv.v1.Cluster.ListMembers:output_type -> metasrv.v1.ListMembersResponse
-	7,  // 51: metasrv.v1.Cluster.ListNodes:output_type -> metasrv.v1.ListNodesResponse
-	9,  // 52: metasrv.v1.Cluster.GetNode:output_type -> metasrv.v1.GetNodeResponse
-	13, // 53: metasrv.v1.Cluster.ListRegions:output_type -> metasrv.v1.ListRegionsResponse
-	15, // 54: metasrv.v1.Cluster.Stats:output_type -> metasrv.v1.StatsResponse
-	17, // 55: metasrv.v1.Cluster.OpenSession:output_type -> metasrv.v1.OpenSessionResponse
-	19, // 56: metasrv.v1.Cluster.CloseSession:output_type -> metasrv.v1.CloseSessionResponse
-	21, // 57: metasrv.v1.Cluster.WatchNodes:output_type -> metasrv.v1.WatchNodesResponse
-	49, // [49:58] is the sub-list for method output_type
-	40, // [40:49] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	31, // 10: metasrv.v1.Node.stat:type_name -> metasrv.v1.NodeStat
+	1,  // 11: metasrv.v1.Node.drain:type_name -> metasrv.v1.NodeDrain
+	26, // 12: metasrv.v1.ListNodesRequest.header:type_name -> metasrv.v1.RequestHeader
+	32, // 13: metasrv.v1.ListNodesRequest.role:type_name -> metasrv.v1.NodeRole
+	27, // 14: metasrv.v1.ListNodesResponse.header:type_name -> metasrv.v1.ResponseHeader
+	6,  // 15: metasrv.v1.ListNodesResponse.nodes:type_name -> metasrv.v1.Node
+	26, // 16: metasrv.v1.GetNodeRequest.header:type_name -> metasrv.v1.RequestHeader
+	27, // 17: metasrv.v1.GetNodeResponse.header:type_name -> metasrv.v1.ResponseHeader
+	6,  // 18: metasrv.v1.GetNodeResponse.node:type_name -> metasrv.v1.Node
+	29, // 19: metasrv.v1.Replica.peer:type_name -> metasrv.v1.Peer
+	33, // 20: metasrv.v1.Replica.role:type_name -> metasrv.v1.ReplicaRole
+	34, // 21: metasrv.v1.Replica.stat:type_name -> metasrv.v1.RegionStat
+	35, // 22: metasrv.v1.RegionInfo.table_name:type_name -> metasrv.v1.TableName
+	36, // 23: metasrv.v1.RegionInfo.table_state:type_name -> metasrv.v1.TableState
+	11, // 24: metasrv.v1.RegionInfo.replicas:type_name -> metasrv.v1.Replica
+	26, // 25: metasrv.v1.ListRegionsRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 26: metasrv.v1.ListRegionsRequest.table_name:type_name -> metasrv.v1.TableName
+	27, // 27: metasrv.v1.ListRegionsResponse.header:type_name -> metasrv.v1.ResponseHeader
+	12, // 28: metasrv.v1.ListRegionsResponse.regions:type_name -> metasrv.v1.RegionInfo
+	26, // 29: metasrv.v1.GetRegionRequest.header:type_name -> metasrv.v1.RequestHeader
+	27, // 30: metasrv.v1.GetRegionResponse.header:type_name -> metasrv.v1.ResponseHeader
+	12, // 31: metasrv.v1.GetRegionResponse.region:type_name -> metasrv.v1.RegionInfo
+	37, // 32: metasrv.v1.GetRegionResponse.procedure:type_name -> metasrv.v1.Procedure
+	26, // 33: metasrv.v1.StatsRequest.header:type_name -> metasrv.v1.RequestHeader
+	27, // 34: metasrv.v1.StatsResponse.header:type_name -> metasrv.v1.ResponseHeader
+	26, // 35: metasrv.v1.OpenSessionRequest.header:type_name -> metasrv.v1.RequestHeader
+	27, // 36: metasrv.v1.OpenSessionResponse.header:type_name -> metasrv.v1.ResponseHeader
+	26, // 37: metasrv.v1.CloseSessionRequest.header:type_name -> metasrv.v1.RequestHeader
+	27, // 38: metasrv.v1.CloseSessionResponse.header:type_name -> metasrv.v1.ResponseHeader
+	26, // 39: metasrv.v1.WatchNodesRequest.header:type_name -> metasrv.v1.RequestHeader
+	32, // 40: metasrv.v1.WatchNodesRequest.role:type_name -> metasrv.v1.NodeRole
+	27, // 41: metasrv.v1.WatchNodesResponse.header:type_name -> metasrv.v1.ResponseHeader
+	25, // 42: metasrv.v1.WatchNodesResponse.events:type_name -> metasrv.v1.NodeEvent
+	6,  // 43: metasrv.v1.NodeEvent.registered:type_name -> metasrv.v1.Node
+	6,  // 44: metasrv.v1.NodeEvent.removed:type_name -> metasrv.v1.Node
+	2,  // 45: metasrv.v1.Cluster.Status:input_type -> metasrv.v1.StatusRequest
+	4,  // 46: metasrv.v1.Cluster.ListMembers:input_type -> metasrv.v1.ListMembersRequest
+	7,  // 47: metasrv.v1.Cluster.ListNodes:input_type -> metasrv.v1.ListNodesRequest
+	9,  // 48: metasrv.v1.Cluster.GetNode:input_type -> metasrv.v1.GetNodeRequest
+	13, // 49: metasrv.v1.Cluster.ListRegions:input_type -> metasrv.v1.ListRegionsRequest
+	17, // 50: metasrv.v1.Cluster.Stats:input_type -> metasrv.v1.StatsRequest
+	19, // 51: metasrv.v1.Cluster.OpenSession:input_type -> metasrv.v1.OpenSessionRequest
+	21, // 52: metasrv.v1.Cluster.CloseSession:input_type -> metasrv.v1.CloseSessionRequest
+	23, // 53: metasrv.v1.Cluster.WatchNodes:input_type -> metasrv.v1.WatchNodesRequest
+	15, // 54: metasrv.v1.Cluster.GetRegion:input_type -> metasrv.v1.GetRegionRequest
+	38, // 55: metasrv.v1.Cluster.StartProcedure:input_type -> metasrv.v1.StartProcedureRequest
+	39, // 56: metasrv.v1.Cluster.ListProcedures:input_type -> metasrv.v1.ListProceduresRequest
+	40, // 57: metasrv.v1.Cluster.GetProcedure:input_type -> metasrv.v1.GetProcedureRequest
+	41, // 58: metasrv.v1.Cluster.CancelProcedure:input_type -> metasrv.v1.CancelProcedureRequest
+	42, // 59: metasrv.v1.Cluster.UndrainNode:input_type -> metasrv.v1.UndrainNodeRequest
+	3,  // 60: metasrv.v1.Cluster.Status:output_type -> metasrv.v1.StatusResponse
+	5,  // 61: metasrv.v1.Cluster.ListMembers:output_type -> metasrv.v1.ListMembersResponse
+	8,  // 62: metasrv.v1.Cluster.ListNodes:output_type -> metasrv.v1.ListNodesResponse
+	10, // 63: metasrv.v1.Cluster.GetNode:output_type -> metasrv.v1.GetNodeResponse
+	14, // 64: metasrv.v1.Cluster.ListRegions:output_type -> metasrv.v1.ListRegionsResponse
+	18, // 65: metasrv.v1.Cluster.Stats:output_type -> metasrv.v1.StatsResponse
+	20, // 66: metasrv.v1.Cluster.OpenSession:output_type -> metasrv.v1.OpenSessionResponse
+	22, // 67: metasrv.v1.Cluster.CloseSession:output_type -> metasrv.v1.CloseSessionResponse
+	24, // 68: metasrv.v1.Cluster.WatchNodes:output_type -> metasrv.v1.WatchNodesResponse
+	16, // 69: metasrv.v1.Cluster.GetRegion:output_type -> metasrv.v1.GetRegionResponse
+	43, // 70: metasrv.v1.Cluster.StartProcedure:output_type -> metasrv.v1.StartProcedureResponse
+	44, // 71: metasrv.v1.Cluster.ListProcedures:output_type -> metasrv.v1.ListProceduresResponse
+	45, // 72: metasrv.v1.Cluster.GetProcedure:output_type -> metasrv.v1.GetProcedureResponse
+	46, // 73: metasrv.v1.Cluster.CancelProcedure:output_type -> metasrv.v1.CancelProcedureResponse
+	47, // 74: metasrv.v1.Cluster.UndrainNode:output_type -> metasrv.v1.UndrainNodeResponse
+	60, // [60:75] is the sub-list for method output_type
+	45, // [45:60] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_v1_cluster_proto_init() }
@@ -1907,8 +2131,9 @@ func file_metasrv_v1_cluster_proto_init() {
 	}
 	file_metasrv_v1_header_proto_init()
 	file_metasrv_v1_heartbeat_proto_init()
+	file_metasrv_v1_procedure_proto_init()
 	file_metasrv_v1_table_proto_init()
-	file_metasrv_v1_cluster_proto_msgTypes[21].OneofWrappers = []any{
+	file_metasrv_v1_cluster_proto_msgTypes[23].OneofWrappers = []any{
 		(*NodeEvent_Registered)(nil),
 		(*NodeEvent_Removed)(nil),
 	}
@@ -1917,8 +2142,8 @@ func file_metasrv_v1_cluster_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_v1_cluster_proto_rawDesc), len(file_metasrv_v1_cluster_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   22,
+			NumEnums:      2,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

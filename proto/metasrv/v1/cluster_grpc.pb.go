@@ -19,15 +19,21 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Cluster_Status_FullMethodName       = "/metasrv.v1.Cluster/Status"
-	Cluster_ListMembers_FullMethodName  = "/metasrv.v1.Cluster/ListMembers"
-	Cluster_ListNodes_FullMethodName    = "/metasrv.v1.Cluster/ListNodes"
-	Cluster_GetNode_FullMethodName      = "/metasrv.v1.Cluster/GetNode"
-	Cluster_ListRegions_FullMethodName  = "/metasrv.v1.Cluster/ListRegions"
-	Cluster_Stats_FullMethodName        = "/metasrv.v1.Cluster/Stats"
-	Cluster_OpenSession_FullMethodName  = "/metasrv.v1.Cluster/OpenSession"
-	Cluster_CloseSession_FullMethodName = "/metasrv.v1.Cluster/CloseSession"
-	Cluster_WatchNodes_FullMethodName   = "/metasrv.v1.Cluster/WatchNodes"
+	Cluster_Status_FullMethodName          = "/metasrv.v1.Cluster/Status"
+	Cluster_ListMembers_FullMethodName     = "/metasrv.v1.Cluster/ListMembers"
+	Cluster_ListNodes_FullMethodName       = "/metasrv.v1.Cluster/ListNodes"
+	Cluster_GetNode_FullMethodName         = "/metasrv.v1.Cluster/GetNode"
+	Cluster_ListRegions_FullMethodName     = "/metasrv.v1.Cluster/ListRegions"
+	Cluster_Stats_FullMethodName           = "/metasrv.v1.Cluster/Stats"
+	Cluster_OpenSession_FullMethodName     = "/metasrv.v1.Cluster/OpenSession"
+	Cluster_CloseSession_FullMethodName    = "/metasrv.v1.Cluster/CloseSession"
+	Cluster_WatchNodes_FullMethodName      = "/metasrv.v1.Cluster/WatchNodes"
+	Cluster_GetRegion_FullMethodName       = "/metasrv.v1.Cluster/GetRegion"
+	Cluster_StartProcedure_FullMethodName  = "/metasrv.v1.Cluster/StartProcedure"
+	Cluster_ListProcedures_FullMethodName  = "/metasrv.v1.Cluster/ListProcedures"
+	Cluster_GetProcedure_FullMethodName    = "/metasrv.v1.Cluster/GetProcedure"
+	Cluster_CancelProcedure_FullMethodName = "/metasrv.v1.Cluster/CancelProcedure"
+	Cluster_UndrainNode_FullMethodName     = "/metasrv.v1.Cluster/UndrainNode"
 )
 
 // ClusterClient is the client API for Cluster service.
@@ -54,6 +60,17 @@ type ClusterClient interface {
 	// WatchNodes streams the registrations of nodes, from any member: who they are and where they are reached, not
 	// whether they are live.
 	WatchNodes(ctx context.Context, in *WatchNodesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchNodesResponse], error)
+	// GetRegion returns one region with its replicas and last statistics.
+	GetRegion(ctx context.Context, in *GetRegionRequest, opts ...grpc.CallOption) (*GetRegionResponse, error)
+	// StartProcedure starts a change in several steps, which goes on until it is done, or is taken back.
+	StartProcedure(ctx context.Context, in *StartProcedureRequest, opts ...grpc.CallOption) (*StartProcedureResponse, error)
+	// ListProcedures returns the procedures that run, or all that are known.
+	ListProcedures(ctx context.Context, in *ListProceduresRequest, opts ...grpc.CallOption) (*ListProceduresResponse, error)
+	GetProcedure(ctx context.Context, in *GetProcedureRequest, opts ...grpc.CallOption) (*GetProcedureResponse, error)
+	// CancelProcedure has a procedure take back what it did.
+	CancelProcedure(ctx context.Context, in *CancelProcedureRequest, opts ...grpc.CallOption) (*CancelProcedureResponse, error)
+	// UndrainNode has a node get replicas again.
+	UndrainNode(ctx context.Context, in *UndrainNodeRequest, opts ...grpc.CallOption) (*UndrainNodeResponse, error)
 }
 
 type clusterClient struct {
@@ -163,6 +180,66 @@ func (c *clusterClient) WatchNodes(ctx context.Context, in *WatchNodesRequest, o
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Cluster_WatchNodesClient = grpc.ServerStreamingClient[WatchNodesResponse]
 
+func (c *clusterClient) GetRegion(ctx context.Context, in *GetRegionRequest, opts ...grpc.CallOption) (*GetRegionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetRegionResponse)
+	err := c.cc.Invoke(ctx, Cluster_GetRegion_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterClient) StartProcedure(ctx context.Context, in *StartProcedureRequest, opts ...grpc.CallOption) (*StartProcedureResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartProcedureResponse)
+	err := c.cc.Invoke(ctx, Cluster_StartProcedure_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterClient) ListProcedures(ctx context.Context, in *ListProceduresRequest, opts ...grpc.CallOption) (*ListProceduresResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListProceduresResponse)
+	err := c.cc.Invoke(ctx, Cluster_ListProcedures_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterClient) GetProcedure(ctx context.Context, in *GetProcedureRequest, opts ...grpc.CallOption) (*GetProcedureResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetProcedureResponse)
+	err := c.cc.Invoke(ctx, Cluster_GetProcedure_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterClient) CancelProcedure(ctx context.Context, in *CancelProcedureRequest, opts ...grpc.CallOption) (*CancelProcedureResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelProcedureResponse)
+	err := c.cc.Invoke(ctx, Cluster_CancelProcedure_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterClient) UndrainNode(ctx context.Context, in *UndrainNodeRequest, opts ...grpc.CallOption) (*UndrainNodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UndrainNodeResponse)
+	err := c.cc.Invoke(ctx, Cluster_UndrainNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ClusterServer is the server API for Cluster service.
 // All implementations must embed UnimplementedClusterServer
 // for forward compatibility.
@@ -187,6 +264,17 @@ type ClusterServer interface {
 	// WatchNodes streams the registrations of nodes, from any member: who they are and where they are reached, not
 	// whether they are live.
 	WatchNodes(*WatchNodesRequest, grpc.ServerStreamingServer[WatchNodesResponse]) error
+	// GetRegion returns one region with its replicas and last statistics.
+	GetRegion(context.Context, *GetRegionRequest) (*GetRegionResponse, error)
+	// StartProcedure starts a change in several steps, which goes on until it is done, or is taken back.
+	StartProcedure(context.Context, *StartProcedureRequest) (*StartProcedureResponse, error)
+	// ListProcedures returns the procedures that run, or all that are known.
+	ListProcedures(context.Context, *ListProceduresRequest) (*ListProceduresResponse, error)
+	GetProcedure(context.Context, *GetProcedureRequest) (*GetProcedureResponse, error)
+	// CancelProcedure has a procedure take back what it did.
+	CancelProcedure(context.Context, *CancelProcedureRequest) (*CancelProcedureResponse, error)
+	// UndrainNode has a node get replicas again.
+	UndrainNode(context.Context, *UndrainNodeRequest) (*UndrainNodeResponse, error)
 	mustEmbedUnimplementedClusterServer()
 }
 
@@ -223,6 +311,24 @@ func (UnimplementedClusterServer) CloseSession(context.Context, *CloseSessionReq
 }
 func (UnimplementedClusterServer) WatchNodes(*WatchNodesRequest, grpc.ServerStreamingServer[WatchNodesResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchNodes not implemented")
+}
+func (UnimplementedClusterServer) GetRegion(context.Context, *GetRegionRequest) (*GetRegionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetRegion not implemented")
+}
+func (UnimplementedClusterServer) StartProcedure(context.Context, *StartProcedureRequest) (*StartProcedureResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartProcedure not implemented")
+}
+func (UnimplementedClusterServer) ListProcedures(context.Context, *ListProceduresRequest) (*ListProceduresResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListProcedures not implemented")
+}
+func (UnimplementedClusterServer) GetProcedure(context.Context, *GetProcedureRequest) (*GetProcedureResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetProcedure not implemented")
+}
+func (UnimplementedClusterServer) CancelProcedure(context.Context, *CancelProcedureRequest) (*CancelProcedureResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelProcedure not implemented")
+}
+func (UnimplementedClusterServer) UndrainNode(context.Context, *UndrainNodeRequest) (*UndrainNodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UndrainNode not implemented")
 }
 func (UnimplementedClusterServer) mustEmbedUnimplementedClusterServer() {}
 func (UnimplementedClusterServer) testEmbeddedByValue()                 {}
@@ -400,6 +506,114 @@ func _Cluster_WatchNodes_Handler(srv interface{}, stream grpc.ServerStream) erro
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Cluster_WatchNodesServer = grpc.ServerStreamingServer[WatchNodesResponse]
 
+func _Cluster_GetRegion_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRegionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).GetRegion(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_GetRegion_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).GetRegion(ctx, req.(*GetRegionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Cluster_StartProcedure_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartProcedureRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).StartProcedure(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_StartProcedure_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).StartProcedure(ctx, req.(*StartProcedureRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Cluster_ListProcedures_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListProceduresRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).ListProcedures(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_ListProcedures_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).ListProcedures(ctx, req.(*ListProceduresRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Cluster_GetProcedure_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetProcedureRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).GetProcedure(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_GetProcedure_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).GetProcedure(ctx, req.(*GetProcedureRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Cluster_CancelProcedure_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelProcedureRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).CancelProcedure(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_CancelProcedure_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).CancelProcedure(ctx, req.(*CancelProcedureRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Cluster_UndrainNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UndrainNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).UndrainNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_UndrainNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).UndrainNode(ctx, req.(*UndrainNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Cluster_ServiceDesc is the grpc.ServiceDesc for Cluster service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -438,6 +652,30 @@ var Cluster_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CloseSession",
 			Handler:    _Cluster_CloseSession_Handler,
+		},
+		{
+			MethodName: "GetRegion",
+			Handler:    _Cluster_GetRegion_Handler,
+		},
+		{
+			MethodName: "StartProcedure",
+			Handler:    _Cluster_StartProcedure_Handler,
+		},
+		{
+			MethodName: "ListProcedures",
+			Handler:    _Cluster_ListProcedures_Handler,
+		},
+		{
+			MethodName: "GetProcedure",
+			Handler:    _Cluster_GetProcedure_Handler,
+		},
+		{
+			MethodName: "CancelProcedure",
+			Handler:    _Cluster_CancelProcedure_Handler,
+		},
+		{
+			MethodName: "UndrainNode",
+			Handler:    _Cluster_UndrainNode_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -59,7 +59,8 @@ const (
 	CommandKind_COMMAND_KIND_CONFIRM_DROPPED CommandKind = 52
 	CommandKind_COMMAND_KIND_CHANGE_REGIONS  CommandKind = 53
 	// heartbeat
-	CommandKind_COMMAND_KIND_REGISTER_NODE CommandKind = 64
+	CommandKind_COMMAND_KIND_REGISTER_NODE  CommandKind = 64
+	CommandKind_COMMAND_KIND_SET_NODE_STATE CommandKind = 65
 	// lock
 	CommandKind_COMMAND_KIND_OPEN_HOLDER    CommandKind = 80
 	CommandKind_COMMAND_KIND_KEEP_HOLDER    CommandKind = 81
@@ -68,6 +69,10 @@ const (
 	CommandKind_COMMAND_KIND_WITHDRAW       CommandKind = 84
 	CommandKind_COMMAND_KIND_PROCLAIM       CommandKind = 85
 	CommandKind_COMMAND_KIND_EXPIRE_HOLDERS CommandKind = 86
+	// procedure
+	CommandKind_COMMAND_KIND_CREATE_PROCEDURE CommandKind = 96
+	CommandKind_COMMAND_KIND_STEP_PROCEDURE   CommandKind = 97
+	CommandKind_COMMAND_KIND_CANCEL_PROCEDURE CommandKind = 98
 )
 
 // Enum value maps for CommandKind.
@@ -103,6 +108,7 @@ var (
 		52: "COMMAND_KIND_CONFIRM_DROPPED",
 		53: "COMMAND_KIND_CHANGE_REGIONS",
 		64: "COMMAND_KIND_REGISTER_NODE",
+		65: "COMMAND_KIND_SET_NODE_STATE",
 		80: "COMMAND_KIND_OPEN_HOLDER",
 		81: "COMMAND_KIND_KEEP_HOLDER",
 		82: "COMMAND_KIND_CLOSE_HOLDER",
@@ -110,6 +116,9 @@ var (
 		84: "COMMAND_KIND_WITHDRAW",
 		85: "COMMAND_KIND_PROCLAIM",
 		86: "COMMAND_KIND_EXPIRE_HOLDERS",
+		96: "COMMAND_KIND_CREATE_PROCEDURE",
+		97: "COMMAND_KIND_STEP_PROCEDURE",
+		98: "COMMAND_KIND_CANCEL_PROCEDURE",
 	}
 	CommandKind_value = map[string]int32{
 		"COMMAND_KIND_UNSPECIFIED":         0,
@@ -142,6 +151,7 @@ var (
 		"COMMAND_KIND_CONFIRM_DROPPED":     52,
 		"COMMAND_KIND_CHANGE_REGIONS":      53,
 		"COMMAND_KIND_REGISTER_NODE":       64,
+		"COMMAND_KIND_SET_NODE_STATE":      65,
 		"COMMAND_KIND_OPEN_HOLDER":         80,
 		"COMMAND_KIND_KEEP_HOLDER":         81,
 		"COMMAND_KIND_CLOSE_HOLDER":        82,
@@ -149,6 +159,9 @@ var (
 		"COMMAND_KIND_WITHDRAW":            84,
 		"COMMAND_KIND_PROCLAIM":            85,
 		"COMMAND_KIND_EXPIRE_HOLDERS":      86,
+		"COMMAND_KIND_CREATE_PROCEDURE":    96,
+		"COMMAND_KIND_STEP_PROCEDURE":      97,
+		"COMMAND_KIND_CANCEL_PROCEDURE":    98,
 	}
 )
 
@@ -548,7 +561,8 @@ const file_metasrv_storage_v1_entry_proto_rawDesc = "" +
 	"\aRefusal\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
-	"\x05field\x18\x03 \x01(\tR\x05field*\x84\t\n" +
+	"\x05field\x18\x03 \x01(\tR\x05field*\x8c\n" +
+	"\n" +
 	"\vCommandKind\x12\x1c\n" +
 	"\x18COMMAND_KIND_UNSPECIFIED\x10\x00\x12#\n" +
 	"\x1fCOMMAND_KIND_LEADER_ESTABLISHED\x10\x01\x12\x1f\n" +
@@ -580,14 +594,18 @@ const file_metasrv_storage_v1_entry_proto_rawDesc = "" +
 	"\x17COMMAND_KIND_DROP_TABLE\x103\x12 \n" +
 	"\x1cCOMMAND_KIND_CONFIRM_DROPPED\x104\x12\x1f\n" +
 	"\x1bCOMMAND_KIND_CHANGE_REGIONS\x105\x12\x1e\n" +
-	"\x1aCOMMAND_KIND_REGISTER_NODE\x10@\x12\x1c\n" +
+	"\x1aCOMMAND_KIND_REGISTER_NODE\x10@\x12\x1f\n" +
+	"\x1bCOMMAND_KIND_SET_NODE_STATE\x10A\x12\x1c\n" +
 	"\x18COMMAND_KIND_OPEN_HOLDER\x10P\x12\x1c\n" +
 	"\x18COMMAND_KIND_KEEP_HOLDER\x10Q\x12\x1d\n" +
 	"\x19COMMAND_KIND_CLOSE_HOLDER\x10R\x12\x16\n" +
 	"\x12COMMAND_KIND_CLAIM\x10S\x12\x19\n" +
 	"\x15COMMAND_KIND_WITHDRAW\x10T\x12\x19\n" +
 	"\x15COMMAND_KIND_PROCLAIM\x10U\x12\x1f\n" +
-	"\x1bCOMMAND_KIND_EXPIRE_HOLDERS\x10VB?Z=github.com/metasrv/metasrv/proto/metasrv/storage/v1;storagepbb\x06proto3"
+	"\x1bCOMMAND_KIND_EXPIRE_HOLDERS\x10V\x12!\n" +
+	"\x1dCOMMAND_KIND_CREATE_PROCEDURE\x10`\x12\x1f\n" +
+	"\x1bCOMMAND_KIND_STEP_PROCEDURE\x10a\x12!\n" +
+	"\x1dCOMMAND_KIND_CANCEL_PROCEDURE\x10bB?Z=github.com/metasrv/metasrv/proto/metasrv/storage/v1;storagepbb\x06proto3"
 
 var (
 	file_metasrv_storage_v1_entry_proto_rawDescOnce sync.Once

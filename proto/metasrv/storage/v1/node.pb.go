@@ -37,8 +37,10 @@ type NodeRecord struct {
 	StorageGeneration uint64 `protobuf:"varint,6,opt,name=storage_generation,json=storageGeneration,proto3" json:"storage_generation,omitempty"`
 	// The storage_uuid that the node named last, where this registration names none.
 	LastStorageUuid string `protobuf:"bytes,7,opt,name=last_storage_uuid,json=lastStorageUuid,proto3" json:"last_storage_uuid,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Whether it gets replicas. Registering anew changes nothing of it.
+	Drain         v1.NodeDrain `protobuf:"varint,8,opt,name=drain,proto3,enum=metasrv.v1.NodeDrain" json:"drain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodeRecord) Reset() {
@@ -118,6 +120,13 @@ func (x *NodeRecord) GetLastStorageUuid() string {
 		return x.LastStorageUuid
 	}
 	return ""
+}
+
+func (x *NodeRecord) GetDrain() v1.NodeDrain {
+	if x != nil {
+		return x.Drain
+	}
+	return v1.NodeDrain(0)
 }
 
 // RegisterNode registers a process as a node.
@@ -244,11 +253,64 @@ func (x *RegisterNodeResult) GetNode() *NodeRecord {
 	return nil
 }
 
+// SetNodeState says whether a node gets replicas.
+type SetNodeState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        uint64                 `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Drain         v1.NodeDrain           `protobuf:"varint,2,opt,name=drain,proto3,enum=metasrv.v1.NodeDrain" json:"drain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNodeState) Reset() {
+	*x = SetNodeState{}
+	mi := &file_metasrv_storage_v1_node_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNodeState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNodeState) ProtoMessage() {}
+
+func (x *SetNodeState) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_node_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNodeState.ProtoReflect.Descriptor instead.
+func (*SetNodeState) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_node_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SetNodeState) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *SetNodeState) GetDrain() v1.NodeDrain {
+	if x != nil {
+		return x.Drain
+	}
+	return v1.NodeDrain(0)
+}
+
 var File_metasrv_storage_v1_node_proto protoreflect.FileDescriptor
 
 const file_metasrv_storage_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x1dmetasrv/storage/v1/node.proto\x12\x12metasrv.storage.v1\x1a\x17metasrv/v1/header.proto\x1a\x1ametasrv/v1/heartbeat.proto\"\x9b\x02\n" +
+	"\x1dmetasrv/storage/v1/node.proto\x12\x12metasrv.storage.v1\x1a\x18metasrv/v1/cluster.proto\x1a\x17metasrv/v1/header.proto\x1a\x1ametasrv/v1/heartbeat.proto\"\xc8\x02\n" +
 	"\n" +
 	"NodeRecord\x12$\n" +
 	"\x04peer\x18\x01 \x01(\v2\x10.metasrv.v1.PeerR\x04peer\x12(\n" +
@@ -257,7 +319,8 @@ const file_metasrv_storage_v1_node_proto_rawDesc = "" +
 	"\x06legacy\x18\x04 \x01(\bR\x06legacy\x12(\n" +
 	"\x10registered_at_ms\x18\x05 \x01(\x03R\x0eregisteredAtMs\x12-\n" +
 	"\x12storage_generation\x18\x06 \x01(\x04R\x11storageGeneration\x12*\n" +
-	"\x11last_storage_uuid\x18\a \x01(\tR\x0flastStorageUuid\"\xba\x01\n" +
+	"\x11last_storage_uuid\x18\a \x01(\tR\x0flastStorageUuid\x12+\n" +
+	"\x05drain\x18\b \x01(\x0e2\x15.metasrv.v1.NodeDrainR\x05drain\"\xba\x01\n" +
 	"\fRegisterNode\x12$\n" +
 	"\x04peer\x18\x01 \x01(\v2\x10.metasrv.v1.PeerR\x04peer\x12(\n" +
 	"\x04info\x18\x02 \x01(\v2\x14.metasrv.v1.NodeInfoR\x04info\x12\x16\n" +
@@ -266,7 +329,10 @@ const file_metasrv_storage_v1_node_proto_rawDesc = "" +
 	"\fwall_time_ms\x18\x05 \x01(\x03R\n" +
 	"wallTimeMs\"H\n" +
 	"\x12RegisterNodeResult\x122\n" +
-	"\x04node\x18\x01 \x01(\v2\x1e.metasrv.storage.v1.NodeRecordR\x04nodeB?Z=github.com/metasrv/metasrv/proto/metasrv/storage/v1;storagepbb\x06proto3"
+	"\x04node\x18\x01 \x01(\v2\x1e.metasrv.storage.v1.NodeRecordR\x04node\"T\n" +
+	"\fSetNodeState\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12+\n" +
+	"\x05drain\x18\x02 \x01(\x0e2\x15.metasrv.v1.NodeDrainR\x05drainB?Z=github.com/metasrv/metasrv/proto/metasrv/storage/v1;storagepbb\x06proto3"
 
 var (
 	file_metasrv_storage_v1_node_proto_rawDescOnce sync.Once
@@ -280,25 +346,29 @@ func file_metasrv_storage_v1_node_proto_rawDescGZIP() []byte {
 	return file_metasrv_storage_v1_node_proto_rawDescData
 }
 
-var file_metasrv_storage_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_metasrv_storage_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_metasrv_storage_v1_node_proto_goTypes = []any{
 	(*NodeRecord)(nil),         // 0: metasrv.storage.v1.NodeRecord
 	(*RegisterNode)(nil),       // 1: metasrv.storage.v1.RegisterNode
 	(*RegisterNodeResult)(nil), // 2: metasrv.storage.v1.RegisterNodeResult
-	(*v1.Peer)(nil),            // 3: metasrv.v1.Peer
-	(*v1.NodeInfo)(nil),        // 4: metasrv.v1.NodeInfo
+	(*SetNodeState)(nil),       // 3: metasrv.storage.v1.SetNodeState
+	(*v1.Peer)(nil),            // 4: metasrv.v1.Peer
+	(*v1.NodeInfo)(nil),        // 5: metasrv.v1.NodeInfo
+	(v1.NodeDrain)(0),          // 6: metasrv.v1.NodeDrain
 }
 var file_metasrv_storage_v1_node_proto_depIdxs = []int32{
-	3, // 0: metasrv.storage.v1.NodeRecord.peer:type_name -> metasrv.v1.Peer
-	4, // 1: metasrv.storage.v1.NodeRecord.info:type_name -> metasrv.v1.NodeInfo
-	3, // 2: metasrv.storage.v1.RegisterNode.peer:type_name -> metasrv.v1.Peer
-	4, // 3: metasrv.storage.v1.RegisterNode.info:type_name -> metasrv.v1.NodeInfo
-	0, // 4: metasrv.storage.v1.RegisterNodeResult.node:type_name -> metasrv.storage.v1.NodeRecord
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	4, // 0: metasrv.storage.v1.NodeRecord.peer:type_name -> metasrv.v1.Peer
+	5, // 1: metasrv.storage.v1.NodeRecord.info:type_name -> metasrv.v1.NodeInfo
+	6, // 2: metasrv.storage.v1.NodeRecord.drain:type_name -> metasrv.v1.NodeDrain
+	4, // 3: metasrv.storage.v1.RegisterNode.peer:type_name -> metasrv.v1.Peer
+	5, // 4: metasrv.storage.v1.RegisterNode.info:type_name -> metasrv.v1.NodeInfo
+	0, // 5: metasrv.storage.v1.RegisterNodeResult.node:type_name -> metasrv.storage.v1.NodeRecord
+	6, // 6: metasrv.storage.v1.SetNodeState.drain:type_name -> metasrv.v1.NodeDrain
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_storage_v1_node_proto_init() }
@@ -312,7 +382,7 @@ func file_metasrv_storage_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_storage_v1_node_proto_rawDesc), len(file_metasrv_storage_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
