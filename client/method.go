@@ -94,8 +94,8 @@ var methods = map[string]methodKind{
 	metasrvpb.Cluster_StartProcedure_FullMethodName:  write,
 	metasrvpb.Cluster_ListProcedures_FullMethodName:  read,
 	metasrvpb.Cluster_GetProcedure_FullMethodName:    read,
-	metasrvpb.Cluster_CancelProcedure_FullMethodName: repeatable,
-	metasrvpb.Cluster_UndrainNode_FullMethodName:     repeatable,
+	metasrvpb.Cluster_CancelProcedure_FullMethodName: write,
+	metasrvpb.Cluster_UndrainNode_FullMethodName:     write,
 
 	metasrvpb.Maintenance_Snapshot_FullMethodName: stream,
 	// Each of these changes nothing where it was done before.
