@@ -166,16 +166,6 @@ func (d *driver) leaseOver(r *storagepb.ProcedureRecord, region *storagepb.Regio
 	return time.Now().After(held.until)
 }
 
-// leaderNode returns the node of a region's leader, 0 where it has none.
-func leaderNode(region *storagepb.RegionRecord) metasrv.NodeID {
-	for _, r := range region.GetReplicas() {
-		if r.ReplicaId == region.LeaderReplicaId {
-			return metasrv.NodeID(r.NodeId)
-		}
-	}
-	return 0
-}
-
 func (d *driver) release(id uint64) {
 	if held, is := d.withheld[id]; is {
 		d.t.tracker.Release(held.node, held.region)
