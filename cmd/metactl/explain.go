@@ -20,11 +20,13 @@ var advice = map[string]string{
 	metasrv.ErrSchemaNotFound.Reason:  "List them with: metactl schema list",
 	metasrv.ErrTableNotFound.Reason: "List them with: metactl table list\n" +
 		"A name without catalog or schema is looked for in greptime.public.",
-	metasrv.ErrNodeNotFound.Reason:   "List them with: metactl node list",
-	metasrv.ErrNodesNotHeard.Reason:  "A new metasrv leader waits for the heartbeats of its nodes. Try again in some seconds.",
-	metasrv.ErrMemberNotFound.Reason: "List them with: metactl member list",
-	metasrv.ErrOverloaded.Reason:     "Try again later.",
-	metasrv.ErrOutcomeUnknown.Reason: "Look whether it was done before you try again.",
+	metasrv.ErrNodeNotFound.Reason:      "List them with: metactl node list",
+	metasrv.ErrRegionNotFound.Reason:    "List them with: metactl region list",
+	metasrv.ErrProcedureNotFound.Reason: "List them with: metactl procedure list --all",
+	metasrv.ErrNodesNotHeard.Reason:     "A new metasrv leader waits for the heartbeats of its nodes. Try again in some seconds.",
+	metasrv.ErrMemberNotFound.Reason:    "List them with: metactl member list",
+	metasrv.ErrOverloaded.Reason:        "Try again later.",
+	metasrv.ErrOutcomeUnknown.Reason:    "Look whether it was done before you try again.",
 }
 
 // Errors that say something of the cluster rather than of the request: what each endpoint says helps.

@@ -44,7 +44,8 @@ func (a *app) nodeCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd := group("node", "The datanodes and frontends that metasrv coordinates", list, get)
+	cmd := group("node", "The datanodes and frontends that metasrv coordinates", list, get,
+		a.nodeDrainCommand(), a.nodeUndrainCommand(), a.nodeRemoveCommand())
 	cmd.Aliases = []string{"nodes", "datanode", "datanodes"}
 	return cmd
 }
@@ -70,7 +71,7 @@ func (a *app) listNodes(ctx context.Context, c *client.Client, role metasrvpb.No
 		g := newGrid(w, "NODE", "ADDRESS", "ROLE", "STATE", "HEARTBEAT", "REPLICAS", "LEADERS",
 			"CPU", "MEMORY", "DISK", "VERSION")
 		for _, n := range resp.Nodes {
-			g.row(number(n.GetPeer().GetId()), n.GetPeer().GetAddr(), nodeRole(n), nodeState(n.State), lastBeat(n),
+			g.row(number(n.GetPeer().GetId()), n.GetPeer().GetAddr(), nodeRole(n), nodeStates(n), lastBeat(n),
 				number(n.Replicas), number(n.RegionLeaders),
 				cpu(n.Stat), bytesOf(n.GetStat().GetMemoryUsedBytes()), bytesOf(n.GetStat().GetDiskUsedBytes()),
 				n.GetInfo().GetVersion())
@@ -90,7 +91,7 @@ func (a *app) getNode(ctx context.Context, c *client.Client, id uint64) error {
 		g.row("Node", number(n.GetPeer().GetId()))
 		g.row("Address", n.GetPeer().GetAddr())
 		g.row("Role", nodeRole(n))
-		g.row("State", nodeState(n.GetState()))
+		g.row("State", nodeStates(n))
 		g.row("Last heartbeat", lastBeat(n))
 		g.row("Incarnation", number(n.GetIncarnation()))
 		g.row("Version", n.GetInfo().GetVersion())
@@ -117,6 +118,15 @@ func nodeRole(n *metasrvpb.Node) string {
 }
 
 func nodeState(s metasrvpb.NodeState) string { return label(s, "NODE_STATE_") }
+
+// nodeStates returns what is known of a node from its heartbeats, and whether it gets replicas.
+func nodeStates(n *metasrvpb.Node) string {
+	s := nodeState(n.GetState())
+	if n.GetDrain() != metasrvpb.NodeDrain_NODE_DRAIN_UNSPECIFIED {
+		s += ", " + label(n.GetDrain(), "NODE_DRAIN_")
+	}
+	return s
+}
 
 func lastBeat(n *metasrvpb.Node) string {
 	// A node whose beat is not yet known has no statistics either.

@@ -143,6 +143,11 @@ func label(enum fmt.Stringer, prefix string) string {
 	return strings.ToLower(strings.TrimPrefix(enum.String(), prefix))
 }
 
+// phrase is label with spaces for underscores.
+func phrase(enum fmt.Stringer, prefix string) string {
+	return strings.ReplaceAll(label(enum, prefix), "_", " ")
+}
+
 // plural returns a number with its noun.
 func plural(n uint64, noun string) string {
 	if n == 1 {

@@ -47,7 +47,8 @@ func (a *app) regionCommand() *cobra.Command {
 		},
 	}
 	list.Flags().Uint64Var(&req.NodeId, "node", 0, "`ID` only regions with a replica on this node")
-	cmd := group("region", "Regions, the parts of tables", list)
+	cmd := group("region", "Regions, the parts of tables", list, a.regionGetCommand(), a.regionMigrateCommand(), a.regionTransferCommand(),
+		a.regionAddReplicaCommand(), a.regionRemoveReplicaCommand())
 	cmd.Aliases = []string{"regions"}
 	return cmd
 }

@@ -22,7 +22,7 @@ func (a *app) tableCommand() *cobra.Command {
 		a.tableListCommand(),
 		a.onTable("get NAME", "Show one table with its columns", a.getTable),
 		a.tableRouteCommand(),
-		a.tableDropCommand())
+		a.tableDropCommand(), a.tableSetReplicasCommand())
 	cmd.Aliases = []string{"tables"}
 	return cmd
 }
