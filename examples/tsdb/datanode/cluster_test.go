@@ -191,10 +191,13 @@ func TestTableLife(t *testing.T) {
 		route := &tsdbpb.Route{RegionId: r.GetRegion().GetId(), ReplicaId: r.GetLeaderReplicaId(),
 			LeaderEpoch: r.GetLeaderEpoch(), RouteVersion: routed.GetRouteVersion()}
 		first := c.nodes[response.GetPeers()[r.GetLeaderPeerIndex()].GetId()]
-		if _, err := first.Write(t.Context(), &tsdbpb.WriteRequest{Route: route, WriteId: fmt.Append(nil, i),
-			Rows: rows(t, row(i, 1))}); err != nil {
-			t.Fatal(err)
-		}
+		eventually(t, "a write", func() bool { // once the node has a lease
+			_, err := first.Write(t.Context(), &tsdbpb.WriteRequest{Route: route, WriteId: fmt.Append(nil, i), Rows: rows(t, row(i, 1))})
+			if err != nil && status.Code(err) != codes.Unavailable {
+				t.Fatal(err)
+			}
+			return err == nil
+		})
 		route.ReplicaId = r.GetFollowerReplicaIds()[0]
 		second := c.nodes[response.GetPeers()[r.GetFollowerPeerIndexes()[0]].GetId()]
 		got, err := second.query(t, &tsdbpb.QueryRequest{Route: route, Columns: []string{"t"}})

@@ -34,6 +34,7 @@ type metasrvScript struct {
 	replies     []*metasrvpb.InstructionReply
 	drops       map[uint64]*metasrvpb.DropRegion // by node
 	stale       bool
+	lease       time.Duration // granted to everybody for everything
 }
 
 func startMetasrv(t *testing.T) *metasrvScript {
@@ -45,7 +46,7 @@ func startMetasrv(t *testing.T) *metasrvScript {
 	m := &metasrvScript{
 		addr: listener.Addr().String(), changed: make(chan struct{}), cluster: 77, incarnation: 100,
 		last: map[uint64]*metasrvpb.HeartbeatRequest{}, nodes: map[uint64]*metasrvpb.NodeInfo{},
-		drops: map[uint64]*metasrvpb.DropRegion{},
+		drops: map[uint64]*metasrvpb.DropRegion{}, lease: 3 * time.Second,
 	}
 	server := grpc.NewServer()
 	metasrvpb.RegisterHeartbeatServer(server, m)
@@ -103,6 +104,9 @@ func (m *metasrvScript) beat(request *metasrvpb.HeartbeatRequest) (*metasrvpb.He
 	if response.GetIncarnation() == 0 {
 		m.incarnation++
 		response.Incarnation = m.incarnation
+	}
+	if request.Digest != nil {
+		response.Digest, response.LeaseMs = request.Digest, uint64(m.lease.Milliseconds())
 	}
 	if request.GetNode() != nil {
 		m.nodes[id] = request.GetNode()

@@ -40,6 +40,9 @@ type Config struct {
 	DataDir string
 	// Zone is a failure domain, sent as label zone where it isn't empty.
 	Zone string
+	// Journal is a file to which the node appends what it acknowledges, and what it stores for region leaders: for checks of
+	// a cluster. None if empty.
+	Journal string
 	// Interval between heartbeats until metasrv names another one. Default: that of the client library.
 	Interval time.Duration
 	Logger   *slog.Logger
@@ -96,9 +99,14 @@ func Run(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, cl.Close()) }()
-	n := &node{config: c, store: s, unbound: make(chan error, 1)}
+	n := &node{config: c, store: s, keeper: client.NewRegionKeeper(), unbound: make(chan error, 1)}
 	n.task = client.NewHeartbeatTask(cl, n.heartbeats(ctx))
-	n.service = NewService(c.NodeID, s, n.task, c.Logger)
+	n.service, err = NewService(ServiceConfig{
+		Node: c.NodeID, Store: s, Registration: n.task, Keeper: n.keeper, Logger: c.Logger, Journal: c.Journal,
+	})
+	if err != nil {
+		return err
+	}
 	defer func() { err = errors.Join(err, n.service.Close()) }()
 	return n.serve(ctx, listener)
 }
@@ -118,6 +126,7 @@ func listenError(addr string, err error) error {
 type node struct {
 	config  Config
 	store   *store.Store
+	keeper  *client.RegionKeeper
 	service *Service
 	task    *client.HeartbeatTask
 	// unbound gets why the folder could not be made one of the cluster.
@@ -143,8 +152,12 @@ func (n *node) heartbeats(ctx context.Context) client.HeartbeatConfig {
 			gauges.fill(ctx, report.NodeStat)
 			return report, nil
 		},
-		OnInstruction: n.execute,
-		OnRegistered:  func(uint64) { n.bind() },
+		OnInstruction: func(ctx context.Context, i *metasrvpb.Instruction) error { return n.service.Instruct(ctx, i) },
+		// A failover has many regions promoted at once, each of which waits for the disk.
+		InstructionWorkers: 16,
+		Keeper:             n.keeper,
+		OnInSyncResult:     func(result *metasrvpb.InSyncResult) { n.service.inSyncResult(result) },
+		OnRegistered:       func(uint64) { n.bind() },
 	}
 }
 
@@ -163,17 +176,6 @@ func (n *node) bind() {
 		return
 	}
 	n.service.Open()
-}
-
-// execute does what metasrv instructs.
-func (n *node) execute(ctx context.Context, instruction *metasrvpb.Instruction) error {
-	d := instruction.GetDropRegion()
-	if d == nil {
-		return metasrv.InvalidArgument("instruction", "this datanode knows DropRegion only")
-	}
-	_, err := n.service.drop(ctx, metasrv.RegionID(d.GetRegionId()), metasrv.ReplicaID(d.GetReplicaId()),
-		d.GetLeaderEpoch(), d.GetReason())
-	return err
 }
 
 // serve answers requests and beats until ctx ends or the heartbeats can't go on.

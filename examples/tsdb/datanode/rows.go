@@ -3,6 +3,7 @@ package datanode
 import (
 	"context"
 	"errors"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -16,14 +17,11 @@ import (
 // maxWriteID is the longest write id, in bytes.
 const maxWriteID = 64
 
-// Write stores rows on all replicas of a region that this node leads.
+// Write stores rows on all in-sync replicas of a region that this node leads.
 func (s *Service) Write(ctx context.Context, request *tsdbpb.WriteRequest) (*tsdbpb.WriteResponse, error) {
 	r, err := s.replica(request.GetRoute())
 	if err != nil {
 		return nil, toStatus(err)
-	}
-	if !isLeader(r) {
-		return nil, toStatus(invalid(r.Region(), r, "the replica on this datanode is no region leader"))
 	}
 	if n := len(request.GetWriteId()); n == 0 || n > maxWriteID {
 		return nil, toStatus(metasrv.InvalidArgument("write_id", "has %d bytes, 1 to %d are allowed", n, maxWriteID))
@@ -42,45 +40,66 @@ func (s *Service) Write(ctx context.Context, request *tsdbpb.WriteRequest) (*tsd
 	return &tsdbpb.WriteResponse{RepeatedWrite: repeated}, nil
 }
 
-// Replicate stores writes of the region leader on a follower. The leader's epoch is compared, and a newer one
-// made durable, in the transaction that stores them.
+// Replicate stores writes of the region leader on another replica. The leader's epoch is compared, and a newer one made
+// durable, in the transaction that stores them.
 func (s *Service) Replicate(
 	ctx context.Context, request *tsdbpb.ReplicateRequest,
 ) (*tsdbpb.ReplicateResponse, error) {
-	id := metasrv.RegionID(request.GetRoute().GetRegionId())
 	r, err := s.named(request.GetRoute())
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	if isLeader(r) {
-		return nil, toStatus(invalid(id, r, "the replica on this datanode is no follower"))
-	}
-	before := r.State().StoredSeq
 	for _, record := range request.GetRecords() {
 		if err := batch.Check(record.GetRows(), r.Definition().GetSchema()); err != nil {
 			return nil, toStatus(err)
 		}
 	}
-	stored, err := r.Replay(ctx, request.GetRoute().GetLeaderEpoch(), request.GetPreviousWriteId(), request.GetRecords())
+	g := s.region(r)
+	// A newer leader than this replica: it acknowledges nothing from here on.
+	g.stopLeading(request.GetRoute().GetLeaderEpoch(), errHandedOver(g))
+	before := r.State().StoredSeq
+	matched, hint, err := g.replay(ctx, store.Tail{
+		Epoch: request.GetRoute().GetLeaderEpoch(), EpochStart: request.GetEpochStart(),
+		Previous: store.Position{Epoch: request.GetPrevious().GetEpoch(), Seq: request.GetPrevious().GetSeq()},
+		Records:  request.GetRecords(), Committed: request.GetCommittedSeq(),
+	})
 	if errors.Is(err, store.ErrStaleEpoch) || errors.Is(err, store.ErrNotFound) {
-		return nil, toStatus(invalid(id, r, err.Error()))
+		return nil, toStatus(invalid(r.Region(), r, err.Error()))
 	}
 	if err != nil {
 		return nil, toStatus(err)
 	}
+	if !matched {
+		return &tsdbpb.ReplicateResponse{Hint: &tsdbpb.Position{Epoch: hint.Epoch, Seq: hint.Seq}}, nil
+	}
 	for _, record := range request.GetRecords() {
-		if record.GetSeq() > before && record.GetSeq() <= stored {
-			s.countWrite(s.region(r), record.GetRows())
+		if record.GetSeq() > before {
+			s.countWrite(g, record.GetRows())
 		}
 	}
-	return &tsdbpb.ReplicateResponse{StoredSeq: stored}, nil
+	return &tsdbpb.ReplicateResponse{Matched: true}, nil
 }
 
-// Query streams rows of a replica, leader or follower.
+// replay stores a part of the leader's log, and notes it.
+func (g *region) replay(ctx context.Context, t store.Tail) (matched bool, hint store.Position, err error) {
+	g.storing.Lock()
+	defer g.storing.Unlock()
+	matched, hint, err = g.replica.Replay(ctx, t)
+	if n := len(t.Records); err == nil && matched && n > 0 {
+		err = g.service.journal.stored(time.Now(), g.replica, t.Epoch, t.Records[n-1].GetSeq())
+	}
+	return matched, hint, err
+}
+
+// Query streams rows of a replica that has all that was acknowledged: the leader, or a follower that is in sync as far as it
+// was told.
 func (s *Service) Query(request *tsdbpb.QueryRequest, stream grpc.ServerStreamingServer[tsdbpb.QueryResponse]) error {
 	r, err := s.replica(request.GetRoute())
 	if err != nil {
 		return toStatus(err)
+	}
+	if state := r.State(); state.Role == learnerRole || state.Role == followerRole && !state.InSync(r.ID()) {
+		return toStatus(invalid(r.Region(), r, "the replica on this datanode is not in sync"))
 	}
 	// The first row may be long in coming; that the query was taken shows at once.
 	if err := stream.SendHeader(nil); err != nil {

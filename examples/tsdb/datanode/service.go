@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/client"
 	tsdbpb "github.com/metasrv/metasrv/examples/tsdb/proto/tsdb/v1"
 	"github.com/metasrv/metasrv/examples/tsdb/routing"
 	"github.com/metasrv/metasrv/examples/tsdb/store"
@@ -34,6 +37,8 @@ type Registration interface {
 	Incarnation() uint64
 	// Beat asks for a heartbeat at once.
 	Beat()
+	// ChangeInSync asks metasrv for another in-sync set of a region that the node leads.
+	ChangeInSync(change *metasrvpb.InSyncChange)
 }
 
 // Service is the gRPC service of a datanode.
@@ -44,6 +49,8 @@ type Service struct {
 	store        *store.Store
 	logger       *slog.Logger
 	registration Registration
+	keeper       *client.RegionKeeper
+	journal      *journal
 	counters     counters // of the node
 	// ours says that the data is known to be of the cluster that metasrv is.
 	ours atomic.Bool
@@ -52,6 +59,8 @@ type Service struct {
 	ctx  context.Context //nolint:containedctx // the life of the service, which outlasts a request
 	stop context.CancelFunc
 	work sync.WaitGroup
+	// copies bounds the copies of replicas that are sent at a time.
+	copies chan struct{}
 
 	mu      sync.Mutex
 	closed  bool
@@ -59,18 +68,47 @@ type Service struct {
 	peers   map[string]*grpc.ClientConn
 }
 
-// NewService returns a service for the replicas of s, which stays the caller's to close, after Close.
-func NewService(node metasrv.NodeID, s *store.Store, registration Registration, logger *slog.Logger) *Service {
+// ServiceConfig has what a service needs.
+type ServiceConfig struct {
+	Node metasrv.NodeID
+	// Store stays the caller's to close, after the service.
+	Store        *store.Store
+	Registration Registration
+	// Keeper has the leases under which the node writes.
+	Keeper *client.RegionKeeper
+	Logger *slog.Logger
+	// Journal is a file that gets what is acknowledged and stored. None if empty.
+	Journal string
+}
+
+// NewService returns a service for the replicas of a store.
+func NewService(c ServiceConfig) (*Service, error) {
+	j, err := openJournal(c.Journal)
+	if err != nil {
+		return nil, err
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	return &Service{
-		node: node, store: s, logger: logger, registration: registration, ctx: ctx, stop: stop,
+		node: c.Node, store: c.Store, logger: c.Logger, registration: c.Registration, keeper: c.Keeper, journal: j,
+		ctx: ctx, stop: stop, copies: make(chan struct{}, maxCopies),
 		regions: map[*store.Replica]*region{}, peers: map[string]*grpc.ClientConn{},
-	}
+	}, nil
 }
 
 // Open has the service serve its replicas: they are of the cluster that metasrv is. Until then requests for them
-// are UNAVAILABLE, since another cluster means other rows by the same ids.
-func (s *Service) Open() { s.ours.Store(true) }
+// are UNAVAILABLE, since another cluster means other rows by the same ids. Replicas that led go on leading, once metasrv
+// grants a lease for the epoch and the configuration that they remember.
+func (s *Service) Open() {
+	if s.ours.Swap(true) {
+		return
+	}
+	for _, r := range s.store.Replicas() {
+		if r.Damage() == nil {
+			s.region(r).lead()
+		}
+	}
+	s.begin(s.watch)
+}
 
 // opened returns ErrNotReady before Open.
 func (s *Service) opened() error {
@@ -89,7 +127,7 @@ func (s *Service) Close() error {
 	s.work.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var errs []error
+	errs := []error{s.journal.close()}
 	for _, c := range s.peers {
 		errs = append(errs, c.Close())
 	}
@@ -108,10 +146,14 @@ func (s *Service) CreateRegion(
 	if err := s.opened(); err != nil {
 		return nil, toStatus(err)
 	}
+	if request.GetRole() == learnerRole {
+		return nil, toStatus(metasrv.InvalidArgument("role", "learners are made by metasrv only"))
+	}
 	r, err := s.store.Create(ctx, request)
 	if err != nil {
 		return nil, toStatus(err)
 	}
+	s.region(r).lead() // writes wait for a lease, which follows once the table is public
 	s.logger.Info("region created", "region_id", r.Region(), "replica_id", r.ID(), "role", request.GetRole())
 	s.registration.Beat()
 	return &tsdbpb.CreateRegionResponse{Incarnation: incarnation}, nil
@@ -142,6 +184,9 @@ func (s *Service) drop(
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}
+	if r.ID() == replica {
+		s.region(r).stopLeading(epoch+1, invalid(id, nil, "the replica on this datanode is being dropped"))
+	}
 	existed, err = s.store.Drop(ctx, id, replica, epoch)
 	switch {
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrStaleEpoch):
@@ -166,16 +211,18 @@ func (s *Service) Status(ctx context.Context, _ *tsdbpb.StatusRequest) (*tsdbpb.
 		state := r.State()
 		d := r.Definition()
 		status := &tsdbpb.ReplicaStatus{
-			RegionId: uint64(r.Region()), ReplicaId: uint64(r.ID()), Role: d.GetRole(),
-			LeaderEpoch: state.LeaderEpoch, ConfVersion: d.GetConfVersion(),
+			RegionId: uint64(r.Region()), ReplicaId: uint64(r.ID()), Role: state.Role, Demoted: state.Demoted,
+			LeaderEpoch: state.LeaderEpoch, ConfVersion: state.ConfVersion,
 			RouteVersion: d.GetRoute().GetRouteVersion(), TableName: d.GetTableName(),
-			StoredSeq: state.StoredSeq, ApproximateRows: state.Rows, SizeBytes: r.Size(), File: r.File(),
+			StoredSeq: state.StoredSeq, LogEpoch: state.LogEpoch, ApproximateRows: state.Rows, SizeBytes: r.Size(), File: r.File(),
 		}
 		if err := r.Damage(); err != nil {
 			status.Damage = err.Error()
 		} else if rows, err := r.Rows(ctx); err == nil {
 			status.ApproximateRows = rows
 		}
+		_, err := s.keeper.BeginWrite(r.Region())
+		status.Leased = err == nil
 		out.Replicas = append(out.Replicas, status)
 	}
 	return out, nil
@@ -209,7 +256,13 @@ func (s *Service) named(route *tsdbpb.Route) (*store.Replica, error) {
 	if uint64(r.ID()) != route.GetReplicaId() {
 		return nil, invalid(id, r, "the replica on this datanode is another one")
 	}
-	return r, r.Damage()
+	if err := r.Damage(); err != nil {
+		return nil, err
+	}
+	if s.isClosed(r) {
+		return nil, errClosed(r)
+	}
+	return r, nil
 }
 
 // invalid returns INVALID_ROUTE that names the replica on this node, if there is one.
@@ -218,14 +271,17 @@ func invalid(id metasrv.RegionID, r *store.Replica, message string) error {
 	if r != nil {
 		e.Replica = r.ID()
 		e.LeaderEpoch = r.State().LeaderEpoch
-		e.ConfVersion = r.Definition().GetConfVersion()
+		e.ConfVersion = r.State().ConfVersion
 		e.RouteVersion = r.Definition().GetRoute().GetRouteVersion()
 	}
 	return e
 }
 
-func isLeader(r *store.Replica) bool {
-	return r.Definition().GetRole() == metasrvpb.ReplicaRole_REPLICA_ROLE_LEADER
+func (s *Service) isClosed(r *store.Replica) bool {
+	g := s.region(r)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.closed
 }
 
 // region returns what the service keeps of a replica beside the store, as long as the store has the replica.
@@ -235,11 +291,18 @@ func (s *Service) region(r *store.Replica) *region {
 	if g := s.regions[r]; g != nil {
 		return g
 	}
-	g := newRegion(s, r)
+	g := &region{service: s, replica: r}
 	if present, err := s.store.Replica(r.Region()); err == nil && present == r {
 		s.regions[r] = g
 	}
 	return g
+}
+
+// allRegions returns what the service keeps of all replicas.
+func (s *Service) allRegions() []*region {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.regions))
 }
 
 func (s *Service) forget(r *store.Replica) {

@@ -56,18 +56,27 @@ func (s *Service) report(ctx context.Context) client.HeartbeatReport {
 			continue
 		}
 		g := s.region(r)
+		if s.isClosed(r) {
+			continue
+		}
 		rows, err := r.Rows(ctx)
 		if err != nil {
 			s.logger.Warn("rows not counted", "region_id", r.Region(), "replica_id", r.ID(), "error", err)
 		}
 		d := r.Definition()
 		tables[r.Region().Table()] = true
-		report.RegionStats = append(report.RegionStats, &metasrvpb.RegionStat{
-			RegionId: uint64(r.Region()), ReplicaId: uint64(r.ID()), TableName: d.GetTableName(), Role: d.GetRole(),
-			LeaderEpoch: r.State().LeaderEpoch, ConfVersion: d.GetConfVersion(),
+		stat := &metasrvpb.RegionStat{
+			RegionId: uint64(r.Region()), ReplicaId: uint64(r.ID()), TableName: d.GetTableName(),
 			Rcus: g.counters.rcus.Swap(0), Wcus: g.counters.wcus.Swap(0),
 			ApproximateSize: r.Size(), ApproximateRows: rows,
-		})
+		}
+		state := r.State() // at one moment
+		stat.Role, stat.LeaderEpoch, stat.ConfVersion, stat.Demoted = state.Role, state.LeaderEpoch, state.ConfVersion, state.Demoted
+		stat.LogEpoch, stat.LogSequence = state.LogEpoch, state.StoredSeq
+		if l := g.leadership(); l != nil {
+			stat.ReplicaStates = l.states()
+		}
+		report.RegionStats = append(report.RegionStats, stat)
 	}
 	report.NodeStat = &metasrvpb.NodeStat{
 		Rcus: s.counters.rcus.Swap(0), Wcus: s.counters.wcus.Swap(0),

@@ -31,7 +31,7 @@ func BenchmarkAppend(b *testing.B) {
 					}
 				}
 				write := store.Write{ID: fmt.Append(nil, n), Rows: builder.Take()}
-				if _, err := r.Append(b.Context(), []store.Write{write}, true, uint64(n/rows-1)); err != nil {
+				if _, err := r.Append(b.Context(), 2, []store.Write{write}, true, uint64(n/rows-1)); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -17,8 +17,9 @@ var (
 	ErrDamaged = errors.New("replica file is damaged")
 	// ErrStaleEpoch: the sender's leader_epoch is below the replica's.
 	ErrStaleEpoch = errors.New("leader_epoch is too old")
-	// ErrDiverged: the follower has another write in the same place of the region's order.
-	ErrDiverged = errors.New("follower has diverged from the region leader")
+	// ErrDiverged: the replica has writes that the region leader doesn't have, and that can't be taken back. A copy of the
+	// leader's replica helps.
+	ErrDiverged = errors.New("replica has diverged from the region leader")
 	// ErrOtherCluster: the folder belongs to another cluster.
 	ErrOtherCluster = errors.New("data folder of another cluster")
 )

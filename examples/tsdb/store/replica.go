@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -28,6 +29,8 @@ type Replica struct {
 	table      *table
 	// writing is held by the one transaction that writes.
 	writing sync.Mutex
+	// held is the first place that the log must keep for a copy under way, 0 where there is none.
+	held atomic.Uint64
 
 	mu        sync.Mutex
 	state     State
@@ -42,17 +45,6 @@ type Replica struct {
 	life    context.Context //nolint:containedctx // it ends what several callers have under way
 	end     context.CancelFunc
 	unused  chan struct{}
-}
-
-// State is where a replica stands.
-type State struct {
-	LeaderEpoch uint64
-	// StoredSeq is the place of the last stored write in the region's order, 0 before the first.
-	StoredSeq uint64
-	// LastWriteID is the id of that write.
-	LastWriteID []byte
-	// Rows is about the number of rows.
-	Rows uint64
 }
 
 func newReplica(s *Store, region metasrv.RegionID, id metasrv.ReplicaID) *Replica {
@@ -206,14 +198,16 @@ func (r *Replica) sameAs(d *tsdbpb.CreateRegionRequest) error {
 	return nil
 }
 
-const fileFormat = 1
+const fileFormat = 2
 
-// layout are the tables beside that of the rows. writes remembers write ids; log keeps whole writes for
-// followers that haven't confirmed them.
+// layout are the tables beside that of the rows. writes remembers write ids; log keeps whole writes for replicas that lack
+// them; epochs has the first place of each epoch, for all places; undo has the rows that uncommitted writes replaced.
 var layout = []string{
 	`CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID`,
+	stateLayout,
 	`CREATE TABLE writes (seq INTEGER PRIMARY KEY, write_id BLOB NOT NULL UNIQUE) STRICT`,
-	`CREATE TABLE log (seq INTEGER PRIMARY KEY, write_id BLOB NOT NULL, rows BLOB NOT NULL) STRICT`,
+	`CREATE TABLE log (seq INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, write_id BLOB NOT NULL, rows BLOB NOT NULL) STRICT`,
+	`CREATE TABLE epochs (first_seq INTEGER PRIMARY KEY, epoch INTEGER NOT NULL UNIQUE) STRICT`,
 }
 
 // create makes the file under a temporary name and renames it when it is complete and durable.
@@ -239,7 +233,7 @@ func (r *Replica) create(ctx context.Context, d *tsdbpb.CreateRegionRequest) err
 		return err
 	}
 	r.definition, r.table = d, t
-	r.state = State{LeaderEpoch: d.GetRoute().GetLeaderEpoch()}
+	r.state = initialState(d)
 	return nil
 }
 
@@ -266,12 +260,13 @@ func writeNewFile(ctx context.Context, path string, d *tsdbpb.CreateRegionReques
 	for key, value := range map[string]any{
 		"format": fileFormat, "region_id": int64(d.GetRoute().GetRegionId()), //nolint:gosec // read back as written
 		"replica_id": int64(d.GetRoute().GetReplicaId()), "definition": string(text), //nolint:gosec // the same
-		"leader_epoch": int64(d.GetRoute().GetLeaderEpoch()), "stored_seq": 0, "rows": 0, //nolint:gosec // the same
-		"last_write_id": []byte{},
 	} {
 		if _, err := tx.ExecContext(ctx, "INSERT INTO meta VALUES (?, ?)", key, value); err != nil {
 			return err
 		}
+	}
+	if err := writeState(ctx, tx, initialState(d)); err != nil {
+		return err
 	}
 	return tx.Commit()
 }
@@ -325,7 +320,7 @@ func (r *Replica) load(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		state, err := stateOf(meta)
+		state, err := readState(ctx, f.writer)
 		if err != nil {
 			return err
 		}

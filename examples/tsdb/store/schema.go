@@ -77,25 +77,31 @@ func (t *table) createSQL() []string {
 		columns = append(columns, definition)
 	}
 	options := "STRICT"
-	var key []string
-	for _, name := range t.schema.GetPrimaryKey() {
-		key = append(key, sqlName(t.index[name]))
-	}
+	key := t.key()
 	if len(key) > 0 {
 		columns = append(columns, "PRIMARY KEY ("+strings.Join(key, ", ")+")")
 		options += ", WITHOUT ROWID"
 	}
 	statements := []string{fmt.Sprintf("CREATE TABLE data (%s) %s", strings.Join(columns, ", "), options)}
+	if t.keyed() {
+		statements = append(statements, t.undoSQL())
+	}
 	if name := t.schema.GetTimeIndex(); name != "" && !slices.Equal(key[:min(1, len(key))], []string{sqlName(t.index[name])}) {
 		statements = append(statements, "CREATE INDEX data_time ON data ("+sqlName(t.index[name])+")")
 	}
 	return statements
 }
 
+// replaceRows and keepRows say what becomes of a stored row with the same primary key.
+const (
+	replaceRows = "INSERT OR REPLACE"
+	keepRows    = "INSERT OR IGNORE"
+)
+
 // insertSQL returns the statement that stores the given number of rows, all columns each.
-func (t *table) insertSQL(rows int) string {
+func (t *table) insertSQL(verb string, rows int) string {
 	row := "(" + strings.TrimSuffix(strings.Repeat("?,", len(t.schema.GetColumns())), ",") + ")"
-	return "INSERT OR REPLACE INTO data VALUES " + strings.TrimSuffix(strings.Repeat(row+",", rows), ",")
+	return verb + " INTO data VALUES " + strings.TrimSuffix(strings.Repeat(row+",", rows), ",")
 }
 
 // order returns the batch's columns in the order of the schema, nil for those left out.

@@ -242,8 +242,8 @@ func checkDefinition(d *tsdbpb.CreateRegionRequest) error {
 		}
 	}
 	if role := d.GetRole(); role != metasrvpb.ReplicaRole_REPLICA_ROLE_LEADER &&
-		role != metasrvpb.ReplicaRole_REPLICA_ROLE_FOLLOWER {
-		return metasrv.InvalidArgument("role", "%s is neither leader nor follower", role)
+		role != metasrvpb.ReplicaRole_REPLICA_ROLE_FOLLOWER && role != metasrvpb.ReplicaRole_REPLICA_ROLE_LEARNER {
+		return metasrv.InvalidArgument("role", "%s is neither leader nor follower nor learner", role)
 	}
 	for _, p := range d.GetPeers() {
 		if p.GetReplicaId() == 0 || p.GetReplicaId() == r.GetReplicaId() || p.GetPeer().GetAddr() == "" {

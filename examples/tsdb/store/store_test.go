@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -102,7 +101,7 @@ func rowsOf(t *testing.T, schema *metasrvpb.TableSchema, rows ...[]any) *tsdbpb.
 
 func write(t *testing.T, r *store.Replica, id string, rows *tsdbpb.RowBatch) *store.Appended {
 	t.Helper()
-	out, err := r.Append(t.Context(), []store.Write{{ID: []byte(id), Rows: rows}}, true, 0)
+	out, err := r.Append(t.Context(), r.State().LeaderEpoch, []store.Write{{ID: []byte(id), Rows: rows}}, true, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +189,7 @@ func TestRepeatedWrite(t *testing.T) {
 	one, two := store.Write{ID: []byte("1"), Rows: row}, store.Write{ID: []byte("2"), Rows: row}
 	appendAll := func(r *store.Replica, want []uint64, writes ...store.Write) {
 		t.Helper()
-		out, err := r.Append(t.Context(), writes, true, 0)
+		out, err := r.Append(t.Context(), 2, writes, true, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -210,66 +209,6 @@ func TestRepeatedWrite(t *testing.T) {
 	appendAll(r, []uint64{2, 1}, two, one)
 	if got := query(t, r, &tsdbpb.QueryRequest{}); len(got) != 2 {
 		t.Errorf("%d rows, want 2", len(got))
-	}
-}
-
-// TestReplay stores records in order, skips those that are there, and refuses gaps, old epochs and other pasts.
-func TestReplay(t *testing.T) {
-	leader := create(t, open(t, t.TempDir()), definition(everyType()))
-	follower := create(t, open(t, t.TempDir()), definition(everyType()))
-	for i := range 5 {
-		write(t, leader, fmt.Sprint(i), rowsOf(t, everyType(), []any{int64(i), nil, nil, nil, nil, nil, nil}))
-	}
-	records, previous, err := leader.Log(t.Context(), 1, 1<<20)
-	if err != nil || len(records) != 5 || len(previous) != 0 {
-		t.Fatalf("%d records, previous %q, %v", len(records), previous, err)
-	}
-	other := proto.CloneOf(records[2])
-	other.WriteId = []byte("other")
-	for i, step := range []struct {
-		epoch    uint64
-		previous string
-		records  []*tsdbpb.LogRecord
-		want     uint64
-		err      error
-	}{
-		{epoch: 2, records: records[:2], want: 2},
-		{epoch: 2, records: records[:2], want: 2},
-		{epoch: 2, previous: "3", records: records[4:], want: 2},
-		{epoch: 1, previous: "1", records: records[2:3], err: store.ErrStaleEpoch},
-		{epoch: 2, previous: "x", records: records[2:3], err: store.ErrDiverged},
-		{epoch: 2, records: nil, want: 2},
-		{epoch: 3, records: nil, want: 2},
-		{epoch: 2, previous: "1", records: records[2:3], err: store.ErrStaleEpoch},
-		{epoch: 3, previous: "0", records: records[1:4], want: 4},
-		{epoch: 3, previous: "1", records: []*tsdbpb.LogRecord{other}, err: store.ErrDiverged},
-	} {
-		got, err := follower.Replay(t.Context(), step.epoch, []byte(step.previous), step.records)
-		if got != step.want || !errors.Is(err, step.err) {
-			t.Errorf("step %d: stored %d, %v; want %d, %v", i, got, err, step.want, step.err)
-		}
-	}
-	if got := query(t, follower, &tsdbpb.QueryRequest{}); len(got) != 4 {
-		t.Errorf("%d rows, want 4", len(got))
-	}
-}
-
-// TestLogIsForgotten keeps writes until they are confirmed.
-func TestLogIsForgotten(t *testing.T) {
-	r := create(t, open(t, t.TempDir()), definition(everyType()))
-	row := rowsOf(t, everyType(), []any{int64(1), nil, nil, nil, nil, nil, nil})
-	for i := range 3 {
-		write(t, r, fmt.Sprint(i), row)
-	}
-	if _, err := r.Append(t.Context(), []store.Write{{ID: []byte("3"), Rows: row}}, true, 2); err != nil {
-		t.Fatal(err)
-	}
-	if records, _, err := r.Log(t.Context(), 2, 1<<20); len(records) != 0 || err != nil {
-		t.Errorf("%d records, %v; want none", len(records), err)
-	}
-	records, previous, err := r.Log(t.Context(), 3, 1<<20)
-	if len(records) != 2 || string(previous) != "1" || err != nil {
-		t.Errorf("%d records, previous %q, %v; want 2, \"1\"", len(records), previous, err)
 	}
 }
 
@@ -577,7 +516,7 @@ func TestDrop(t *testing.T) {
 	if existed, err := s.Drop(t.Context(), region, 7, 2); existed || err != nil {
 		t.Errorf("again: existed %t, %v", existed, err)
 	}
-	if _, err := r.Append(t.Context(), nil, false, 0); !errors.Is(err, store.ErrNotFound) {
+	if _, err := r.Append(t.Context(), 2, nil, false, 0); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("write after drop: %v, want ErrNotFound", err)
 	}
 	left, _ := filepath.Glob(filepath.Join(folder, "region-*"))

@@ -565,20 +565,77 @@ func (x *WriteResponse) GetRepeatedWrite() bool {
 	return false
 }
 
+// Position is a place in a region's log. Logs that have a record with the same epoch in the same place are the same up to
+// there.
+type Position struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// leader_epoch in which the record was numbered, 0 in place 0.
+	Epoch uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// From 1, without gaps; 0 is before the first record.
+	Seq           uint64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Position) Reset() {
+	*x = Position{}
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Position) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Position) ProtoMessage() {}
+
+func (x *Position) ProtoReflect() protoreflect.Message {
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Position.ProtoReflect.Descriptor instead.
+func (*Position) Descriptor() ([]byte, []int) {
+	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Position) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Position) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
 // LogRecord is a write of a region with its place in the order of writes.
 type LogRecord struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// From 1, without gaps.
-	Seq           uint64    `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
-	WriteId       []byte    `protobuf:"bytes,2,opt,name=write_id,json=writeId,proto3" json:"write_id,omitempty"`
-	Rows          *RowBatch `protobuf:"bytes,3,opt,name=rows,proto3" json:"rows,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Seq     uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	WriteId []byte                 `protobuf:"bytes,2,opt,name=write_id,json=writeId,proto3" json:"write_id,omitempty"`
+	Rows    *RowBatch              `protobuf:"bytes,3,opt,name=rows,proto3" json:"rows,omitempty"`
+	// leader_epoch in which the write was numbered. It never falls from one record to the next.
+	Epoch         uint64 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[8]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -590,7 +647,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[8]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -603,7 +660,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{8}
+	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *LogRecord) GetSeq() uint64 {
@@ -627,22 +684,33 @@ func (x *LogRecord) GetRows() *RowBatch {
 	return nil
 }
 
+func (x *LogRecord) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 type ReplicateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The follower; leader_epoch is that of the sending leader.
 	Route *Route `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
-	// In rising order without gaps. None: the leader asks for the follower's position.
+	// In rising order without gaps. May be empty.
 	Records []*LogRecord `protobuf:"bytes,2,rep,name=records,proto3" json:"records,omitempty"`
-	// write_id of the record before the first one, empty where there is none. A follower that has another
-	// write in that place has diverged and refuses with FAILED_PRECONDITION (reason DIVERGED).
-	PreviousWriteId []byte `protobuf:"bytes,3,opt,name=previous_write_id,json=previousWriteId,proto3" json:"previous_write_id,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The record before the first one. A follower that doesn't have it stores nothing and says where to look.
+	Previous *Position `protobuf:"bytes,3,opt,name=previous,proto3" json:"previous,omitempty"`
+	// Last place before the leader's own epoch: whatever a follower has behind it from an earlier epoch was never
+	// acknowledged, and is taken back.
+	EpochStart uint64 `protobuf:"varint,4,opt,name=epoch_start,json=epochStart,proto3" json:"epoch_start,omitempty"`
+	// Up to here every record was acknowledged, or may have been: nothing of it is ever taken back.
+	CommittedSeq  uint64 `protobuf:"varint,5,opt,name=committed_seq,json=committedSeq,proto3" json:"committed_seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReplicateRequest) Reset() {
 	*x = ReplicateRequest{}
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[9]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -654,7 +722,7 @@ func (x *ReplicateRequest) String() string {
 func (*ReplicateRequest) ProtoMessage() {}
 
 func (x *ReplicateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[9]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -667,7 +735,7 @@ func (x *ReplicateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicateRequest.ProtoReflect.Descriptor instead.
 func (*ReplicateRequest) Descriptor() ([]byte, []int) {
-	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{9}
+	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ReplicateRequest) GetRoute() *Route {
@@ -684,25 +752,40 @@ func (x *ReplicateRequest) GetRecords() []*LogRecord {
 	return nil
 }
 
-func (x *ReplicateRequest) GetPreviousWriteId() []byte {
+func (x *ReplicateRequest) GetPrevious() *Position {
 	if x != nil {
-		return x.PreviousWriteId
+		return x.Previous
 	}
 	return nil
 }
 
+func (x *ReplicateRequest) GetEpochStart() uint64 {
+	if x != nil {
+		return x.EpochStart
+	}
+	return 0
+}
+
+func (x *ReplicateRequest) GetCommittedSeq() uint64 {
+	if x != nil {
+		return x.CommittedSeq
+	}
+	return 0
+}
+
 type ReplicateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Everything up to this place is stored. Lower than the first record's place - 1: records are missing, and
-	// nothing of the request was stored.
-	StoredSeq     uint64 `protobuf:"varint,1,opt,name=stored_seq,json=storedSeq,proto3" json:"stored_seq,omitempty"`
+	// The follower has the leader's log up to the last record of the request, or else up to previous, durably.
+	Matched bool `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"`
+	// Where it doesn't: the last place that may be common, by what the follower knows.
+	Hint          *Position `protobuf:"bytes,2,opt,name=hint,proto3" json:"hint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReplicateResponse) Reset() {
 	*x = ReplicateResponse{}
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[10]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -714,7 +797,7 @@ func (x *ReplicateResponse) String() string {
 func (*ReplicateResponse) ProtoMessage() {}
 
 func (x *ReplicateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[10]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -727,14 +810,121 @@ func (x *ReplicateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicateResponse.ProtoReflect.Descriptor instead.
 func (*ReplicateResponse) Descriptor() ([]byte, []int) {
-	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{10}
+	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{11}
 }
 
-func (x *ReplicateResponse) GetStoredSeq() uint64 {
+func (x *ReplicateResponse) GetMatched() bool {
 	if x != nil {
-		return x.StoredSeq
+		return x.Matched
 	}
-	return 0
+	return false
+}
+
+func (x *ReplicateResponse) GetHint() *Position {
+	if x != nil {
+		return x.Hint
+	}
+	return nil
+}
+
+// InstallRequest is a part of a copy of the region leader's replica. The first one names the replica that is replaced, the
+// others carry the file.
+type InstallRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// leader_epoch is that of the sending leader.
+	Route         *Route `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
+	Data          []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InstallRequest) Reset() {
+	*x = InstallRequest{}
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InstallRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InstallRequest) ProtoMessage() {}
+
+func (x *InstallRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InstallRequest.ProtoReflect.Descriptor instead.
+func (*InstallRequest) Descriptor() ([]byte, []int) {
+	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *InstallRequest) GetRoute() *Route {
+	if x != nil {
+		return x.Route
+	}
+	return nil
+}
+
+func (x *InstallRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type InstallResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// End of the replica's log now.
+	End           *Position `protobuf:"bytes,1,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InstallResponse) Reset() {
+	*x = InstallResponse{}
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InstallResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InstallResponse) ProtoMessage() {}
+
+func (x *InstallResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InstallResponse.ProtoReflect.Descriptor instead.
+func (*InstallResponse) Descriptor() ([]byte, []int) {
+	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *InstallResponse) GetEnd() *Position {
+	if x != nil {
+		return x.End
+	}
+	return nil
 }
 
 // Filter is a condition on one column.
@@ -751,7 +941,7 @@ type Filter struct {
 
 func (x *Filter) Reset() {
 	*x = Filter{}
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[11]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +953,7 @@ func (x *Filter) String() string {
 func (*Filter) ProtoMessage() {}
 
 func (x *Filter) ProtoReflect() protoreflect.Message {
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[11]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +966,7 @@ func (x *Filter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Filter.ProtoReflect.Descriptor instead.
 func (*Filter) Descriptor() ([]byte, []int) {
-	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{11}
+	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Filter) GetColumn() string {
@@ -811,7 +1001,7 @@ type Order struct {
 
 func (x *Order) Reset() {
 	*x = Order{}
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[12]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -823,7 +1013,7 @@ func (x *Order) String() string {
 func (*Order) ProtoMessage() {}
 
 func (x *Order) ProtoReflect() protoreflect.Message {
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[12]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -836,7 +1026,7 @@ func (x *Order) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Order.ProtoReflect.Descriptor instead.
 func (*Order) Descriptor() ([]byte, []int) {
-	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{12}
+	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Order) GetColumn() string {
@@ -869,7 +1059,7 @@ type QueryRequest struct {
 
 func (x *QueryRequest) Reset() {
 	*x = QueryRequest{}
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[13]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +1071,7 @@ func (x *QueryRequest) String() string {
 func (*QueryRequest) ProtoMessage() {}
 
 func (x *QueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[13]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +1084,7 @@ func (x *QueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRequest.ProtoReflect.Descriptor instead.
 func (*QueryRequest) Descriptor() ([]byte, []int) {
-	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{13}
+	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *QueryRequest) GetRoute() *Route {
@@ -941,7 +1131,7 @@ type QueryResponse struct {
 
 func (x *QueryResponse) Reset() {
 	*x = QueryResponse{}
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[14]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -953,7 +1143,7 @@ func (x *QueryResponse) String() string {
 func (*QueryResponse) ProtoMessage() {}
 
 func (x *QueryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[14]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -966,7 +1156,7 @@ func (x *QueryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryResponse.ProtoReflect.Descriptor instead.
 func (*QueryResponse) Descriptor() ([]byte, []int) {
-	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{14}
+	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *QueryResponse) GetRows() *RowBatch {
@@ -984,7 +1174,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[15]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -996,7 +1186,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[15]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1009,7 +1199,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{15}
+	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{18}
 }
 
 type StatusResponse struct {
@@ -1026,7 +1216,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[16]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1228,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[16]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1241,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{16}
+	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StatusResponse) GetNodeId() uint64 {
@@ -1107,14 +1297,20 @@ type ReplicaStatus struct {
 	// File in the data folder.
 	File string `protobuf:"bytes,11,opt,name=file,proto3" json:"file,omitempty"`
 	// Why the replica isn't served, empty where it is.
-	Damage        string `protobuf:"bytes,12,opt,name=damage,proto3" json:"damage,omitempty"`
+	Damage string `protobuf:"bytes,12,opt,name=damage,proto3" json:"damage,omitempty"`
+	// End of the replica's log: epoch of the record in place stored_seq.
+	LogEpoch uint64 `protobuf:"varint,13,opt,name=log_epoch,json=logEpoch,proto3" json:"log_epoch,omitempty"`
+	// The replica led its region, and acknowledges nothing any more.
+	Demoted bool `protobuf:"varint,14,opt,name=demoted,proto3" json:"demoted,omitempty"`
+	// The node may acknowledge writes to the region now.
+	Leased        bool `protobuf:"varint,15,opt,name=leased,proto3" json:"leased,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReplicaStatus) Reset() {
 	*x = ReplicaStatus{}
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[17]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1322,7 @@ func (x *ReplicaStatus) String() string {
 func (*ReplicaStatus) ProtoMessage() {}
 
 func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[17]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1335,7 @@ func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaStatus.ProtoReflect.Descriptor instead.
 func (*ReplicaStatus) Descriptor() ([]byte, []int) {
-	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{17}
+	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReplicaStatus) GetRegionId() uint64 {
@@ -1226,6 +1422,27 @@ func (x *ReplicaStatus) GetDamage() string {
 	return ""
 }
 
+func (x *ReplicaStatus) GetLogEpoch() uint64 {
+	if x != nil {
+		return x.LogEpoch
+	}
+	return 0
+}
+
+func (x *ReplicaStatus) GetDemoted() bool {
+	if x != nil {
+		return x.Demoted
+	}
+	return false
+}
+
+func (x *ReplicaStatus) GetLeased() bool {
+	if x != nil {
+		return x.Leased
+	}
+	return false
+}
+
 var File_tsdb_v1_datanode_proto protoreflect.FileDescriptor
 
 const file_tsdb_v1_datanode_proto_rawDesc = "" +
@@ -1263,18 +1480,30 @@ const file_tsdb_v1_datanode_proto_rawDesc = "" +
 	"\bwrite_id\x18\x02 \x01(\fR\awriteId\x12%\n" +
 	"\x04rows\x18\x03 \x01(\v2\x11.tsdb.v1.RowBatchR\x04rows\"6\n" +
 	"\rWriteResponse\x12%\n" +
-	"\x0erepeated_write\x18\x01 \x01(\bR\rrepeatedWrite\"_\n" +
+	"\x0erepeated_write\x18\x01 \x01(\bR\rrepeatedWrite\"2\n" +
+	"\bPosition\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\"u\n" +
 	"\tLogRecord\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x19\n" +
 	"\bwrite_id\x18\x02 \x01(\fR\awriteId\x12%\n" +
-	"\x04rows\x18\x03 \x01(\v2\x11.tsdb.v1.RowBatchR\x04rows\"\x92\x01\n" +
+	"\x04rows\x18\x03 \x01(\v2\x11.tsdb.v1.RowBatchR\x04rows\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"\xdb\x01\n" +
 	"\x10ReplicateRequest\x12$\n" +
 	"\x05route\x18\x01 \x01(\v2\x0e.tsdb.v1.RouteR\x05route\x12,\n" +
-	"\arecords\x18\x02 \x03(\v2\x12.tsdb.v1.LogRecordR\arecords\x12*\n" +
-	"\x11previous_write_id\x18\x03 \x01(\fR\x0fpreviousWriteId\"2\n" +
-	"\x11ReplicateResponse\x12\x1d\n" +
-	"\n" +
-	"stored_seq\x18\x01 \x01(\x04R\tstoredSeq\"\x80\x01\n" +
+	"\arecords\x18\x02 \x03(\v2\x12.tsdb.v1.LogRecordR\arecords\x12-\n" +
+	"\bprevious\x18\x03 \x01(\v2\x11.tsdb.v1.PositionR\bprevious\x12\x1f\n" +
+	"\vepoch_start\x18\x04 \x01(\x04R\n" +
+	"epochStart\x12#\n" +
+	"\rcommitted_seq\x18\x05 \x01(\x04R\fcommittedSeq\"T\n" +
+	"\x11ReplicateResponse\x12\x18\n" +
+	"\amatched\x18\x01 \x01(\bR\amatched\x12%\n" +
+	"\x04hint\x18\x02 \x01(\v2\x11.tsdb.v1.PositionR\x04hint\"J\n" +
+	"\x0eInstallRequest\x12$\n" +
+	"\x05route\x18\x01 \x01(\v2\x0e.tsdb.v1.RouteR\x05route\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"6\n" +
+	"\x0fInstallResponse\x12#\n" +
+	"\x03end\x18\x01 \x01(\v2\x11.tsdb.v1.PositionR\x03end\"\x80\x01\n" +
 	"\x06Filter\x12\x16\n" +
 	"\x06column\x18\x01 \x01(\tR\x06column\x123\n" +
 	"\n" +
@@ -1300,7 +1529,7 @@ const file_tsdb_v1_datanode_proto_rawDesc = "" +
 	"\vincarnation\x18\x02 \x01(\x04R\vincarnation\x12!\n" +
 	"\fstorage_uuid\x18\x03 \x01(\tR\vstorageUuid\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x122\n" +
-	"\breplicas\x18\x05 \x03(\v2\x16.tsdb.v1.ReplicaStatusR\breplicas\"\xae\x03\n" +
+	"\breplicas\x18\x05 \x03(\v2\x16.tsdb.v1.ReplicaStatusR\breplicas\"\xfd\x03\n" +
 	"\rReplicaStatus\x12\x1b\n" +
 	"\tregion_id\x18\x01 \x01(\x04R\bregionId\x12\x1d\n" +
 	"\n" +
@@ -1318,7 +1547,10 @@ const file_tsdb_v1_datanode_proto_rawDesc = "" +
 	"size_bytes\x18\n" +
 	" \x01(\x04R\tsizeBytes\x12\x12\n" +
 	"\x04file\x18\v \x01(\tR\x04file\x12\x16\n" +
-	"\x06damage\x18\f \x01(\tR\x06damage*\xe1\x01\n" +
+	"\x06damage\x18\f \x01(\tR\x06damage\x12\x1b\n" +
+	"\tlog_epoch\x18\r \x01(\x04R\blogEpoch\x12\x18\n" +
+	"\ademoted\x18\x0e \x01(\bR\ademoted\x12\x16\n" +
+	"\x06leased\x18\x0f \x01(\bR\x06leased*\xe1\x01\n" +
 	"\n" +
 	"Comparison\x12\x1a\n" +
 	"\x16COMPARISON_UNSPECIFIED\x10\x00\x12\x11\n" +
@@ -1330,13 +1562,14 @@ const file_tsdb_v1_datanode_proto_rawDesc = "" +
 	"\rCOMPARISON_GE\x10\x06\x12\x11\n" +
 	"\rCOMPARISON_IN\x10\a\x12\x16\n" +
 	"\x12COMPARISON_IS_NULL\x10\b\x12\x1a\n" +
-	"\x16COMPARISON_IS_NOT_NULL\x10\t2\x8f\x03\n" +
+	"\x16COMPARISON_IS_NOT_NULL\x10\t2\xcf\x03\n" +
 	"\bDatanode\x12K\n" +
 	"\fCreateRegion\x12\x1c.tsdb.v1.CreateRegionRequest\x1a\x1d.tsdb.v1.CreateRegionResponse\x12E\n" +
 	"\n" +
 	"DropRegion\x12\x1a.tsdb.v1.DropRegionRequest\x1a\x1b.tsdb.v1.DropRegionResponse\x126\n" +
 	"\x05Write\x12\x15.tsdb.v1.WriteRequest\x1a\x16.tsdb.v1.WriteResponse\x12B\n" +
-	"\tReplicate\x12\x19.tsdb.v1.ReplicateRequest\x1a\x1a.tsdb.v1.ReplicateResponse\x128\n" +
+	"\tReplicate\x12\x19.tsdb.v1.ReplicateRequest\x1a\x1a.tsdb.v1.ReplicateResponse\x12>\n" +
+	"\aInstall\x12\x17.tsdb.v1.InstallRequest\x1a\x18.tsdb.v1.InstallResponse(\x01\x128\n" +
 	"\x05Query\x12\x15.tsdb.v1.QueryRequest\x1a\x16.tsdb.v1.QueryResponse0\x01\x129\n" +
 	"\x06Status\x12\x16.tsdb.v1.StatusRequest\x1a\x17.tsdb.v1.StatusResponseB?Z=github.com/metasrv/metasrv/examples/tsdb/proto/tsdb/v1;tsdbpbb\x06proto3"
 
@@ -1353,7 +1586,7 @@ func file_tsdb_v1_datanode_proto_rawDescGZIP() []byte {
 }
 
 var file_tsdb_v1_datanode_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tsdb_v1_datanode_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_tsdb_v1_datanode_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_tsdb_v1_datanode_proto_goTypes = []any{
 	(Comparison)(0),              // 0: tsdb.v1.Comparison
 	(*Route)(nil),                // 1: tsdb.v1.Route
@@ -1364,61 +1597,70 @@ var file_tsdb_v1_datanode_proto_goTypes = []any{
 	(*DropRegionResponse)(nil),   // 6: tsdb.v1.DropRegionResponse
 	(*WriteRequest)(nil),         // 7: tsdb.v1.WriteRequest
 	(*WriteResponse)(nil),        // 8: tsdb.v1.WriteResponse
-	(*LogRecord)(nil),            // 9: tsdb.v1.LogRecord
-	(*ReplicateRequest)(nil),     // 10: tsdb.v1.ReplicateRequest
-	(*ReplicateResponse)(nil),    // 11: tsdb.v1.ReplicateResponse
-	(*Filter)(nil),               // 12: tsdb.v1.Filter
-	(*Order)(nil),                // 13: tsdb.v1.Order
-	(*QueryRequest)(nil),         // 14: tsdb.v1.QueryRequest
-	(*QueryResponse)(nil),        // 15: tsdb.v1.QueryResponse
-	(*StatusRequest)(nil),        // 16: tsdb.v1.StatusRequest
-	(*StatusResponse)(nil),       // 17: tsdb.v1.StatusResponse
-	(*ReplicaStatus)(nil),        // 18: tsdb.v1.ReplicaStatus
-	(*v1.Peer)(nil),              // 19: metasrv.v1.Peer
-	(v1.ReplicaRole)(0),          // 20: metasrv.v1.ReplicaRole
-	(*v1.TableName)(nil),         // 21: metasrv.v1.TableName
-	(*v1.TableSchema)(nil),       // 22: metasrv.v1.TableSchema
-	(*RowBatch)(nil),             // 23: tsdb.v1.RowBatch
-	(*v1.Value)(nil),             // 24: metasrv.v1.Value
+	(*Position)(nil),             // 9: tsdb.v1.Position
+	(*LogRecord)(nil),            // 10: tsdb.v1.LogRecord
+	(*ReplicateRequest)(nil),     // 11: tsdb.v1.ReplicateRequest
+	(*ReplicateResponse)(nil),    // 12: tsdb.v1.ReplicateResponse
+	(*InstallRequest)(nil),       // 13: tsdb.v1.InstallRequest
+	(*InstallResponse)(nil),      // 14: tsdb.v1.InstallResponse
+	(*Filter)(nil),               // 15: tsdb.v1.Filter
+	(*Order)(nil),                // 16: tsdb.v1.Order
+	(*QueryRequest)(nil),         // 17: tsdb.v1.QueryRequest
+	(*QueryResponse)(nil),        // 18: tsdb.v1.QueryResponse
+	(*StatusRequest)(nil),        // 19: tsdb.v1.StatusRequest
+	(*StatusResponse)(nil),       // 20: tsdb.v1.StatusResponse
+	(*ReplicaStatus)(nil),        // 21: tsdb.v1.ReplicaStatus
+	(*v1.Peer)(nil),              // 22: metasrv.v1.Peer
+	(v1.ReplicaRole)(0),          // 23: metasrv.v1.ReplicaRole
+	(*v1.TableName)(nil),         // 24: metasrv.v1.TableName
+	(*v1.TableSchema)(nil),       // 25: metasrv.v1.TableSchema
+	(*RowBatch)(nil),             // 26: tsdb.v1.RowBatch
+	(*v1.Value)(nil),             // 27: metasrv.v1.Value
 }
 var file_tsdb_v1_datanode_proto_depIdxs = []int32{
-	19, // 0: tsdb.v1.ReplicaPeer.peer:type_name -> metasrv.v1.Peer
+	22, // 0: tsdb.v1.ReplicaPeer.peer:type_name -> metasrv.v1.Peer
 	1,  // 1: tsdb.v1.CreateRegionRequest.route:type_name -> tsdb.v1.Route
-	20, // 2: tsdb.v1.CreateRegionRequest.role:type_name -> metasrv.v1.ReplicaRole
-	21, // 3: tsdb.v1.CreateRegionRequest.table_name:type_name -> metasrv.v1.TableName
-	22, // 4: tsdb.v1.CreateRegionRequest.schema:type_name -> metasrv.v1.TableSchema
+	23, // 2: tsdb.v1.CreateRegionRequest.role:type_name -> metasrv.v1.ReplicaRole
+	24, // 3: tsdb.v1.CreateRegionRequest.table_name:type_name -> metasrv.v1.TableName
+	25, // 4: tsdb.v1.CreateRegionRequest.schema:type_name -> metasrv.v1.TableSchema
 	2,  // 5: tsdb.v1.CreateRegionRequest.peers:type_name -> tsdb.v1.ReplicaPeer
 	1,  // 6: tsdb.v1.WriteRequest.route:type_name -> tsdb.v1.Route
-	23, // 7: tsdb.v1.WriteRequest.rows:type_name -> tsdb.v1.RowBatch
-	23, // 8: tsdb.v1.LogRecord.rows:type_name -> tsdb.v1.RowBatch
+	26, // 7: tsdb.v1.WriteRequest.rows:type_name -> tsdb.v1.RowBatch
+	26, // 8: tsdb.v1.LogRecord.rows:type_name -> tsdb.v1.RowBatch
 	1,  // 9: tsdb.v1.ReplicateRequest.route:type_name -> tsdb.v1.Route
-	9,  // 10: tsdb.v1.ReplicateRequest.records:type_name -> tsdb.v1.LogRecord
-	0,  // 11: tsdb.v1.Filter.comparison:type_name -> tsdb.v1.Comparison
-	24, // 12: tsdb.v1.Filter.values:type_name -> metasrv.v1.Value
-	1,  // 13: tsdb.v1.QueryRequest.route:type_name -> tsdb.v1.Route
-	12, // 14: tsdb.v1.QueryRequest.filters:type_name -> tsdb.v1.Filter
-	13, // 15: tsdb.v1.QueryRequest.order:type_name -> tsdb.v1.Order
-	23, // 16: tsdb.v1.QueryResponse.rows:type_name -> tsdb.v1.RowBatch
-	18, // 17: tsdb.v1.StatusResponse.replicas:type_name -> tsdb.v1.ReplicaStatus
-	20, // 18: tsdb.v1.ReplicaStatus.role:type_name -> metasrv.v1.ReplicaRole
-	21, // 19: tsdb.v1.ReplicaStatus.table_name:type_name -> metasrv.v1.TableName
-	3,  // 20: tsdb.v1.Datanode.CreateRegion:input_type -> tsdb.v1.CreateRegionRequest
-	5,  // 21: tsdb.v1.Datanode.DropRegion:input_type -> tsdb.v1.DropRegionRequest
-	7,  // 22: tsdb.v1.Datanode.Write:input_type -> tsdb.v1.WriteRequest
-	10, // 23: tsdb.v1.Datanode.Replicate:input_type -> tsdb.v1.ReplicateRequest
-	14, // 24: tsdb.v1.Datanode.Query:input_type -> tsdb.v1.QueryRequest
-	16, // 25: tsdb.v1.Datanode.Status:input_type -> tsdb.v1.StatusRequest
-	4,  // 26: tsdb.v1.Datanode.CreateRegion:output_type -> tsdb.v1.CreateRegionResponse
-	6,  // 27: tsdb.v1.Datanode.DropRegion:output_type -> tsdb.v1.DropRegionResponse
-	8,  // 28: tsdb.v1.Datanode.Write:output_type -> tsdb.v1.WriteResponse
-	11, // 29: tsdb.v1.Datanode.Replicate:output_type -> tsdb.v1.ReplicateResponse
-	15, // 30: tsdb.v1.Datanode.Query:output_type -> tsdb.v1.QueryResponse
-	17, // 31: tsdb.v1.Datanode.Status:output_type -> tsdb.v1.StatusResponse
-	26, // [26:32] is the sub-list for method output_type
-	20, // [20:26] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	10, // 10: tsdb.v1.ReplicateRequest.records:type_name -> tsdb.v1.LogRecord
+	9,  // 11: tsdb.v1.ReplicateRequest.previous:type_name -> tsdb.v1.Position
+	9,  // 12: tsdb.v1.ReplicateResponse.hint:type_name -> tsdb.v1.Position
+	1,  // 13: tsdb.v1.InstallRequest.route:type_name -> tsdb.v1.Route
+	9,  // 14: tsdb.v1.InstallResponse.end:type_name -> tsdb.v1.Position
+	0,  // 15: tsdb.v1.Filter.comparison:type_name -> tsdb.v1.Comparison
+	27, // 16: tsdb.v1.Filter.values:type_name -> metasrv.v1.Value
+	1,  // 17: tsdb.v1.QueryRequest.route:type_name -> tsdb.v1.Route
+	15, // 18: tsdb.v1.QueryRequest.filters:type_name -> tsdb.v1.Filter
+	16, // 19: tsdb.v1.QueryRequest.order:type_name -> tsdb.v1.Order
+	26, // 20: tsdb.v1.QueryResponse.rows:type_name -> tsdb.v1.RowBatch
+	21, // 21: tsdb.v1.StatusResponse.replicas:type_name -> tsdb.v1.ReplicaStatus
+	23, // 22: tsdb.v1.ReplicaStatus.role:type_name -> metasrv.v1.ReplicaRole
+	24, // 23: tsdb.v1.ReplicaStatus.table_name:type_name -> metasrv.v1.TableName
+	3,  // 24: tsdb.v1.Datanode.CreateRegion:input_type -> tsdb.v1.CreateRegionRequest
+	5,  // 25: tsdb.v1.Datanode.DropRegion:input_type -> tsdb.v1.DropRegionRequest
+	7,  // 26: tsdb.v1.Datanode.Write:input_type -> tsdb.v1.WriteRequest
+	11, // 27: tsdb.v1.Datanode.Replicate:input_type -> tsdb.v1.ReplicateRequest
+	13, // 28: tsdb.v1.Datanode.Install:input_type -> tsdb.v1.InstallRequest
+	17, // 29: tsdb.v1.Datanode.Query:input_type -> tsdb.v1.QueryRequest
+	19, // 30: tsdb.v1.Datanode.Status:input_type -> tsdb.v1.StatusRequest
+	4,  // 31: tsdb.v1.Datanode.CreateRegion:output_type -> tsdb.v1.CreateRegionResponse
+	6,  // 32: tsdb.v1.Datanode.DropRegion:output_type -> tsdb.v1.DropRegionResponse
+	8,  // 33: tsdb.v1.Datanode.Write:output_type -> tsdb.v1.WriteResponse
+	12, // 34: tsdb.v1.Datanode.Replicate:output_type -> tsdb.v1.ReplicateResponse
+	14, // 35: tsdb.v1.Datanode.Install:output_type -> tsdb.v1.InstallResponse
+	18, // 36: tsdb.v1.Datanode.Query:output_type -> tsdb.v1.QueryResponse
+	20, // 37: tsdb.v1.Datanode.Status:output_type -> tsdb.v1.StatusResponse
+	31, // [31:38] is the sub-list for method output_type
+	24, // [24:31] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_tsdb_v1_datanode_proto_init() }
@@ -1433,7 +1675,7 @@ func file_tsdb_v1_datanode_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tsdb_v1_datanode_proto_rawDesc), len(file_tsdb_v1_datanode_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,6 +23,7 @@ const (
 	Datanode_DropRegion_FullMethodName   = "/tsdb.v1.Datanode/DropRegion"
 	Datanode_Write_FullMethodName        = "/tsdb.v1.Datanode/Write"
 	Datanode_Replicate_FullMethodName    = "/tsdb.v1.Datanode/Replicate"
+	Datanode_Install_FullMethodName      = "/tsdb.v1.Datanode/Install"
 	Datanode_Query_FullMethodName        = "/tsdb.v1.Datanode/Query"
 	Datanode_Status_FullMethodName       = "/tsdb.v1.Datanode/Status"
 )
@@ -44,13 +45,16 @@ type DatanodeClient interface {
 	CreateRegion(ctx context.Context, in *CreateRegionRequest, opts ...grpc.CallOption) (*CreateRegionResponse, error)
 	// DropRegion deletes a replica with its data. A replica that isn't here is no error.
 	DropRegion(ctx context.Context, in *DropRegionRequest, opts ...grpc.CallOption) (*DropRegionResponse, error)
-	// Write stores rows on every replica of the region, or fails; only the region leader does it. A write that
-	// failed with UNAVAILABLE, or without an answer, may be stored or not, and may be readable: repeat it with
+	// Write stores rows on every in-sync replica of the region, or fails; only the region leader does it, under its lease. A
+	// write that failed with UNAVAILABLE, or without an answer, may be stored or not, and may be readable: repeat it with
 	// the same write_id.
 	Write(ctx context.Context, in *WriteRequest, opts ...grpc.CallOption) (*WriteResponse, error)
-	// Replicate stores writes on a follower in the order that the region leader gave them.
+	// Replicate stores writes on a follower or learner in the order that the region leader gave them.
 	Replicate(ctx context.Context, in *ReplicateRequest, opts ...grpc.CallOption) (*ReplicateResponse, error)
-	// Query streams rows. Leader and followers answer.
+	// Install replaces a replica that is not in sync by a copy of the region leader's. The file is complete when the leader
+	// closes its side; before that nothing has changed.
+	Install(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[InstallRequest, InstallResponse], error)
+	// Query streams rows. The leader and in-sync followers answer.
 	Query(ctx context.Context, in *QueryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[QueryResponse], error)
 	// Status describes the node and its replicas.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
@@ -104,9 +108,22 @@ func (c *datanodeClient) Replicate(ctx context.Context, in *ReplicateRequest, op
 	return out, nil
 }
 
+func (c *datanodeClient) Install(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[InstallRequest, InstallResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Datanode_ServiceDesc.Streams[0], Datanode_Install_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[InstallRequest, InstallResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Datanode_InstallClient = grpc.ClientStreamingClient[InstallRequest, InstallResponse]
+
 func (c *datanodeClient) Query(ctx context.Context, in *QueryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[QueryResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Datanode_ServiceDesc.Streams[0], Datanode_Query_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Datanode_ServiceDesc.Streams[1], Datanode_Query_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -150,13 +167,16 @@ type DatanodeServer interface {
 	CreateRegion(context.Context, *CreateRegionRequest) (*CreateRegionResponse, error)
 	// DropRegion deletes a replica with its data. A replica that isn't here is no error.
 	DropRegion(context.Context, *DropRegionRequest) (*DropRegionResponse, error)
-	// Write stores rows on every replica of the region, or fails; only the region leader does it. A write that
-	// failed with UNAVAILABLE, or without an answer, may be stored or not, and may be readable: repeat it with
+	// Write stores rows on every in-sync replica of the region, or fails; only the region leader does it, under its lease. A
+	// write that failed with UNAVAILABLE, or without an answer, may be stored or not, and may be readable: repeat it with
 	// the same write_id.
 	Write(context.Context, *WriteRequest) (*WriteResponse, error)
-	// Replicate stores writes on a follower in the order that the region leader gave them.
+	// Replicate stores writes on a follower or learner in the order that the region leader gave them.
 	Replicate(context.Context, *ReplicateRequest) (*ReplicateResponse, error)
-	// Query streams rows. Leader and followers answer.
+	// Install replaces a replica that is not in sync by a copy of the region leader's. The file is complete when the leader
+	// closes its side; before that nothing has changed.
+	Install(grpc.ClientStreamingServer[InstallRequest, InstallResponse]) error
+	// Query streams rows. The leader and in-sync followers answer.
 	Query(*QueryRequest, grpc.ServerStreamingServer[QueryResponse]) error
 	// Status describes the node and its replicas.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
@@ -181,6 +201,9 @@ func (UnimplementedDatanodeServer) Write(context.Context, *WriteRequest) (*Write
 }
 func (UnimplementedDatanodeServer) Replicate(context.Context, *ReplicateRequest) (*ReplicateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Replicate not implemented")
+}
+func (UnimplementedDatanodeServer) Install(grpc.ClientStreamingServer[InstallRequest, InstallResponse]) error {
+	return status.Error(codes.Unimplemented, "method Install not implemented")
 }
 func (UnimplementedDatanodeServer) Query(*QueryRequest, grpc.ServerStreamingServer[QueryResponse]) error {
 	return status.Error(codes.Unimplemented, "method Query not implemented")
@@ -281,6 +304,13 @@ func _Datanode_Replicate_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Datanode_Install_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(DatanodeServer).Install(&grpc.GenericServerStream[InstallRequest, InstallResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Datanode_InstallServer = grpc.ClientStreamingServer[InstallRequest, InstallResponse]
+
 func _Datanode_Query_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(QueryRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -339,6 +369,11 @@ var Datanode_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Install",
+			Handler:       _Datanode_Install_Handler,
+			ClientStreams: true,
+		},
 		{
 			StreamName:    "Query",
 			Handler:       _Datanode_Query_Handler,
