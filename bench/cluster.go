@@ -40,6 +40,8 @@ type load struct {
 	rate       float64
 	// more are further arguments of metactl bench.
 	more []string
+	// measuring, if it is not nil, runs beside the load from the moment on when it says that it is measuring.
+	measuring func()
 }
 
 // cluster is the processes of one store.

@@ -42,6 +42,7 @@ var measurements = []struct {
 	{"route", (*comparison).route},
 	{"failover", (*comparison).failover},
 	{"million", (*comparison).million},
+	{"heartbeat", (*comparison).heartbeat},
 }
 
 // comparison is one run of this program.

@@ -57,3 +57,15 @@ func TestFlagsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+func TestAwaitedText(t *testing.T) {
+	called := make(chan struct{})
+	a := &awaited{text: "measuring", call: func() { close(called) }}
+	for _, part := range []string{"creating; meas", "uring for 1s\n", "measuring still\n"} {
+		if _, err := a.Write([]byte(part)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-called
+	a.work.Wait()
+}

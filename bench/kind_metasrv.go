@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -66,16 +67,38 @@ func (m metasrv) load(ctx context.Context, c *cluster, l load) (*loadgen.Report,
 	if l.keys > 0 {
 		args = append(args, "--keys", fmt.Sprint(l.keys), "--value-size", fmt.Sprint(l.valueSize))
 	}
-	return report(exec.CommandContext(ctx, m.metactl, append(args, l.more...)...))
+	return reportWhile(exec.CommandContext(ctx, m.metactl, append(args, l.more...)...), l.measuring)
 }
 
 // report runs a load and returns what it printed.
-func report(cmd *exec.Cmd) (*loadgen.Report, error) {
-	var out, says bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &says
+func report(cmd *exec.Cmd) (*loadgen.Report, error) { return reportWhile(cmd, nil) }
+
+// awaited calls what is waited for once, in a goroutine, when a text is written to it.
+type awaited struct {
+	all  bytes.Buffer
+	text string
+	call func()
+	work sync.WaitGroup
+}
+
+func (a *awaited) Write(p []byte) (int, error) {
+	n, err := a.all.Write(p)
+	if a.call != nil && bytes.Contains(a.all.Bytes(), []byte(a.text)) {
+		a.work.Go(a.call)
+		a.call = nil
+	}
+	return n, err
+}
+
+// reportWhile runs a load, beside it measuring from the moment on when it says that it measures, and returns what it printed.
+func reportWhile(cmd *exec.Cmd, measuring func()) (*loadgen.Report, error) {
+	var out bytes.Buffer
+	says := &awaited{text: "measuring", call: measuring}
+	defer says.work.Wait()
+	cmd.Stdout, cmd.Stderr = &out, says
 	cmd.SysProcAttr = endWithParent()
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, says.String())
+		return nil, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, says.all.String())
 	}
 	r := &loadgen.Report{}
 	if err := json.Unmarshal(out.Bytes(), r); err != nil {

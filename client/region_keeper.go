@@ -28,6 +28,8 @@ type RegionKeeper struct {
 	mu      sync.Mutex
 	// number counts the requests, over all streams.
 	number uint64
+	// lapses counts the leases that ended before the next one was granted.
+	lapses uint64
 }
 
 // leadership is one region that the node leads in one epoch.
@@ -35,9 +37,9 @@ type leadership struct {
 	region, replica, epoch uint64
 	// until is when the lease ends by the keeper's clock, in ns; 0 before the first one and once the leadership is over.
 	until atomic.Int64
-	// since is the first of the requests that have all reported the leadership, 0 where the last one didn't. The keeper's
-	// mu guards it.
-	since uint64
+	// since is the first of the requests that have all reported the leadership, 0 where the last one didn't; reported is the
+	// last one that did. The keeper's mu guards both.
+	since, reported uint64
 }
 
 // NewRegionKeeper returns a keeper of a node that leads nothing yet.
@@ -131,19 +133,18 @@ func (k *RegionKeeper) sending(stats []*metasrvpb.RegionStat) ticket {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.number++
-	led := make(map[*leadership]bool)
 	for _, s := range stats {
 		if s.GetRole() != metasrvpb.ReplicaRole_REPLICA_ROLE_LEADER || s.GetDemoted() {
 			continue
 		}
 		if l := k.leadership(metasrv.RegionID(s.GetRegionId())); l != nil && l.replica == s.GetReplicaId() && l.epoch == s.GetLeaderEpoch() {
-			led[l] = true
+			l.reported = k.number
 		}
 	}
 	for _, value := range k.regions.Range {
 		l := value.(*leadership)
 		switch {
-		case !led[l]:
+		case l.reported != k.number:
 			l.since = 0
 		case l.since == 0:
 			l.since = k.number
@@ -156,6 +157,7 @@ func (k *RegionKeeper) sending(stats []*metasrvpb.RegionStat) ticket {
 func (k *RegionKeeper) granted(t ticket, lease time.Duration, ungranted []*metasrvpb.ReplicaRef) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	now := int64(k.now())
 	without := make(map[replicaKey]bool, len(ungranted))
 	for _, r := range ungranted {
 		without[replicaKey{r.GetRegionId(), r.GetReplicaId()}] = true
@@ -167,9 +169,14 @@ func (k *RegionKeeper) granted(t ticket, lease time.Duration, ungranted []*metas
 			continue
 		}
 		// Answers to one request may come more than once, and cover more each time.
-		if until > l.until.Load() {
-			l.until.Store(until)
+		before := l.until.Load()
+		if until <= before {
+			continue
 		}
+		if before != 0 && before <= now {
+			k.lapses++
+		}
+		l.until.Store(until)
 	}
 }
 

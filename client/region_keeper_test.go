@@ -376,3 +376,26 @@ func BenchmarkKeeper(b *testing.B) {
 		}
 	}
 }
+
+func TestKeeperCountsLapses(t *testing.T) {
+	k := leading(t)
+	list := []*metasrvpb.RegionStat{leads(1, 1), leads(2, 1)}
+	k.Lead(2, 20, 1)
+	k.wantStats(t, KeeperStats{Led: 2, Covered: 1})
+	k.clock += lease - 1
+	k.granted(k.sending(list), lease, nil)
+	k.wantStats(t, KeeperStats{Led: 2, Covered: 2})
+	k.clock += lease
+	k.wantStats(t, KeeperStats{Led: 2, Lapsed: 2})
+	k.granted(k.sending(list), lease, []*metasrvpb.ReplicaRef{{RegionId: 2, ReplicaId: 20}})
+	k.wantStats(t, KeeperStats{Led: 2, Covered: 1, Lapsed: 1, Lapses: 1})
+	k.Lead(2, 20, 2) // a new leadership has never had one
+	k.wantStats(t, KeeperStats{Led: 2, Covered: 1, Lapses: 1})
+}
+
+func (k *keeperAt) wantStats(t *testing.T, want KeeperStats) {
+	t.Helper()
+	if got := k.Stats(); got != want {
+		t.Errorf("stats are %+v, want %+v", got, want)
+	}
+}

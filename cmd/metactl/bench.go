@@ -38,7 +38,7 @@ nodes, tables or keys is only put under load with --yes.`
 func (a *app) benchCommand() *cobra.Command {
 	cmd := group("bench", "Measure how fast a cluster is",
 		a.benchPutCommand(), a.benchTxnCommand(), a.benchRangeCommand(), a.benchWatchCommand(),
-		a.benchRouteCommand(), a.benchTableCommand())
+		a.benchRouteCommand(), a.benchTableCommand(), a.benchHeartbeatCommand())
 	cmd.Long = "Measures how fast a cluster is." + benchHelp
 	cmd.Example = `  metactl bench put --clients 64 --duration 30s
   metactl bench range --read-level stale -o json`
@@ -135,6 +135,8 @@ type workload struct {
 	prepare func(ctx context.Context, c *client.Client) error
 	// operation returns what a client does.
 	operation func(l *links, client int) loadgen.Op
+	// run takes the place of operation where the load is no operations of clients. It measures other figures too.
+	run func(ctx context.Context, c *client.Client, l *links) (*loadgen.Result, []loadgen.Figure, error)
 	// clean removes what was written and returns what it left.
 	clean func(ctx context.Context, c *client.Client) (left []string, err error)
 	// items is what an operation handles perOperation of, empty where that is one thing.
@@ -170,13 +172,18 @@ func (a *app) bench(ctx context.Context, o *benchOptions, name string, w workloa
 		fmt.Fprintln(a.err, w.writes)
 	}
 	var result *loadgen.Result
+	var figures []loadgen.Figure
 	if w.prepare != nil {
 		err = w.prepare(ctx, c)
 	}
 	if err == nil {
 		err = l.catchUp(ctx, c)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case w.run != nil:
+		result, figures, err = w.run(ctx, c, l)
+	default:
 		result, err = loadgen.Run(ctx, loadgen.Config{
 			Clients: o.clients, Duration: o.duration, Count: o.count, Warmup: o.warmup, Rate: o.rate,
 			Reason: reasonOf, Progress: a.benchProgress(name),
@@ -188,6 +195,7 @@ func (a *app) bench(ctx context.Context, o *benchOptions, name string, w workloa
 	}
 	report := result.Report(name, o.settings(w, l), w.items, w.perOperation)
 	report.LeftBehind = append(report.LeftBehind, left...)
+	report.Figures = figures
 	if a.format == formatJSON {
 		err = report.WriteJSON(a.out)
 	} else {

@@ -26,6 +26,17 @@ func benchNodeName(id uint64) string {
 	return fmt.Sprintf("metactl-bench-%d.invalid:4001", id-firstBenchNode+1)
 }
 
+func benchNodeID(i int) uint64 { return uint64(firstBenchNode + i) } //nolint:gosec // a small number
+
+// benchNodeInfo is what a simulated datanode registers with. The nonce is always the same, so it is one process to metasrv,
+// whatever is measured by it.
+func benchNodeInfo(id uint64) *metasrvpb.NodeInfo {
+	return &metasrvpb.NodeInfo{
+		Role: metasrvpb.NodeRole_NODE_ROLE_DATANODE, Version: "metactl bench", RegistrationNonce: id,
+		Labels: map[string]string{"simulated": "metactl-bench"}, StorageUuid: fmt.Sprintf("metactl-bench-%d", id),
+	}
+}
+
 // otherDatanodes returns an error where the cluster has datanodes of its own: they would be given regions whose data
 // nobody makes.
 func otherDatanodes(ctx context.Context, c *client.Client) error {
@@ -49,15 +60,11 @@ func startBenchNodes(ctx context.Context, c *client.Client, count int) (*benchNo
 	var registered sync.WaitGroup
 	failed := make(chan error, count)
 	for i := range count {
-		id := uint64(firstBenchNode + i) //nolint:gosec // a small number
+		id := benchNodeID(i)
 		registered.Add(1)
 		once := sync.OnceFunc(registered.Done)
 		task := client.NewHeartbeatTask(c, client.HeartbeatConfig{
-			Peer: &metasrvpb.Peer{Id: id, Addr: benchNodeName(id)},
-			NodeInfo: &metasrvpb.NodeInfo{
-				Role: metasrvpb.NodeRole_NODE_ROLE_DATANODE, Version: "metactl bench",
-				Labels: map[string]string{"simulated": "metactl-bench"}, StorageUuid: fmt.Sprintf("metactl-bench-%d", id),
-			},
+			Peer: &metasrvpb.Peer{Id: id, Addr: benchNodeName(id)}, NodeInfo: benchNodeInfo(id),
 			OnRegistered:  func(uint64) { once() },
 			OnInstruction: func(context.Context, *metasrvpb.Instruction) error { return nil },
 			Logger:        discardLogger,

@@ -29,6 +29,8 @@ type tableBench struct {
 	names    loadgen.Keys
 	template *loadgen.Template
 	nodes    *benchNodes
+	// placed is told of each table that was created, if it is not nil. It must not keep what it is given.
+	placed func(name []byte, c *creation) error
 }
 
 func (a *app) benchTableCommand() *cobra.Command {
@@ -140,7 +142,10 @@ func (t *tableBench) operation(l *links, client int) loadgen.Op {
 		if err != nil {
 			return err
 		}
-		return l.call(client, metasrvpb.Catalog_CommitTable_FullMethodName, commit, &committing)
+		if err := l.call(client, metasrvpb.Catalog_CommitTable_FullMethodName, commit, &committing); err != nil || t.placed == nil {
+			return err
+		}
+		return t.placed(name, &created)
 	}
 }
 

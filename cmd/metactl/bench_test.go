@@ -186,6 +186,7 @@ func TestBenchFlagsAreChecked(t *testing.T) {
 		{"put", "--clients", "0"}, {"route", "--tables-per-call", "0"}, {"create-table", "--nodes", "0"}, {"create-table", "--nodes", "1"}, {"put", "--duration", "0"}, {"put", "--value-size", "0"}, {"put", "--prefix", ""},
 		{"range", "--read-level", "fresh"}, {"range", "--members", "m1"}, {"put", "--keys", "0"},
 		{"watch", "--watches", "0"}, {"txn", "--prefix", ""},
+		{"heartbeat", "--nodes", "0"}, {"heartbeat", "--changed", "101%"}, {"heartbeat", "--regions", "0", "--nodes", "3"}, {"heartbeat", "--replicas", "2", "--nodes", "1"},
 	} {
 		if _, says, code := runBench(t.Context(), t, c, args...); code != exitUsage || !strings.Contains(says, args[1]) {
 			t.Errorf("%v: exit code %d, says %s", args, code, says)

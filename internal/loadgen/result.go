@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -68,10 +70,18 @@ type Report struct {
 	LatencyMS      Latencies         `json:"latency_ms"`
 	LongestPauseMS float64           `json:"longest_pause_ms"`
 	Errors         map[string]uint64 `json:"errors"`
+	// Figures are what else was measured.
+	Figures []Figure `json:"figures,omitempty"`
 	// LeftBehind names what the run did not remove.
 	LeftBehind []string `json:"left_behind"`
 
 	bars []Bar
+}
+
+// Figure is a number that was measured. Its name says what it is, in which unit.
+type Figure struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
 }
 
 // Latencies are of operations that succeeded, in milliseconds.
@@ -102,6 +112,8 @@ func (r *Result) Report(name string, settings map[string]any, items string, perO
 	}
 	return rep
 }
+
+func roundTo3(v float64) float64 { return math.Round(v*1000) / 1000 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
@@ -135,6 +147,9 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	for _, bar := range r.bars {
 		fmt.Fprintf(&b, "  up to %10s %10d %s\n", bar.UpTo, bar.Count, strings.Repeat("▇", int(bar.Count*barWidth/most))) //nolint:gosec // at most barWidth
+	}
+	for _, f := range r.Figures {
+		fmt.Fprintf(&b, "%s: %s\n", strings.ReplaceAll(f.Name, "_", " "), strconv.FormatFloat(roundTo3(f.Value), 'f', -1, 64))
 	}
 	reasons := slices.SortedFunc(maps.Keys(r.Errors), func(x, y string) int {
 		return cmp.Or(cmp.Compare(r.Errors[y], r.Errors[x]), cmp.Compare(x, y))
