@@ -89,6 +89,8 @@ var methods = map[string]methodKind{
 	// A session whose id never arrived leaves one small record behind.
 	metasrvpb.Cluster_OpenSession_FullMethodName:  repeatable,
 	metasrvpb.Cluster_CloseSession_FullMethodName: repeatable,
+	metasrvpb.Cluster_GetConfig_FullMethodName:    read,
+	metasrvpb.Cluster_Configure_FullMethodName:    write,
 
 	metasrvpb.Cluster_GetRegion_FullMethodName:       read,
 	metasrvpb.Cluster_StartProcedure_FullMethodName:  write,

@@ -55,3 +55,16 @@ func (t *Tracker) failsAt(h *heard) time.Time {
 	}
 	return at
 }
+
+// Silence returns how long nothing has been heard of a node whose status was taken at now: since the beginning of the term
+// where nothing was.
+func (t *Tracker) Silence(s NodeStatus, now time.Time) time.Duration {
+	if !s.Heard {
+		return now.Sub(t.started)
+	}
+	return s.Age
+}
+
+// Doubtful returns the silence from which on a node is counted among those that may be about to fail: it has missed a beat
+// at least, and all nodes that fell silent together with one that has failed have been silent for so long.
+func (c Config) Doubtful() time.Duration { return c.heldFor() - c.Interval }

@@ -57,6 +57,7 @@ func goldenScript() []goldenEntry {
 	goldenRegions(g)
 	goldenProcedures(g)
 	goldenLocks(g)
+	goldenConfig(g)
 	goldenLater(g)
 	return g.entries
 }
@@ -356,6 +357,22 @@ func goldenLocks(g *goldenLog) {
 	g.add(planned(2, cmd(storagepb.CommandKind_COMMAND_KIND_EXPIRE_HOLDERS, expire)))              // 1: 2 is elected
 	g.add(cmd(storagepb.CommandKind_COMMAND_KIND_CLOSE_HOLDER, &storagepb.CloseHolder{Holder: 1})) // is gone already
 	g.add(cmd(storagepb.CommandKind_COMMAND_KIND_CLOSE_HOLDER, &storagepb.CloseHolder{Holder: 2}))
+}
+
+func goldenConfig(g *goldenLog) {
+	configure := func(c *storagepb.ConfigureCluster) *storagepb.Command {
+		return cmd(storagepb.CommandKind_COMMAND_KIND_CONFIGURE_CLUSTER, c)
+	}
+	begin := func(reason string, at int64) *storagepb.Command {
+		return configure(&storagepb.ConfigureCluster{Change: &storagepb.ConfigureCluster_BeginMaintenance{
+			BeginMaintenance: &storagepb.MaintenanceMode{Reason: reason, SinceMs: at},
+		}})
+	}
+	percent := func(p uint32) *storagepb.Command {
+		return configure(&storagepb.ConfigureCluster{Change: &storagepb.ConfigureCluster_MaxFailedPercent{MaxFailedPercent: p}})
+	}
+	g.add(begin("disks", 5), begin("", 6), percent(70), percent(0), begin("more disks", 7))
+	g.add(configure(&storagepb.ConfigureCluster{Change: &storagepb.ConfigureCluster_EndMaintenance{EndMaintenance: &storagepb.EndMaintenance{}}}), configure(&storagepb.ConfigureCluster{}))
 }
 
 func goldenLater(g *goldenLog) {

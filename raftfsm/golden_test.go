@@ -21,6 +21,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/metasrv/metasrv/catalog"
+	"github.com/metasrv/metasrv/config"
 	"github.com/metasrv/metasrv/heartbeat"
 	"github.com/metasrv/metasrv/kv"
 	"github.com/metasrv/metasrv/lock"
@@ -52,6 +53,7 @@ func goldenAppliers() []state.Applier {
 			ChangeRegions: router.Changer(heartbeat.Registration), SetReplicas: router.SetReplicas,
 			SetDrain: heartbeat.SetDrain, RemoveNode: heartbeat.Remove,
 		}),
+		config.NewApplier(),
 	}
 }
 

@@ -152,11 +152,20 @@ func (r regionChange) id() metasrv.RegionID { return metasrv.RegionID(r.region.R
 
 // replica returns a replica of the region, or ErrReplicaNotFound.
 func (r regionChange) replica(id uint64) (*storagepb.ReplicaRecord, error) {
-	i := slices.IndexFunc(r.region.Replicas, func(have *storagepb.ReplicaRecord) bool { return have.ReplicaId == id })
-	if i < 0 {
-		return nil, metasrv.ErrReplicaNotFound.With("region %s has no replica %d", r.id(), id)
+	if found := replicaOf(r.region, id); found != nil {
+		return found, nil
 	}
-	return r.region.Replicas[i], nil
+	return nil, metasrv.ErrReplicaNotFound.With("region %s has no replica %d", r.id(), id)
+}
+
+// replicaOf returns a replica of a region, nil where it has none of that id.
+func replicaOf(region *storagepb.RegionRecord, id uint64) *storagepb.ReplicaRecord {
+	for _, have := range region.Replicas {
+		if have.ReplicaId == id {
+			return have
+		}
+	}
+	return nil
 }
 
 // lost reports whether what a replica had is gone with the storage that it was on.

@@ -12,15 +12,19 @@ import (
 	"github.com/metasrv/metasrv/router"
 )
 
-func (c *cluster) problem(id metasrv.RegionID) string {
+func (c *cluster) problem(id metasrv.RegionID, paused string, of map[uint64]router.Condition) string {
 	r, err := router.Get(c.View(), id.Table())
 	if err != nil {
 		c.t.Fatalf("%v", err)
 	}
-	return router.Problem(r, r.Route.Regions[id.Number()], func(replica *storagepb.ReplicaRecord) bool {
+	h := router.Health{Paused: paused, Condition: func(replica *storagepb.ReplicaRecord) router.Condition {
 		present, ok := registered(c.View(), metasrv.NodeID(replica.NodeId))
-		return router.Lost(replica, present, ok)
-	})
+		if router.Lost(replica, present, ok) {
+			return router.OtherStorage
+		}
+		return of[replica.NodeId]
+	}}
+	return h.Problem(r, r.Route.Regions[id.Number()])
 }
 
 func TestProblem(t *testing.T) {
@@ -28,7 +32,7 @@ func TestProblem(t *testing.T) {
 	id := metasrv.RegionID(threeReplicas(c, "t").RegionId)
 	expect := func(parts ...string) {
 		t.Helper()
-		got := c.problem(id)
+		got := c.problem(id, "", nil)
 		if len(parts) == 0 && got != "" || slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(got, p) }) {
 			t.Errorf("%q, want %q in it", got, parts)
 		}
@@ -45,7 +49,34 @@ func TestProblem(t *testing.T) {
 	c.change(to(c.region(id), &storagepb.SetInSync{ReplicaIds: []uint64{2, 3, 4}, Incarnation: c.incarnation(2)}))
 	expect()
 	c.registerStorage(2, 1)
-	expect("its leader, replica 2, is lost", "nobody can write")
+	expect("its leader, replica 2, is lost", "nobody can write", "another replica is about to lead it")
+}
+
+// What nobody serves says why, and what would help.
+func TestProblemOfFailedNodes(t *testing.T) {
+	type nodes = map[uint64]router.Condition
+	for name, c := range map[string]struct {
+		unclean bool
+		nodes   nodes
+		paused  string
+		want    string
+	}{
+		"about to be elected": {false, nodes{1: router.Failed}, "", "nothing is heard of node 1, which leads it with replica 1; nobody can write; another replica is about to lead it"},
+		"paused":              {false, nodes{1: router.Failed}, "of a storm", "another replica could lead it, but of a storm"},
+		"all failed":          {false, nodes{1: router.Failed, 2: router.Down, 3: router.Failed}, "", "start node 1 or 2 or 3 again"},
+		"one is left":         {false, nodes{1: router.Absent, 2: router.OtherStorage, 3: router.Down}, "", "start node 3 again"},
+		"unclean later":       {true, nodes{1: router.Absent, 2: router.OtherStorage, 3: router.Down}, "", "may lack rows is elected"},
+		"none is left":        {false, nodes{1: router.Absent, 2: router.OtherStorage, 3: router.Absent}, "", "restore it from a backup"},
+		"keeps no leases":     {false, nodes{1: router.UnleasedSilent}, "", "keeps no leases: no other node is given the region, start that one again"},
+		"a follower":          {false, nodes{2: router.Failed}, "", "nothing is heard of node 2, whose replica 2 is in sync"},
+		"absent follower":     {false, nodes{2: router.Absent}, "", "node 2 doesn't have replica 2, which is in sync"},
+	} {
+		cl := clusterFor(t)
+		id := metasrv.RegionID(threeReplicas(cl, "t", func(cmd *storagepb.CreateTable) { cmd.UncleanFailover = c.unclean }).RegionId)
+		if got := cl.problem(id, c.paused, c.nodes); !strings.Contains(got, c.want) {
+			t.Errorf("%s: %q, want %q in it", name, got, c.want)
+		}
+	}
 }
 
 // A learner has not all rows, so nobody is told to read it. What was removed from a region, and nothing else, is to be

@@ -22,10 +22,12 @@ const (
 	OtherStorage
 	// Unleased ones are on a node that keeps no leases: what it serves is never taken from it, nor given to it.
 	Unleased
+	// UnleasedSilent ones are on such a node, which is not heard.
+	UnleasedSilent
 )
 
 // serves says whether a replica in a condition may acknowledge writes, or be needed for that.
-func (c Condition) serves() bool { return c == Reachable || c == Silent || c == Unleased }
+func (c Condition) serves() bool { return c <= Silent || c >= Unleased }
 
 // Succession says who can lead a region instead of the replica that does.
 type Succession struct {

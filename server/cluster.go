@@ -37,6 +37,9 @@ func (s clusterService) Status(context.Context, *metasrvpb.StatusRequest) (*meta
 
 		DiskFreeBytes: status.DiskFreeBytes,
 	}
+	if s.requireLeader() == nil {
+		resp.FailoverPaused = s.pausedWhy(s.node.View())
+	}
 	if status.DiskFull != nil {
 		resp.DiskFull = status.DiskFull.Error()
 	}

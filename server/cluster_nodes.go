@@ -105,7 +105,10 @@ func (s clusterService) ListRegions(ctx context.Context, req *metasrvpb.ListRegi
 	if err != nil {
 		return nil, err
 	}
-	regions := regionList{view: view, term: s.term.Load(), node: req.GetNodeId(), addresses: addresses(view)}
+	regions, err := s.regionList(view, req)
+	if err != nil {
+		return nil, err
+	}
 	resp := &metasrvpb.ListRegionsResponse{Header: view.header()}
 	if req.GetTableName() != nil {
 		record, err := router.Find(view, catalog.NameOf(req.GetTableName()))
@@ -137,6 +140,26 @@ type regionList struct {
 	term      *term
 	node      uint64
 	addresses func(metasrv.NodeID) string
+	health    router.Health
+	// onlyProblems leaves out the regions with which nothing is wrong.
+	onlyProblems bool
+}
+
+func (s *services) regionList(view state.View, req *metasrvpb.ListRegionsRequest) (regionList, error) {
+	now := time.Now()
+	statuses, err := s.nodes(view)
+	if err != nil {
+		return regionList{}, err
+	}
+	l := regionList{
+		view: view, term: s.term.Load(), node: req.GetNodeId(), addresses: addresses(view), onlyProblems: req.GetOnlyProblems(),
+	}
+	var tracker *heartbeat.Tracker
+	if l.term != nil {
+		tracker = l.term.tracker
+	}
+	l.health = router.Health{Condition: conditionsOf(view, tracker, statuses, now).of, Paused: s.pausedWhy(view)}
+	return l, nil
 }
 
 // append adds the regions of a table that have a replica on the node asked for.
@@ -150,7 +173,10 @@ func (l regionList) append(regions []*metasrvpb.RegionInfo, r router.Record) []*
 			LeaderEpoch:     region.GetLeaderEpoch(),
 			ConfVersion:     region.GetConfVersion(),
 			Demoting:        region.GetDemoting(),
-			Problem:         router.Problem(r, region, l.lost),
+			Problem:         l.health.Problem(r, region),
+		}
+		if l.onlyProblems && info.Problem == "" {
+			continue
 		}
 		wanted := l.node == 0
 		for _, replica := range region.GetReplicas() {

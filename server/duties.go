@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -34,6 +35,8 @@ type term struct {
 	leadership raftfsm.Leadership
 	tracker    *heartbeat.Tracker
 	dispatcher *heartbeat.Dispatcher
+	// failover is what its duty found at its last look, nil before the first.
+	failover atomic.Pointer[failoverLook]
 
 	mu    sync.Mutex
 	ended bool

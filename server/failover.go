@@ -19,6 +19,8 @@ const (
 	failoverPeriod = 100 * time.Millisecond
 	// stuckPeriod is how often regions are looked at again that nobody could lead.
 	stuckPeriod = time.Second
+	// surveyPeriod is how often everything is looked at, although no node has failed.
+	surveyPeriod = time.Second
 )
 
 // failover gives regions whose leader has failed to other replicas, for one term. It belongs to one goroutine.
@@ -27,14 +29,25 @@ type failover struct {
 	term *term
 	log  *slog.Logger
 	led  ledTables
-	// known are the nodes that have failed, with when they are looked at again.
-	known map[metasrv.NodeID]time.Time
+	// known are the nodes that have failed.
+	known map[metasrv.NodeID]failedNode
+	// pause is that of the last look, survey when the next one is due although no node has failed.
+	pause  pause
+	survey time.Time
+}
+
+// failedNode is a node that has failed and was looked at.
+type failedNode struct {
+	// again is when it is looked at again.
+	again time.Time
+	// stuck counts its regions that nobody can lead, by why.
+	stuck map[string]int
 }
 
 // runFailover does what failover is for until ctx ends.
 func (d *duties) runFailover(ctx context.Context, t *term, log *slog.Logger) {
 	f := &failover{
-		duties: d, term: t, log: log, led: ledTables{source: d.node}, known: make(map[metasrv.NodeID]time.Time),
+		duties: d, term: t, log: log, led: ledTables{source: d.node}, known: make(map[metasrv.NodeID]failedNode),
 	}
 	for {
 		wait, err := f.look(ctx)
@@ -63,27 +76,44 @@ func (f *failover) look(ctx context.Context) (time.Duration, error) {
 		wait = min(wait, max(0, next.Sub(now)))
 	}
 	due := f.due(failed, now)
-	if len(due) == 0 {
+	if len(due) == 0 && now.Before(f.survey) {
 		return wait, nil
 	}
+	f.survey = now.Add(surveyPeriod)
 	p, err := f.plan(ctx, view, now)
 	if err != nil {
 		return 0, err
 	}
+	if err := f.act(ctx, p, due); err != nil {
+		return 0, err
+	}
+	if err := f.led.advance(ctx, f.node.View()); err != nil {
+		return 0, err
+	}
+	f.publish(failed)
+	return wait, nil
+}
+
+// act gives the regions of failed nodes to others, unless there is a reason not to.
+func (f *failover) act(ctx context.Context, p *electionPlan, due []metasrv.NodeID) error {
+	pause, err := f.settle(p.view, p.statuses, p.now)
+	if err != nil || pause.kind != "" {
+		return err
+	}
 	for _, node := range due {
 		if err := f.replaceLeaders(ctx, p, node); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	return wait, nil
+	return nil
 }
 
 // due returns the nodes that have failed and lead regions, but for those that were looked at a moment ago.
 func (f *failover) due(failed []metasrv.NodeID, now time.Time) []metasrv.NodeID {
-	maps.DeleteFunc(f.known, func(node metasrv.NodeID, _ time.Time) bool { return !slices.Contains(failed, node) })
+	maps.DeleteFunc(f.known, func(node metasrv.NodeID, _ failedNode) bool { return !slices.Contains(failed, node) })
 	var due []metasrv.NodeID
 	for _, node := range failed {
-		if f.led.leads(node) && !now.Before(f.known[node]) {
+		if f.led.leads(node) && !now.Before(f.known[node].again) {
 			due = append(due, node)
 		}
 	}
@@ -94,11 +124,13 @@ func (f *failover) due(failed []metasrv.NodeID, now time.Time) []metasrv.NodeID 
 // replaceLeaders elects leaders for the regions that a node led.
 func (f *failover) replaceLeaders(ctx context.Context, p *electionPlan, node metasrv.NodeID) error {
 	_, again := f.known[node]
-	f.known[node] = p.now.Add(stuckPeriod)
+	stuck := make(map[string]int)
+	f.known[node] = failedNode{again: p.now.Add(stuckPeriod), stuck: stuck}
 	if present, ok := p.registration(node); ok && !present.KeepsLeases {
-		return nil // nobody may take its regions over
+		stuck[router.StandstillUnleased] = f.led.count(node) // nobody may take them over
+		return nil
 	}
-	began, elected, stuck := time.Now(), 0, 0
+	began, elected := time.Now(), 0
 	var batch []takeover
 	flush := func() error {
 		n, err := f.elect(ctx, batch)
@@ -118,9 +150,9 @@ func (f *failover) replaceLeaders(ctx context.Context, p *electionPlan, node met
 			if leaderNode(region) != node {
 				continue
 			}
-			change, ok := p.successor(record.Route, region)
-			if !ok {
-				stuck++
+			change, why := p.successor(record.Route, region)
+			if change == nil {
+				stuck[why]++
 				continue
 			}
 			batch = append(batch, takeover{node: node, change: change})
@@ -134,9 +166,9 @@ func (f *failover) replaceLeaders(ctx context.Context, p *electionPlan, node met
 	if err := flush(); err != nil {
 		return err
 	}
-	if elected > 0 || stuck > 0 && !again {
-		f.log.Warn("a datanode has failed, its regions got other leaders", "node_id", uint64(node), "elected", elected,
-			"without_successor", stuck, "took", time.Since(began))
+	if elected > 0 || len(stuck) > 0 && !again {
+		f.log.Warn("a datanode has failed: others lead its regions, where that is possible", "node_id", uint64(node), "elected", elected,
+			"without_leader", f.led.count(node)-elected, "took", time.Since(began))
 	}
 	return nil
 }

@@ -23,12 +23,12 @@ type ledTables struct {
 // advance brings it to the revision of a view.
 func (l *ledTables) advance(ctx context.Context, v state.View) error {
 	if l.nodes == nil {
-		return l.count(v)
+		return l.recount(v)
 	}
 	for l.revision < v.Revision() {
 		revisions, err := l.source.Read(ctx, l.revision+1)
 		if errors.Is(err, metasrv.ErrCompacted) {
-			return l.count(l.source.View())
+			return l.recount(l.source.View())
 		}
 		if err != nil {
 			return err
@@ -60,7 +60,7 @@ func (l *ledTables) change(r state.Revision) error {
 	return nil
 }
 
-func (l *ledTables) count(v state.View) error {
+func (l *ledTables) recount(v state.View) error {
 	l.nodes = make(map[metasrv.NodeID]map[metasrv.TableID]int32)
 	for key, route := range v.Ascend(router.RoutePrefix, router.RouteStop) {
 		table, err := router.TableOfRoute(key)
@@ -99,3 +99,12 @@ func (l *ledTables) add(table metasrv.TableID, route []byte, times int32) error 
 
 // leads says whether a node leads a region.
 func (l *ledTables) leads(node metasrv.NodeID) bool { return len(l.nodes[node]) > 0 }
+
+// count returns how many regions a node leads.
+func (l *ledTables) count(node metasrv.NodeID) int {
+	n := 0
+	for _, led := range l.nodes[node] {
+		n += int(led)
+	}
+	return n
+}

@@ -15,14 +15,17 @@ import (
 
 // conditions tells what is known of replicas besides the state, at one moment.
 type conditions struct {
-	view    state.View
+	view state.View
+	// tracker is nil on a member that is not the metasrv leader: what is silent is not known there.
 	tracker *heartbeat.Tracker
 	now     time.Time
-	nodes   map[metasrv.NodeID]heartbeat.NodeStatus
+	// statuses are those of all registered nodes, nodes the same by id.
+	statuses []heartbeat.NodeStatus
+	nodes    map[metasrv.NodeID]heartbeat.NodeStatus
 }
 
 func conditionsOf(view state.View, t *heartbeat.Tracker, statuses []heartbeat.NodeStatus, now time.Time) *conditions {
-	c := &conditions{view: view, tracker: t, now: now, nodes: make(map[metasrv.NodeID]heartbeat.NodeStatus, len(statuses))}
+	c := &conditions{view: view, tracker: t, now: now, statuses: statuses, nodes: make(map[metasrv.NodeID]heartbeat.NodeStatus, len(statuses))}
 	for _, s := range statuses {
 		c.nodes[s.ID] = s
 	}
@@ -43,6 +46,10 @@ func (c *conditions) of(replica *storagepb.ReplicaRecord) router.Condition {
 		return router.Down // it was removed
 	case router.Lost(replica, present, true):
 		return router.OtherStorage
+	case c.tracker == nil && present.KeepsLeases:
+		return router.Reachable
+	case !present.KeepsLeases && c.tracker != nil && c.tracker.HasFailed(node, c.now):
+		return router.UnleasedSilent
 	case !present.KeepsLeases:
 		return router.Unleased
 	case c.tracker.HasFailed(node, c.now):
@@ -77,18 +84,18 @@ func (f *failover) plan(ctx context.Context, view state.View, now time.Time) (*e
 	}, nil
 }
 
-// successor returns the election of the one who leads a region next; false: nobody can.
-func (p *electionPlan) successor(route *storagepb.RouteRecord, region *storagepb.RegionRecord) (*storagepb.RegionChange, bool) {
+// successor returns the election of the one who leads a region next; nil where nobody can, and why.
+func (p *electionPlan) successor(route *storagepb.RouteRecord, region *storagepb.RegionRecord) (change *storagepb.RegionChange, why string) {
 	s := router.Succeed(route, region, p.of)
 	among := each(s.Candidates, func(r *storagepb.ReplicaRecord) metasrv.NodeID { return metasrv.NodeID(r.GetNodeId()) })
 	i := p.elector.Choose(leaderNode(region), among)
 	if i < 0 {
-		return nil, false
+		return nil, router.Standstill(region, p.of)
 	}
 	return &storagepb.RegionChange{
 		RegionId: region.GetRegionId(), LeaderEpoch: region.GetLeaderEpoch(), ConfVersion: region.GetConfVersion(),
 		Change: &storagepb.RegionChange_Elect{Elect: &storagepb.ElectReplica{
 			ReplicaId: s.Candidates[i].GetReplicaId(), FailedReplicaIds: s.Failed, Unclean: s.Unclean,
 		}},
-	}, true
+	}, ""
 }

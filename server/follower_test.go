@@ -45,7 +45,7 @@ var stateReads = []string{
 	metasrvpb.Maintenance_Snapshot_FullMethodName,
 }
 
-var heardReads = []string{
+var heardReads = []string{"/metasrv.v1.Cluster/GetConfig", 
 	metasrvpb.Cluster_ListNodes_FullMethodName,
 	metasrvpb.Cluster_GetNode_FullMethodName,
 	metasrvpb.Cluster_ListRegions_FullMethodName,

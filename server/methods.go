@@ -85,6 +85,8 @@ var methods = map[string]access{
 	metasrvpb.Cluster_Stats_FullMethodName:        accessRead,
 	metasrvpb.Cluster_OpenSession_FullMethodName:  accessWrite,
 	metasrvpb.Cluster_CloseSession_FullMethodName: accessWrite,
+	metasrvpb.Cluster_GetConfig_FullMethodName:    accessRead,
+	metasrvpb.Cluster_Configure_FullMethodName:    accessWrite,
 
 	metasrvpb.Cluster_GetRegion_FullMethodName:       accessRead,
 	metasrvpb.Cluster_StartProcedure_FullMethodName:  accessWrite,

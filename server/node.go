@@ -8,6 +8,7 @@ import (
 
 	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/catalog"
+	"github.com/metasrv/metasrv/config"
 	"github.com/metasrv/metasrv/heartbeat"
 	"github.com/metasrv/metasrv/kv"
 	"github.com/metasrv/metasrv/lock"
@@ -166,5 +167,6 @@ func Appliers() []state.Applier {
 			ChangeRegions: router.Changer(heartbeat.Registration), SetReplicas: router.SetReplicas,
 			SetDrain: heartbeat.SetDrain, RemoveNode: heartbeat.Remove,
 		}),
+		config.NewApplier(),
 	}
 }

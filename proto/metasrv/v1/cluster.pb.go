@@ -205,9 +205,11 @@ type StatusResponse struct {
 	// Free space on the disk of the member's data folder.
 	DiskFreeBytes uint64 `protobuf:"varint,29,opt,name=disk_free_bytes,json=diskFreeBytes,proto3" json:"disk_free_bytes,omitempty"`
 	// Why this member takes no writes for want of disk space; empty where it does.
-	DiskFull      string `protobuf:"bytes,30,opt,name=disk_full,json=diskFull,proto3" json:"disk_full,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DiskFull string `protobuf:"bytes,30,opt,name=disk_full,json=diskFull,proto3" json:"disk_full,omitempty"`
+	// Why the metasrv leader gives no region of a failed datanode to another one; empty where nothing keeps it.
+	FailoverPaused string `protobuf:"bytes,31,opt,name=failover_paused,json=failoverPaused,proto3" json:"failover_paused,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
@@ -334,6 +336,13 @@ func (x *StatusResponse) GetDiskFreeBytes() uint64 {
 func (x *StatusResponse) GetDiskFull() string {
 	if x != nil {
 		return x.DiskFull
+	}
+	return ""
+}
+
+func (x *StatusResponse) GetFailoverPaused() string {
+	if x != nil {
+		return x.FailoverPaused
 	}
 	return ""
 }
@@ -987,7 +996,9 @@ type ListRegionsRequest struct {
 	Limit uint32 `protobuf:"varint,20,opt,name=limit,proto3" json:"limit,omitempty"`
 	// The next_page_token of the page before, empty for the first one. Each page is of a state of its own, see
 	// ListTablesRequest.
-	PageToken     string `protobuf:"bytes,21,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,21,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only regions that can't be written, or have fewer replicas than they should: those with a problem.
+	OnlyProblems  bool `protobuf:"varint,22,opt,name=only_problems,json=onlyProblems,proto3" json:"only_problems,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1055,6 +1066,13 @@ func (x *ListRegionsRequest) GetPageToken() string {
 		return x.PageToken
 	}
 	return ""
+}
+
+func (x *ListRegionsRequest) GetOnlyProblems() bool {
+	if x != nil {
+		return x.OnlyProblems
+	}
+	return false
 }
 
 type ListRegionsResponse struct {
@@ -1814,6 +1832,483 @@ func (*NodeEvent_Registered) isNodeEvent_Change() {}
 
 func (*NodeEvent_Removed) isNodeEvent_Change() {}
 
+// ClusterConfig is what people have set for the whole cluster.
+type ClusterConfig struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In maintenance mode metasrv gives no region to another node and starts no repair by itself; what operators ask for goes
+	// on. Absent: it decides by itself.
+	Maintenance *MaintenanceMode `protobuf:"bytes,1,opt,name=maintenance,proto3" json:"maintenance,omitempty"`
+	// No region is given to another node while more than one, and more percent than this, of the datanodes that keep leases
+	// are silent: it is more likely that something between them and metasrv has failed.
+	MaxFailedPercent uint32 `protobuf:"varint,2,opt,name=max_failed_percent,json=maxFailedPercent,proto3" json:"max_failed_percent,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ClusterConfig) Reset() {
+	*x = ClusterConfig{}
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterConfig) ProtoMessage() {}
+
+func (x *ClusterConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterConfig.ProtoReflect.Descriptor instead.
+func (*ClusterConfig) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ClusterConfig) GetMaintenance() *MaintenanceMode {
+	if x != nil {
+		return x.Maintenance
+	}
+	return nil
+}
+
+func (x *ClusterConfig) GetMaxFailedPercent() uint32 {
+	if x != nil {
+		return x.MaxFailedPercent
+	}
+	return 0
+}
+
+// MaintenanceMode says why metasrv moves nothing by itself.
+type MaintenanceMode struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Reason string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Wall time.
+	SinceMs       int64 `protobuf:"varint,2,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MaintenanceMode) Reset() {
+	*x = MaintenanceMode{}
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MaintenanceMode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MaintenanceMode) ProtoMessage() {}
+
+func (x *MaintenanceMode) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MaintenanceMode.ProtoReflect.Descriptor instead.
+func (*MaintenanceMode) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *MaintenanceMode) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *MaintenanceMode) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+type GetConfigRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetConfigRequest) Reset() {
+	*x = GetConfigRequest{}
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetConfigRequest) ProtoMessage() {}
+
+func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
+func (*GetConfigRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *GetConfigRequest) GetHeader() *RequestHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+type GetConfigResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Config *ClusterConfig         `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
+	// Only from the metasrv leader.
+	Failover      *FailoverStatus `protobuf:"bytes,3,opt,name=failover,proto3" json:"failover,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetConfigResponse) Reset() {
+	*x = GetConfigResponse{}
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetConfigResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetConfigResponse) ProtoMessage() {}
+
+func (x *GetConfigResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetConfigResponse.ProtoReflect.Descriptor instead.
+func (*GetConfigResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *GetConfigResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *GetConfigResponse) GetConfig() *ClusterConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *GetConfigResponse) GetFailover() *FailoverStatus {
+	if x != nil {
+		return x.Failover
+	}
+	return nil
+}
+
+// FailoverStatus is what the metasrv leader does about datanodes that have failed.
+type FailoverStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why no region is given to another node at present, for people; empty where nothing keeps it.
+	Paused string `protobuf:"bytes,1,opt,name=paused,proto3" json:"paused,omitempty"`
+	// Datanodes whose leases have ended while nothing is heard of them, sorted.
+	FailedNodeIds []uint64 `protobuf:"varint,2,rep,packed,name=failed_node_ids,json=failedNodeIds,proto3" json:"failed_node_ids,omitempty"`
+	// Regions that lack a leader which can serve them, at the last look.
+	RegionsWithoutLeader uint64 `protobuf:"varint,3,opt,name=regions_without_leader,json=regionsWithoutLeader,proto3" json:"regions_without_leader,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
+}
+
+func (x *FailoverStatus) Reset() {
+	*x = FailoverStatus{}
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FailoverStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FailoverStatus) ProtoMessage() {}
+
+func (x *FailoverStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FailoverStatus.ProtoReflect.Descriptor instead.
+func (*FailoverStatus) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *FailoverStatus) GetPaused() string {
+	if x != nil {
+		return x.Paused
+	}
+	return ""
+}
+
+func (x *FailoverStatus) GetFailedNodeIds() []uint64 {
+	if x != nil {
+		return x.FailedNodeIds
+	}
+	return nil
+}
+
+func (x *FailoverStatus) GetRegionsWithoutLeader() uint64 {
+	if x != nil {
+		return x.RegionsWithoutLeader
+	}
+	return 0
+}
+
+type ConfigureRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// Types that are valid to be assigned to Change:
+	//
+	//	*ConfigureRequest_BeginMaintenance
+	//	*ConfigureRequest_EndMaintenance
+	//	*ConfigureRequest_MaxFailedPercent
+	Change        isConfigureRequest_Change `protobuf_oneof:"change"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigureRequest) Reset() {
+	*x = ConfigureRequest{}
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigureRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigureRequest) ProtoMessage() {}
+
+func (x *ConfigureRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigureRequest.ProtoReflect.Descriptor instead.
+func (*ConfigureRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ConfigureRequest) GetHeader() *RequestHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *ConfigureRequest) GetChange() isConfigureRequest_Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *ConfigureRequest) GetBeginMaintenance() *MaintenanceMode {
+	if x != nil {
+		if x, ok := x.Change.(*ConfigureRequest_BeginMaintenance); ok {
+			return x.BeginMaintenance
+		}
+	}
+	return nil
+}
+
+func (x *ConfigureRequest) GetEndMaintenance() *EndMaintenance {
+	if x != nil {
+		if x, ok := x.Change.(*ConfigureRequest_EndMaintenance); ok {
+			return x.EndMaintenance
+		}
+	}
+	return nil
+}
+
+func (x *ConfigureRequest) GetMaxFailedPercent() uint32 {
+	if x != nil {
+		if x, ok := x.Change.(*ConfigureRequest_MaxFailedPercent); ok {
+			return x.MaxFailedPercent
+		}
+	}
+	return 0
+}
+
+type isConfigureRequest_Change interface {
+	isConfigureRequest_Change()
+}
+
+type ConfigureRequest_BeginMaintenance struct {
+	// The reason is needed; since_ms is set by metasrv. In maintenance mode already, it changes the reason.
+	BeginMaintenance *MaintenanceMode `protobuf:"bytes,2,opt,name=begin_maintenance,json=beginMaintenance,proto3,oneof"`
+}
+
+type ConfigureRequest_EndMaintenance struct {
+	EndMaintenance *EndMaintenance `protobuf:"bytes,3,opt,name=end_maintenance,json=endMaintenance,proto3,oneof"`
+}
+
+type ConfigureRequest_MaxFailedPercent struct {
+	// 1 to 100.
+	MaxFailedPercent uint32 `protobuf:"varint,4,opt,name=max_failed_percent,json=maxFailedPercent,proto3,oneof"`
+}
+
+func (*ConfigureRequest_BeginMaintenance) isConfigureRequest_Change() {}
+
+func (*ConfigureRequest_EndMaintenance) isConfigureRequest_Change() {}
+
+func (*ConfigureRequest_MaxFailedPercent) isConfigureRequest_Change() {}
+
+// EndMaintenance has metasrv decide by itself again.
+type EndMaintenance struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndMaintenance) Reset() {
+	*x = EndMaintenance{}
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndMaintenance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndMaintenance) ProtoMessage() {}
+
+func (x *EndMaintenance) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndMaintenance.ProtoReflect.Descriptor instead.
+func (*EndMaintenance) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{30}
+}
+
+type ConfigureResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Config        *ClusterConfig         `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigureResponse) Reset() {
+	*x = ConfigureResponse{}
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigureResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigureResponse) ProtoMessage() {}
+
+func (x *ConfigureResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigureResponse.ProtoReflect.Descriptor instead.
+func (*ConfigureResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ConfigureResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *ConfigureResponse) GetConfig() *ClusterConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
 var File_metasrv_v1_cluster_proto protoreflect.FileDescriptor
 
 const file_metasrv_v1_cluster_proto_rawDesc = "" +
@@ -1821,7 +2316,7 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\x18metasrv/v1/cluster.proto\x12\n" +
 	"metasrv.v1\x1a\x17metasrv/v1/header.proto\x1a\x1ametasrv/v1/heartbeat.proto\x1a\x1ametasrv/v1/procedure.proto\x1a\x16metasrv/v1/table.proto\"B\n" +
 	"\rStatusRequest\x121\n" +
-	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\"\x81\x04\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\"\xaa\x04\n" +
 	"\x0eStatusResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12*\n" +
 	"\x06member\x18\x02 \x01(\v2\x12.metasrv.v1.MemberR\x06member\x12*\n" +
@@ -1837,7 +2332,8 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\x0fcluster_version\x18\x1b \x01(\rR\x0eclusterVersion\x12\x14\n" +
 	"\x05split\x18\x1c \x01(\tR\x05split\x12&\n" +
 	"\x0fdisk_free_bytes\x18\x1d \x01(\x04R\rdiskFreeBytes\x12\x1b\n" +
-	"\tdisk_full\x18\x1e \x01(\tR\bdiskFull\"G\n" +
+	"\tdisk_full\x18\x1e \x01(\tR\bdiskFull\x12'\n" +
+	"\x0ffailover_paused\x18\x1f \x01(\tR\x0efailoverPaused\"G\n" +
 	"\x12ListMembersRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\"\xa8\x01\n" +
 	"\x13ListMembersResponse\x122\n" +
@@ -1887,7 +2383,7 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\fconf_version\x18\x06 \x01(\x04R\vconfVersion\x12/\n" +
 	"\breplicas\x18\a \x03(\v2\x13.metasrv.v1.ReplicaR\breplicas\x12\x1a\n" +
 	"\bdemoting\x18\x14 \x01(\bR\bdemoting\x12\x18\n" +
-	"\aproblem\x18\x15 \x01(\tR\aproblem\"\xcb\x01\n" +
+	"\aproblem\x18\x15 \x01(\tR\aproblem\"\xf0\x01\n" +
 	"\x12ListRegionsRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x124\n" +
 	"\n" +
@@ -1895,7 +2391,8 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\anode_id\x18\x03 \x01(\x04R\x06nodeId\x12\x14\n" +
 	"\x05limit\x18\x14 \x01(\rR\x05limit\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x15 \x01(\tR\tpageToken\"\xa3\x01\n" +
+	"page_token\x18\x15 \x01(\tR\tpageToken\x12#\n" +
+	"\ronly_problems\x18\x16 \x01(\bR\fonlyProblems\"\xa3\x01\n" +
 	"\x13ListRegionsResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x120\n" +
 	"\aregions\x18\x02 \x03(\v2\x16.metasrv.v1.RegionInfoR\aregions\x12&\n" +
@@ -1948,7 +2445,33 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"registered\x18\x02 \x01(\v2\x10.metasrv.v1.NodeH\x00R\n" +
 	"registered\x12,\n" +
 	"\aremoved\x18\x03 \x01(\v2\x10.metasrv.v1.NodeH\x00R\aremovedB\b\n" +
-	"\x06change*\x81\x01\n" +
+	"\x06change\"|\n" +
+	"\rClusterConfig\x12=\n" +
+	"\vmaintenance\x18\x01 \x01(\v2\x1b.metasrv.v1.MaintenanceModeR\vmaintenance\x12,\n" +
+	"\x12max_failed_percent\x18\x02 \x01(\rR\x10maxFailedPercent\"D\n" +
+	"\x0fMaintenanceMode\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x19\n" +
+	"\bsince_ms\x18\x02 \x01(\x03R\asinceMs\"E\n" +
+	"\x10GetConfigRequest\x121\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\"\xb2\x01\n" +
+	"\x11GetConfigResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x121\n" +
+	"\x06config\x18\x02 \x01(\v2\x19.metasrv.v1.ClusterConfigR\x06config\x126\n" +
+	"\bfailover\x18\x03 \x01(\v2\x1a.metasrv.v1.FailoverStatusR\bfailover\"\x86\x01\n" +
+	"\x0eFailoverStatus\x12\x16\n" +
+	"\x06paused\x18\x01 \x01(\tR\x06paused\x12&\n" +
+	"\x0ffailed_node_ids\x18\x02 \x03(\x04R\rfailedNodeIds\x124\n" +
+	"\x16regions_without_leader\x18\x03 \x01(\x04R\x14regionsWithoutLeader\"\x92\x02\n" +
+	"\x10ConfigureRequest\x121\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12J\n" +
+	"\x11begin_maintenance\x18\x02 \x01(\v2\x1b.metasrv.v1.MaintenanceModeH\x00R\x10beginMaintenance\x12E\n" +
+	"\x0fend_maintenance\x18\x03 \x01(\v2\x1a.metasrv.v1.EndMaintenanceH\x00R\x0eendMaintenance\x12.\n" +
+	"\x12max_failed_percent\x18\x04 \x01(\rH\x00R\x10maxFailedPercentB\b\n" +
+	"\x06change\"\x10\n" +
+	"\x0eEndMaintenance\"z\n" +
+	"\x11ConfigureResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x121\n" +
+	"\x06config\x18\x02 \x01(\v2\x19.metasrv.v1.ClusterConfigR\x06config*\x81\x01\n" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fNODE_STATE_LIVE\x10\x01\x12\x16\n" +
@@ -1958,7 +2481,8 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\tNodeDrain\x12\x1a\n" +
 	"\x16NODE_DRAIN_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13NODE_DRAIN_DRAINING\x10\x01\x12\x16\n" +
-	"\x12NODE_DRAIN_DRAINED\x10\x022\xa3\t\n" +
+	"\x12NODE_DRAIN_DRAINED\x10\x022\xb7\n" +
+	"\n" +
 	"\aCluster\x12?\n" +
 	"\x06Status\x12\x19.metasrv.v1.StatusRequest\x1a\x1a.metasrv.v1.StatusResponse\x12N\n" +
 	"\vListMembers\x12\x1e.metasrv.v1.ListMembersRequest\x1a\x1f.metasrv.v1.ListMembersResponse\x12H\n" +
@@ -1975,7 +2499,9 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\x0eListProcedures\x12!.metasrv.v1.ListProceduresRequest\x1a\".metasrv.v1.ListProceduresResponse\x12Q\n" +
 	"\fGetProcedure\x12\x1f.metasrv.v1.GetProcedureRequest\x1a .metasrv.v1.GetProcedureResponse\x12Z\n" +
 	"\x0fCancelProcedure\x12\".metasrv.v1.CancelProcedureRequest\x1a#.metasrv.v1.CancelProcedureResponse\x12N\n" +
-	"\vUndrainNode\x12\x1e.metasrv.v1.UndrainNodeRequest\x1a\x1f.metasrv.v1.UndrainNodeResponseB7Z5github.com/metasrv/metasrv/proto/metasrv/v1;metasrvpbb\x06proto3"
+	"\vUndrainNode\x12\x1e.metasrv.v1.UndrainNodeRequest\x1a\x1f.metasrv.v1.UndrainNodeResponse\x12H\n" +
+	"\tGetConfig\x12\x1c.metasrv.v1.GetConfigRequest\x1a\x1d.metasrv.v1.GetConfigResponse\x12H\n" +
+	"\tConfigure\x12\x1c.metasrv.v1.ConfigureRequest\x1a\x1d.metasrv.v1.ConfigureResponseB7Z5github.com/metasrv/metasrv/proto/metasrv/v1;metasrvpbb\x06proto3"
 
 var (
 	file_metasrv_v1_cluster_proto_rawDescOnce sync.Once
@@ -1990,7 +2516,7 @@ func file_metasrv_v1_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_metasrv_v1_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_metasrv_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_metasrv_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_metasrv_v1_cluster_proto_goTypes = []any{
 	(NodeState)(0),                  // 0: metasrv.v1.NodeState
 	(NodeDrain)(0),                  // 1: metasrv.v1.NodeDrain
@@ -2018,110 +2544,132 @@ var file_metasrv_v1_cluster_proto_goTypes = []any{
 	(*WatchNodesRequest)(nil),       // 23: metasrv.v1.WatchNodesRequest
 	(*WatchNodesResponse)(nil),      // 24: metasrv.v1.WatchNodesResponse
 	(*NodeEvent)(nil),               // 25: metasrv.v1.NodeEvent
-	(*RequestHeader)(nil),           // 26: metasrv.v1.RequestHeader
-	(*ResponseHeader)(nil),          // 27: metasrv.v1.ResponseHeader
-	(*Member)(nil),                  // 28: metasrv.v1.Member
-	(*Peer)(nil),                    // 29: metasrv.v1.Peer
-	(*NodeInfo)(nil),                // 30: metasrv.v1.NodeInfo
-	(*NodeStat)(nil),                // 31: metasrv.v1.NodeStat
-	(NodeRole)(0),                   // 32: metasrv.v1.NodeRole
-	(ReplicaRole)(0),                // 33: metasrv.v1.ReplicaRole
-	(*RegionStat)(nil),              // 34: metasrv.v1.RegionStat
-	(*TableName)(nil),               // 35: metasrv.v1.TableName
-	(TableState)(0),                 // 36: metasrv.v1.TableState
-	(*Procedure)(nil),               // 37: metasrv.v1.Procedure
-	(*StartProcedureRequest)(nil),   // 38: metasrv.v1.StartProcedureRequest
-	(*ListProceduresRequest)(nil),   // 39: metasrv.v1.ListProceduresRequest
-	(*GetProcedureRequest)(nil),     // 40: metasrv.v1.GetProcedureRequest
-	(*CancelProcedureRequest)(nil),  // 41: metasrv.v1.CancelProcedureRequest
-	(*UndrainNodeRequest)(nil),      // 42: metasrv.v1.UndrainNodeRequest
-	(*StartProcedureResponse)(nil),  // 43: metasrv.v1.StartProcedureResponse
-	(*ListProceduresResponse)(nil),  // 44: metasrv.v1.ListProceduresResponse
-	(*GetProcedureResponse)(nil),    // 45: metasrv.v1.GetProcedureResponse
-	(*CancelProcedureResponse)(nil), // 46: metasrv.v1.CancelProcedureResponse
-	(*UndrainNodeResponse)(nil),     // 47: metasrv.v1.UndrainNodeResponse
+	(*ClusterConfig)(nil),           // 26: metasrv.v1.ClusterConfig
+	(*MaintenanceMode)(nil),         // 27: metasrv.v1.MaintenanceMode
+	(*GetConfigRequest)(nil),        // 28: metasrv.v1.GetConfigRequest
+	(*GetConfigResponse)(nil),       // 29: metasrv.v1.GetConfigResponse
+	(*FailoverStatus)(nil),          // 30: metasrv.v1.FailoverStatus
+	(*ConfigureRequest)(nil),        // 31: metasrv.v1.ConfigureRequest
+	(*EndMaintenance)(nil),          // 32: metasrv.v1.EndMaintenance
+	(*ConfigureResponse)(nil),       // 33: metasrv.v1.ConfigureResponse
+	(*RequestHeader)(nil),           // 34: metasrv.v1.RequestHeader
+	(*ResponseHeader)(nil),          // 35: metasrv.v1.ResponseHeader
+	(*Member)(nil),                  // 36: metasrv.v1.Member
+	(*Peer)(nil),                    // 37: metasrv.v1.Peer
+	(*NodeInfo)(nil),                // 38: metasrv.v1.NodeInfo
+	(*NodeStat)(nil),                // 39: metasrv.v1.NodeStat
+	(NodeRole)(0),                   // 40: metasrv.v1.NodeRole
+	(ReplicaRole)(0),                // 41: metasrv.v1.ReplicaRole
+	(*RegionStat)(nil),              // 42: metasrv.v1.RegionStat
+	(*TableName)(nil),               // 43: metasrv.v1.TableName
+	(TableState)(0),                 // 44: metasrv.v1.TableState
+	(*Procedure)(nil),               // 45: metasrv.v1.Procedure
+	(*StartProcedureRequest)(nil),   // 46: metasrv.v1.StartProcedureRequest
+	(*ListProceduresRequest)(nil),   // 47: metasrv.v1.ListProceduresRequest
+	(*GetProcedureRequest)(nil),     // 48: metasrv.v1.GetProcedureRequest
+	(*CancelProcedureRequest)(nil),  // 49: metasrv.v1.CancelProcedureRequest
+	(*UndrainNodeRequest)(nil),      // 50: metasrv.v1.UndrainNodeRequest
+	(*StartProcedureResponse)(nil),  // 51: metasrv.v1.StartProcedureResponse
+	(*ListProceduresResponse)(nil),  // 52: metasrv.v1.ListProceduresResponse
+	(*GetProcedureResponse)(nil),    // 53: metasrv.v1.GetProcedureResponse
+	(*CancelProcedureResponse)(nil), // 54: metasrv.v1.CancelProcedureResponse
+	(*UndrainNodeResponse)(nil),     // 55: metasrv.v1.UndrainNodeResponse
 }
 var file_metasrv_v1_cluster_proto_depIdxs = []int32{
-	26, // 0: metasrv.v1.StatusRequest.header:type_name -> metasrv.v1.RequestHeader
-	27, // 1: metasrv.v1.StatusResponse.header:type_name -> metasrv.v1.ResponseHeader
-	28, // 2: metasrv.v1.StatusResponse.member:type_name -> metasrv.v1.Member
-	28, // 3: metasrv.v1.StatusResponse.leader:type_name -> metasrv.v1.Member
-	26, // 4: metasrv.v1.ListMembersRequest.header:type_name -> metasrv.v1.RequestHeader
-	27, // 5: metasrv.v1.ListMembersResponse.header:type_name -> metasrv.v1.ResponseHeader
-	28, // 6: metasrv.v1.ListMembersResponse.members:type_name -> metasrv.v1.Member
-	29, // 7: metasrv.v1.Node.peer:type_name -> metasrv.v1.Peer
-	30, // 8: metasrv.v1.Node.info:type_name -> metasrv.v1.NodeInfo
+	34, // 0: metasrv.v1.StatusRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 1: metasrv.v1.StatusResponse.header:type_name -> metasrv.v1.ResponseHeader
+	36, // 2: metasrv.v1.StatusResponse.member:type_name -> metasrv.v1.Member
+	36, // 3: metasrv.v1.StatusResponse.leader:type_name -> metasrv.v1.Member
+	34, // 4: metasrv.v1.ListMembersRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 5: metasrv.v1.ListMembersResponse.header:type_name -> metasrv.v1.ResponseHeader
+	36, // 6: metasrv.v1.ListMembersResponse.members:type_name -> metasrv.v1.Member
+	37, // 7: metasrv.v1.Node.peer:type_name -> metasrv.v1.Peer
+	38, // 8: metasrv.v1.Node.info:type_name -> metasrv.v1.NodeInfo
 	0,  // 9: metasrv.v1.Node.state:type_name -> metasrv.v1.NodeState
-	31, // 10: metasrv.v1.Node.stat:type_name -> metasrv.v1.NodeStat
+	39, // 10: metasrv.v1.Node.stat:type_name -> metasrv.v1.NodeStat
 	1,  // 11: metasrv.v1.Node.drain:type_name -> metasrv.v1.NodeDrain
-	26, // 12: metasrv.v1.ListNodesRequest.header:type_name -> metasrv.v1.RequestHeader
-	32, // 13: metasrv.v1.ListNodesRequest.role:type_name -> metasrv.v1.NodeRole
-	27, // 14: metasrv.v1.ListNodesResponse.header:type_name -> metasrv.v1.ResponseHeader
+	34, // 12: metasrv.v1.ListNodesRequest.header:type_name -> metasrv.v1.RequestHeader
+	40, // 13: metasrv.v1.ListNodesRequest.role:type_name -> metasrv.v1.NodeRole
+	35, // 14: metasrv.v1.ListNodesResponse.header:type_name -> metasrv.v1.ResponseHeader
 	6,  // 15: metasrv.v1.ListNodesResponse.nodes:type_name -> metasrv.v1.Node
-	26, // 16: metasrv.v1.GetNodeRequest.header:type_name -> metasrv.v1.RequestHeader
-	27, // 17: metasrv.v1.GetNodeResponse.header:type_name -> metasrv.v1.ResponseHeader
+	34, // 16: metasrv.v1.GetNodeRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 17: metasrv.v1.GetNodeResponse.header:type_name -> metasrv.v1.ResponseHeader
 	6,  // 18: metasrv.v1.GetNodeResponse.node:type_name -> metasrv.v1.Node
-	29, // 19: metasrv.v1.Replica.peer:type_name -> metasrv.v1.Peer
-	33, // 20: metasrv.v1.Replica.role:type_name -> metasrv.v1.ReplicaRole
-	34, // 21: metasrv.v1.Replica.stat:type_name -> metasrv.v1.RegionStat
-	35, // 22: metasrv.v1.RegionInfo.table_name:type_name -> metasrv.v1.TableName
-	36, // 23: metasrv.v1.RegionInfo.table_state:type_name -> metasrv.v1.TableState
+	37, // 19: metasrv.v1.Replica.peer:type_name -> metasrv.v1.Peer
+	41, // 20: metasrv.v1.Replica.role:type_name -> metasrv.v1.ReplicaRole
+	42, // 21: metasrv.v1.Replica.stat:type_name -> metasrv.v1.RegionStat
+	43, // 22: metasrv.v1.RegionInfo.table_name:type_name -> metasrv.v1.TableName
+	44, // 23: metasrv.v1.RegionInfo.table_state:type_name -> metasrv.v1.TableState
 	11, // 24: metasrv.v1.RegionInfo.replicas:type_name -> metasrv.v1.Replica
-	26, // 25: metasrv.v1.ListRegionsRequest.header:type_name -> metasrv.v1.RequestHeader
-	35, // 26: metasrv.v1.ListRegionsRequest.table_name:type_name -> metasrv.v1.TableName
-	27, // 27: metasrv.v1.ListRegionsResponse.header:type_name -> metasrv.v1.ResponseHeader
+	34, // 25: metasrv.v1.ListRegionsRequest.header:type_name -> metasrv.v1.RequestHeader
+	43, // 26: metasrv.v1.ListRegionsRequest.table_name:type_name -> metasrv.v1.TableName
+	35, // 27: metasrv.v1.ListRegionsResponse.header:type_name -> metasrv.v1.ResponseHeader
 	12, // 28: metasrv.v1.ListRegionsResponse.regions:type_name -> metasrv.v1.RegionInfo
-	26, // 29: metasrv.v1.GetRegionRequest.header:type_name -> metasrv.v1.RequestHeader
-	27, // 30: metasrv.v1.GetRegionResponse.header:type_name -> metasrv.v1.ResponseHeader
+	34, // 29: metasrv.v1.GetRegionRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 30: metasrv.v1.GetRegionResponse.header:type_name -> metasrv.v1.ResponseHeader
 	12, // 31: metasrv.v1.GetRegionResponse.region:type_name -> metasrv.v1.RegionInfo
-	37, // 32: metasrv.v1.GetRegionResponse.procedure:type_name -> metasrv.v1.Procedure
-	26, // 33: metasrv.v1.StatsRequest.header:type_name -> metasrv.v1.RequestHeader
-	27, // 34: metasrv.v1.StatsResponse.header:type_name -> metasrv.v1.ResponseHeader
-	26, // 35: metasrv.v1.OpenSessionRequest.header:type_name -> metasrv.v1.RequestHeader
-	27, // 36: metasrv.v1.OpenSessionResponse.header:type_name -> metasrv.v1.ResponseHeader
-	26, // 37: metasrv.v1.CloseSessionRequest.header:type_name -> metasrv.v1.RequestHeader
-	27, // 38: metasrv.v1.CloseSessionResponse.header:type_name -> metasrv.v1.ResponseHeader
-	26, // 39: metasrv.v1.WatchNodesRequest.header:type_name -> metasrv.v1.RequestHeader
-	32, // 40: metasrv.v1.WatchNodesRequest.role:type_name -> metasrv.v1.NodeRole
-	27, // 41: metasrv.v1.WatchNodesResponse.header:type_name -> metasrv.v1.ResponseHeader
+	45, // 32: metasrv.v1.GetRegionResponse.procedure:type_name -> metasrv.v1.Procedure
+	34, // 33: metasrv.v1.StatsRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 34: metasrv.v1.StatsResponse.header:type_name -> metasrv.v1.ResponseHeader
+	34, // 35: metasrv.v1.OpenSessionRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 36: metasrv.v1.OpenSessionResponse.header:type_name -> metasrv.v1.ResponseHeader
+	34, // 37: metasrv.v1.CloseSessionRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 38: metasrv.v1.CloseSessionResponse.header:type_name -> metasrv.v1.ResponseHeader
+	34, // 39: metasrv.v1.WatchNodesRequest.header:type_name -> metasrv.v1.RequestHeader
+	40, // 40: metasrv.v1.WatchNodesRequest.role:type_name -> metasrv.v1.NodeRole
+	35, // 41: metasrv.v1.WatchNodesResponse.header:type_name -> metasrv.v1.ResponseHeader
 	25, // 42: metasrv.v1.WatchNodesResponse.events:type_name -> metasrv.v1.NodeEvent
 	6,  // 43: metasrv.v1.NodeEvent.registered:type_name -> metasrv.v1.Node
 	6,  // 44: metasrv.v1.NodeEvent.removed:type_name -> metasrv.v1.Node
-	2,  // 45: metasrv.v1.Cluster.Status:input_type -> metasrv.v1.StatusRequest
-	4,  // 46: metasrv.v1.Cluster.ListMembers:input_type -> metasrv.v1.ListMembersRequest
-	7,  // 47: metasrv.v1.Cluster.ListNodes:input_type -> metasrv.v1.ListNodesRequest
-	9,  // 48: metasrv.v1.Cluster.GetNode:input_type -> metasrv.v1.GetNodeRequest
-	13, // 49: metasrv.v1.Cluster.ListRegions:input_type -> metasrv.v1.ListRegionsRequest
-	17, // 50: metasrv.v1.Cluster.Stats:input_type -> metasrv.v1.StatsRequest
-	19, // 51: metasrv.v1.Cluster.OpenSession:input_type -> metasrv.v1.OpenSessionRequest
-	21, // 52: metasrv.v1.Cluster.CloseSession:input_type -> metasrv.v1.CloseSessionRequest
-	23, // 53: metasrv.v1.Cluster.WatchNodes:input_type -> metasrv.v1.WatchNodesRequest
-	15, // 54: metasrv.v1.Cluster.GetRegion:input_type -> metasrv.v1.GetRegionRequest
-	38, // 55: metasrv.v1.Cluster.StartProcedure:input_type -> metasrv.v1.StartProcedureRequest
-	39, // 56: metasrv.v1.Cluster.ListProcedures:input_type -> metasrv.v1.ListProceduresRequest
-	40, // 57: metasrv.v1.Cluster.GetProcedure:input_type -> metasrv.v1.GetProcedureRequest
-	41, // 58: metasrv.v1.Cluster.CancelProcedure:input_type -> metasrv.v1.CancelProcedureRequest
-	42, // 59: metasrv.v1.Cluster.UndrainNode:input_type -> metasrv.v1.UndrainNodeRequest
-	3,  // 60: metasrv.v1.Cluster.Status:output_type -> metasrv.v1.StatusResponse
-	5,  // 61: metasrv.v1.Cluster.ListMembers:output_type -> metasrv.v1.ListMembersResponse
-	8,  // 62: metasrv.v1.Cluster.ListNodes:output_type -> metasrv.v1.ListNodesResponse
-	10, // 63: metasrv.v1.Cluster.GetNode:output_type -> metasrv.v1.GetNodeResponse
-	14, // 64: metasrv.v1.Cluster.ListRegions:output_type -> metasrv.v1.ListRegionsResponse
-	18, // 65: metasrv.v1.Cluster.Stats:output_type -> metasrv.v1.StatsResponse
-	20, // 66: metasrv.v1.Cluster.OpenSession:output_type -> metasrv.v1.OpenSessionResponse
-	22, // 67: metasrv.v1.Cluster.CloseSession:output_type -> metasrv.v1.CloseSessionResponse
-	24, // 68: metasrv.v1.Cluster.WatchNodes:output_type -> metasrv.v1.WatchNodesResponse
-	16, // 69: metasrv.v1.Cluster.GetRegion:output_type -> metasrv.v1.GetRegionResponse
-	43, // 70: metasrv.v1.Cluster.StartProcedure:output_type -> metasrv.v1.StartProcedureResponse
-	44, // 71: metasrv.v1.Cluster.ListProcedures:output_type -> metasrv.v1.ListProceduresResponse
-	45, // 72: metasrv.v1.Cluster.GetProcedure:output_type -> metasrv.v1.GetProcedureResponse
-	46, // 73: metasrv.v1.Cluster.CancelProcedure:output_type -> metasrv.v1.CancelProcedureResponse
-	47, // 74: metasrv.v1.Cluster.UndrainNode:output_type -> metasrv.v1.UndrainNodeResponse
-	60, // [60:75] is the sub-list for method output_type
-	45, // [45:60] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	27, // 45: metasrv.v1.ClusterConfig.maintenance:type_name -> metasrv.v1.MaintenanceMode
+	34, // 46: metasrv.v1.GetConfigRequest.header:type_name -> metasrv.v1.RequestHeader
+	35, // 47: metasrv.v1.GetConfigResponse.header:type_name -> metasrv.v1.ResponseHeader
+	26, // 48: metasrv.v1.GetConfigResponse.config:type_name -> metasrv.v1.ClusterConfig
+	30, // 49: metasrv.v1.GetConfigResponse.failover:type_name -> metasrv.v1.FailoverStatus
+	34, // 50: metasrv.v1.ConfigureRequest.header:type_name -> metasrv.v1.RequestHeader
+	27, // 51: metasrv.v1.ConfigureRequest.begin_maintenance:type_name -> metasrv.v1.MaintenanceMode
+	32, // 52: metasrv.v1.ConfigureRequest.end_maintenance:type_name -> metasrv.v1.EndMaintenance
+	35, // 53: metasrv.v1.ConfigureResponse.header:type_name -> metasrv.v1.ResponseHeader
+	26, // 54: metasrv.v1.ConfigureResponse.config:type_name -> metasrv.v1.ClusterConfig
+	2,  // 55: metasrv.v1.Cluster.Status:input_type -> metasrv.v1.StatusRequest
+	4,  // 56: metasrv.v1.Cluster.ListMembers:input_type -> metasrv.v1.ListMembersRequest
+	7,  // 57: metasrv.v1.Cluster.ListNodes:input_type -> metasrv.v1.ListNodesRequest
+	9,  // 58: metasrv.v1.Cluster.GetNode:input_type -> metasrv.v1.GetNodeRequest
+	13, // 59: metasrv.v1.Cluster.ListRegions:input_type -> metasrv.v1.ListRegionsRequest
+	17, // 60: metasrv.v1.Cluster.Stats:input_type -> metasrv.v1.StatsRequest
+	19, // 61: metasrv.v1.Cluster.OpenSession:input_type -> metasrv.v1.OpenSessionRequest
+	21, // 62: metasrv.v1.Cluster.CloseSession:input_type -> metasrv.v1.CloseSessionRequest
+	23, // 63: metasrv.v1.Cluster.WatchNodes:input_type -> metasrv.v1.WatchNodesRequest
+	15, // 64: metasrv.v1.Cluster.GetRegion:input_type -> metasrv.v1.GetRegionRequest
+	46, // 65: metasrv.v1.Cluster.StartProcedure:input_type -> metasrv.v1.StartProcedureRequest
+	47, // 66: metasrv.v1.Cluster.ListProcedures:input_type -> metasrv.v1.ListProceduresRequest
+	48, // 67: metasrv.v1.Cluster.GetProcedure:input_type -> metasrv.v1.GetProcedureRequest
+	49, // 68: metasrv.v1.Cluster.CancelProcedure:input_type -> metasrv.v1.CancelProcedureRequest
+	50, // 69: metasrv.v1.Cluster.UndrainNode:input_type -> metasrv.v1.UndrainNodeRequest
+	28, // 70: metasrv.v1.Cluster.GetConfig:input_type -> metasrv.v1.GetConfigRequest
+	31, // 71: metasrv.v1.Cluster.Configure:input_type -> metasrv.v1.ConfigureRequest
+	3,  // 72: metasrv.v1.Cluster.Status:output_type -> metasrv.v1.StatusResponse
+	5,  // 73: metasrv.v1.Cluster.ListMembers:output_type -> metasrv.v1.ListMembersResponse
+	8,  // 74: metasrv.v1.Cluster.ListNodes:output_type -> metasrv.v1.ListNodesResponse
+	10, // 75: metasrv.v1.Cluster.GetNode:output_type -> metasrv.v1.GetNodeResponse
+	14, // 76: metasrv.v1.Cluster.ListRegions:output_type -> metasrv.v1.ListRegionsResponse
+	18, // 77: metasrv.v1.Cluster.Stats:output_type -> metasrv.v1.StatsResponse
+	20, // 78: metasrv.v1.Cluster.OpenSession:output_type -> metasrv.v1.OpenSessionResponse
+	22, // 79: metasrv.v1.Cluster.CloseSession:output_type -> metasrv.v1.CloseSessionResponse
+	24, // 80: metasrv.v1.Cluster.WatchNodes:output_type -> metasrv.v1.WatchNodesResponse
+	16, // 81: metasrv.v1.Cluster.GetRegion:output_type -> metasrv.v1.GetRegionResponse
+	51, // 82: metasrv.v1.Cluster.StartProcedure:output_type -> metasrv.v1.StartProcedureResponse
+	52, // 83: metasrv.v1.Cluster.ListProcedures:output_type -> metasrv.v1.ListProceduresResponse
+	53, // 84: metasrv.v1.Cluster.GetProcedure:output_type -> metasrv.v1.GetProcedureResponse
+	54, // 85: metasrv.v1.Cluster.CancelProcedure:output_type -> metasrv.v1.CancelProcedureResponse
+	55, // 86: metasrv.v1.Cluster.UndrainNode:output_type -> metasrv.v1.UndrainNodeResponse
+	29, // 87: metasrv.v1.Cluster.GetConfig:output_type -> metasrv.v1.GetConfigResponse
+	33, // 88: metasrv.v1.Cluster.Configure:output_type -> metasrv.v1.ConfigureResponse
+	72, // [72:89] is the sub-list for method output_type
+	55, // [55:72] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_v1_cluster_proto_init() }
@@ -2137,13 +2685,18 @@ func file_metasrv_v1_cluster_proto_init() {
 		(*NodeEvent_Registered)(nil),
 		(*NodeEvent_Removed)(nil),
 	}
+	file_metasrv_v1_cluster_proto_msgTypes[29].OneofWrappers = []any{
+		(*ConfigureRequest_BeginMaintenance)(nil),
+		(*ConfigureRequest_EndMaintenance)(nil),
+		(*ConfigureRequest_MaxFailedPercent)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_v1_cluster_proto_rawDesc), len(file_metasrv_v1_cluster_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   24,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

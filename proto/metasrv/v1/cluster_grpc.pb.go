@@ -34,6 +34,8 @@ const (
 	Cluster_GetProcedure_FullMethodName    = "/metasrv.v1.Cluster/GetProcedure"
 	Cluster_CancelProcedure_FullMethodName = "/metasrv.v1.Cluster/CancelProcedure"
 	Cluster_UndrainNode_FullMethodName     = "/metasrv.v1.Cluster/UndrainNode"
+	Cluster_GetConfig_FullMethodName       = "/metasrv.v1.Cluster/GetConfig"
+	Cluster_Configure_FullMethodName       = "/metasrv.v1.Cluster/Configure"
 )
 
 // ClusterClient is the client API for Cluster service.
@@ -71,6 +73,10 @@ type ClusterClient interface {
 	CancelProcedure(ctx context.Context, in *CancelProcedureRequest, opts ...grpc.CallOption) (*CancelProcedureResponse, error)
 	// UndrainNode has a node get replicas again.
 	UndrainNode(ctx context.Context, in *UndrainNodeRequest, opts ...grpc.CallOption) (*UndrainNodeResponse, error)
+	// GetConfig returns what people have set for the whole cluster, and what failover does with it.
+	GetConfig(ctx context.Context, in *GetConfigRequest, opts ...grpc.CallOption) (*GetConfigResponse, error)
+	// Configure changes that.
+	Configure(ctx context.Context, in *ConfigureRequest, opts ...grpc.CallOption) (*ConfigureResponse, error)
 }
 
 type clusterClient struct {
@@ -240,6 +246,26 @@ func (c *clusterClient) UndrainNode(ctx context.Context, in *UndrainNodeRequest,
 	return out, nil
 }
 
+func (c *clusterClient) GetConfig(ctx context.Context, in *GetConfigRequest, opts ...grpc.CallOption) (*GetConfigResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetConfigResponse)
+	err := c.cc.Invoke(ctx, Cluster_GetConfig_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterClient) Configure(ctx context.Context, in *ConfigureRequest, opts ...grpc.CallOption) (*ConfigureResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfigureResponse)
+	err := c.cc.Invoke(ctx, Cluster_Configure_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ClusterServer is the server API for Cluster service.
 // All implementations must embed UnimplementedClusterServer
 // for forward compatibility.
@@ -275,6 +301,10 @@ type ClusterServer interface {
 	CancelProcedure(context.Context, *CancelProcedureRequest) (*CancelProcedureResponse, error)
 	// UndrainNode has a node get replicas again.
 	UndrainNode(context.Context, *UndrainNodeRequest) (*UndrainNodeResponse, error)
+	// GetConfig returns what people have set for the whole cluster, and what failover does with it.
+	GetConfig(context.Context, *GetConfigRequest) (*GetConfigResponse, error)
+	// Configure changes that.
+	Configure(context.Context, *ConfigureRequest) (*ConfigureResponse, error)
 	mustEmbedUnimplementedClusterServer()
 }
 
@@ -329,6 +359,12 @@ func (UnimplementedClusterServer) CancelProcedure(context.Context, *CancelProced
 }
 func (UnimplementedClusterServer) UndrainNode(context.Context, *UndrainNodeRequest) (*UndrainNodeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UndrainNode not implemented")
+}
+func (UnimplementedClusterServer) GetConfig(context.Context, *GetConfigRequest) (*GetConfigResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetConfig not implemented")
+}
+func (UnimplementedClusterServer) Configure(context.Context, *ConfigureRequest) (*ConfigureResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Configure not implemented")
 }
 func (UnimplementedClusterServer) mustEmbedUnimplementedClusterServer() {}
 func (UnimplementedClusterServer) testEmbeddedByValue()                 {}
@@ -614,6 +650,42 @@ func _Cluster_UndrainNode_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Cluster_GetConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetConfigRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).GetConfig(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_GetConfig_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).GetConfig(ctx, req.(*GetConfigRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Cluster_Configure_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfigureRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).Configure(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_Configure_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).Configure(ctx, req.(*ConfigureRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Cluster_ServiceDesc is the grpc.ServiceDesc for Cluster service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -676,6 +748,14 @@ var Cluster_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UndrainNode",
 			Handler:    _Cluster_UndrainNode_Handler,
+		},
+		{
+			MethodName: "GetConfig",
+			Handler:    _Cluster_GetConfig_Handler,
+		},
+		{
+			MethodName: "Configure",
+			Handler:    _Cluster_Configure_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -23,7 +23,7 @@ import (
 
 var (
 	// Every file of these packages is apply code, or is called by it. The same list is in .golangci.yml.
-	purePackages = regexp.MustCompile(`^github\.com/metasrv/metasrv/(catalog|router|kv|lock|raftfsm/machine)(/|$)`)
+	purePackages = regexp.MustCompile(`^github\.com/metasrv/metasrv/(catalog|router|kv|lock|config|raftfsm/machine)(/|$)`)
 	// In these packages the files that begin with one of pureFiles are.
 	mixedPackages = regexp.MustCompile(`^github\.com/metasrv/metasrv/(heartbeat|scheduler|procedure)(/|$)`)
 	pureFiles     = regexp.MustCompile(`^(apply|applier|record|keys)`)

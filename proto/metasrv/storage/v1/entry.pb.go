@@ -36,6 +36,8 @@ const (
 	CommandKind_COMMAND_KIND_REMOVE_MEMBER       CommandKind = 7
 	CommandKind_COMMAND_KIND_END_QUARANTINE      CommandKind = 8
 	CommandKind_COMMAND_KIND_CONFIGURE_SESSIONS  CommandKind = 10
+	// config
+	CommandKind_COMMAND_KIND_CONFIGURE_CLUSTER CommandKind = 11
 	// kv
 	CommandKind_COMMAND_KIND_PUT             CommandKind = 16
 	CommandKind_COMMAND_KIND_COMPARE_AND_PUT CommandKind = 17
@@ -88,6 +90,7 @@ var (
 		7:  "COMMAND_KIND_REMOVE_MEMBER",
 		8:  "COMMAND_KIND_END_QUARANTINE",
 		10: "COMMAND_KIND_CONFIGURE_SESSIONS",
+		11: "COMMAND_KIND_CONFIGURE_CLUSTER",
 		16: "COMMAND_KIND_PUT",
 		17: "COMMAND_KIND_COMPARE_AND_PUT",
 		18: "COMMAND_KIND_DELETE_RANGE",
@@ -131,6 +134,7 @@ var (
 		"COMMAND_KIND_REMOVE_MEMBER":       7,
 		"COMMAND_KIND_END_QUARANTINE":      8,
 		"COMMAND_KIND_CONFIGURE_SESSIONS":  10,
+		"COMMAND_KIND_CONFIGURE_CLUSTER":   11,
 		"COMMAND_KIND_PUT":                 16,
 		"COMMAND_KIND_COMPARE_AND_PUT":     17,
 		"COMMAND_KIND_DELETE_RANGE":        18,
@@ -561,7 +565,7 @@ const file_metasrv_storage_v1_entry_proto_rawDesc = "" +
 	"\aRefusal\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
-	"\x05field\x18\x03 \x01(\tR\x05field*\x8c\n" +
+	"\x05field\x18\x03 \x01(\tR\x05field*\xb0\n" +
 	"\n" +
 	"\vCommandKind\x12\x1c\n" +
 	"\x18COMMAND_KIND_UNSPECIFIED\x10\x00\x12#\n" +
@@ -574,7 +578,8 @@ const file_metasrv_storage_v1_entry_proto_rawDesc = "" +
 	"\x1aCOMMAND_KIND_REMOVE_MEMBER\x10\a\x12\x1f\n" +
 	"\x1bCOMMAND_KIND_END_QUARANTINE\x10\b\x12#\n" +
 	"\x1fCOMMAND_KIND_CONFIGURE_SESSIONS\x10\n" +
-	"\x12\x14\n" +
+	"\x12\"\n" +
+	"\x1eCOMMAND_KIND_CONFIGURE_CLUSTER\x10\v\x12\x14\n" +
 	"\x10COMMAND_KIND_PUT\x10\x10\x12 \n" +
 	"\x1cCOMMAND_KIND_COMPARE_AND_PUT\x10\x11\x12\x1d\n" +
 	"\x19COMMAND_KIND_DELETE_RANGE\x10\x12\x12\x1a\n" +
