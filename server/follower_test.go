@@ -45,7 +45,8 @@ var stateReads = []string{
 	metasrvpb.Maintenance_Snapshot_FullMethodName,
 }
 
-var heardReads = []string{"/metasrv.v1.Cluster/GetConfig", 
+var heardReads = []string{
+	metasrvpb.Cluster_GetConfig_FullMethodName,
 	metasrvpb.Cluster_ListNodes_FullMethodName,
 	metasrvpb.Cluster_GetNode_FullMethodName,
 	metasrvpb.Cluster_ListRegions_FullMethodName,
