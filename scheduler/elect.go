@@ -39,7 +39,7 @@ func NewElector(nodes []NodeLoad) *Elector {
 }
 
 // Choose returns which of some nodes is to lead a region that another one led, -1 where none can. In this order it prefers:
-// nodes that are heard regularly; the failure domain farthest from the node that led, by the labels zone, rack and host; the
+// nodes that are heard regularly and not being drained; the failure domain farthest from the node that led, by the labels zone, rack and host; the
 // fewest regions led, relative to what the node can serve, and the least load.
 func (e *Elector) Choose(led metasrv.NodeID, among []metasrv.NodeID) int {
 	best, from := -1, e.nodes[led]
@@ -66,7 +66,7 @@ func canLead(s metasrvpb.NodeState) bool {
 
 // rank orders the nodes that could lead a region: the lowest does.
 type rank struct {
-	suspect bool
+	unfit int
 	// near is how much of a failure domain the node shares with the one that led: 1 the zone, 2 the rack, 3 the host.
 	near int
 	cost int64
@@ -75,21 +75,26 @@ type rank struct {
 
 func (e *Elector) rank(n, from *node) rank {
 	return rank{
-		suspect: n.load.State != metasrvpb.NodeState_NODE_STATE_LIVE,
-		near:    nearness(n, from),
-		cost:    int64(n.leaders)*unit*unit/(n.model.weight*e.average) + n.model.load,
-		id:      n.load.ID,
+		unfit: unfit(n.load),
+		near:  nearness(n, from),
+		cost:  int64(n.leaders)*unit*unit/(n.model.weight*e.average) + n.model.load,
+		id:    n.load.ID,
 	}
 }
 
-func (r rank) compare(o rank) int {
-	if r.suspect != o.suspect {
-		if r.suspect {
-			return 1
-		}
-		return -1
+// unfit says how little a node is fit to lead: one that is drained serves at least.
+func unfit(n *NodeLoad) int {
+	switch {
+	case n.State != metasrvpb.NodeState_NODE_STATE_LIVE:
+		return 2
+	case n.Draining:
+		return 1
 	}
-	return cmp.Or(cmp.Compare(r.near, o.near), cmp.Compare(r.cost, o.cost), cmp.Compare(r.id, o.id))
+	return 0
+}
+
+func (r rank) compare(o rank) int {
+	return cmp.Or(cmp.Compare(r.unfit, o.unfit), cmp.Compare(r.near, o.near), cmp.Compare(r.cost, o.cost), cmp.Compare(r.id, o.id))
 }
 
 // nearness compares labels; one that is missing is shared with nobody.

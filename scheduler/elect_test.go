@@ -30,15 +30,17 @@ func TestElectorPrefers(t *testing.T) {
 		nodes []scheduler.NodeLoad
 		want  int // index in nodes
 	}{
-		"none":                         {nil, -1},
-		"only a silent one":            {[]scheduler.NodeLoad{live(1, in(metasrvpb.NodeState_NODE_STATE_DOWN))}, -1},
-		"a suspect one, if need be":    {[]scheduler.NodeLoad{live(1, in(metasrvpb.NodeState_NODE_STATE_SUSPECT))}, 0},
-		"a live one before":            {[]scheduler.NodeLoad{live(1, in(metasrvpb.NodeState_NODE_STATE_SUSPECT)), live(2, at("a", "a1", "h1"))}, 1},
-		"another zone":                 {[]scheduler.NodeLoad{live(1, at("a", "a2", "h2")), live(2, at("b", "b1", "h3"))}, 1},
-		"another rack":                 {[]scheduler.NodeLoad{live(1, at("a", "a1", "h2")), live(2, at("a", "a2", "h3"))}, 1},
-		"another host":                 {[]scheduler.NodeLoad{live(1, at("a", "a1", "h1")), live(2, at("a", "a1", "h2"))}, 1},
-		"unlabelled: fewest led":       {[]scheduler.NodeLoad{live(1, func(n *scheduler.NodeLoad) { n.Leaders = 3 }), live(2, func(n *scheduler.NodeLoad) { n.Leaders = 2 })}, 1},
-		"as many led: the less loaded": {[]scheduler.NodeLoad{live(1, func(n *scheduler.NodeLoad) { n.Measured, n.CPU = true, .9 }), live(2, func(n *scheduler.NodeLoad) { n.Measured, n.CPU = true, .2 })}, 1},
+		"none":                          {nil, -1},
+		"only a silent one":             {[]scheduler.NodeLoad{live(1, in(metasrvpb.NodeState_NODE_STATE_DOWN))}, -1},
+		"a suspect one, if need be":     {[]scheduler.NodeLoad{live(1, in(metasrvpb.NodeState_NODE_STATE_SUSPECT))}, 0},
+		"a live one before":             {[]scheduler.NodeLoad{live(1, in(metasrvpb.NodeState_NODE_STATE_SUSPECT)), live(2, at("a", "a1", "h1"))}, 1},
+		"a drained one serves at least": {[]scheduler.NodeLoad{live(1, in(metasrvpb.NodeState_NODE_STATE_SUSPECT)), live(2, func(n *scheduler.NodeLoad) { n.Draining = true })}, 1},
+		"one that is not drained":       {[]scheduler.NodeLoad{live(1, func(n *scheduler.NodeLoad) { n.Leaders = 9 }), live(2, func(n *scheduler.NodeLoad) { n.Draining = true })}, 0},
+		"another zone":                  {[]scheduler.NodeLoad{live(1, at("a", "a2", "h2")), live(2, at("b", "b1", "h3"))}, 1},
+		"another rack":                  {[]scheduler.NodeLoad{live(1, at("a", "a1", "h2")), live(2, at("a", "a2", "h3"))}, 1},
+		"another host":                  {[]scheduler.NodeLoad{live(1, at("a", "a1", "h1")), live(2, at("a", "a1", "h2"))}, 1},
+		"unlabelled: fewest led":        {[]scheduler.NodeLoad{live(1, func(n *scheduler.NodeLoad) { n.Leaders = 3 }), live(2, func(n *scheduler.NodeLoad) { n.Leaders = 2 })}, 1},
+		"as many led: the less loaded":  {[]scheduler.NodeLoad{live(1, func(n *scheduler.NodeLoad) { n.Measured, n.CPU = true, .9 }), live(2, func(n *scheduler.NodeLoad) { n.Measured, n.CPU = true, .2 })}, 1},
 		"what it can serve counts": {[]scheduler.NodeLoad{
 			live(1, func(n *scheduler.NodeLoad) { n.Leaders, n.CPUCores = 3, 2 }),
 			live(2, func(n *scheduler.NodeLoad) { n.Leaders, n.CPUCores = 4, 8 }),

@@ -31,8 +31,8 @@ type failover struct {
 	led  ledTables
 	// known are the nodes that have failed.
 	known map[metasrv.NodeID]failedNode
-	// pause is that of the last look, survey when the next one is due although no node has failed.
-	pause  pause
+	// halt is that of the last look, survey when the next one is due although no node has failed.
+	halt   halt
 	survey time.Time
 }
 
@@ -96,8 +96,8 @@ func (f *failover) look(ctx context.Context) (time.Duration, error) {
 
 // act gives the regions of failed nodes to others, unless there is a reason not to.
 func (f *failover) act(ctx context.Context, p *electionPlan, due []metasrv.NodeID) error {
-	pause, err := f.settle(p.view, p.statuses, p.now)
-	if err != nil || pause.kind != "" {
+	halt, err := f.settle(p.view, p.statuses, p.now)
+	if err != nil || halt.kind != "" {
 		return err
 	}
 	for _, node := range due {

@@ -107,7 +107,10 @@ func (s clusterService) GetRegion(ctx context.Context, req *metasrvpb.GetRegionR
 		return nil, err
 	}
 	t := s.term.Load()
-	regions := regionList{view: view, term: t, addresses: addresses(view)}
+	regions, err := s.regionList(view, &metasrvpb.ListRegionsRequest{})
+	if err != nil {
+		return nil, err
+	}
 	for _, info := range regions.append(nil, record) {
 		if info.RegionId != uint64(id) {
 			continue

@@ -17,8 +17,8 @@ import (
 // stormMemory is how long a node that failed counts for the storm limit after its regions were given to others.
 const stormMemory = time.Minute
 
-// pause is why no region is given to another node. The zero pause is none.
-type pause struct {
+// halt is why no region is given to another node. The zero halt is none.
+type halt struct {
 	// kind is for metrics: quarantine, maintenance, storm.
 	kind string
 	// reason is for people.
@@ -27,35 +27,35 @@ type pause struct {
 
 // failoverLook is what a look at failed nodes found.
 type failoverLook struct {
-	pause  pause
+	halt   halt
 	failed []metasrv.NodeID
 	// leaderless counts the regions whose leader can't serve them, by why nobody else does.
 	leaderless map[string]int
 }
 
-// paused returns why nothing is given to other nodes in a state, by what people have decided: nobody has confirmed it, or
+// halted returns why nothing is given to other nodes in a state, by what people have decided: nobody has confirmed it, or
 // there is maintenance.
-func paused(view state.View) (pause, *storagepb.ClusterConfig, error) {
+func halted(view state.View) (halt, *storagepb.ClusterConfig, error) {
 	c, err := config.Of(view)
 	if err != nil {
-		return pause{}, nil, err
+		return halt{}, nil, err
 	}
 	if q := quarantined(view); q != nil {
-		return pause{"quarantine", fmt.Sprintf("the state was %s and is not confirmed, so it may name replicas in sync that lack rows; "+
+		return halt{"quarantine", fmt.Sprintf("the state was %s and is not confirmed, so it may name replicas in sync that lack rows; "+
 			"see: metactl quarantine show", q.GetOrigin())}, c, nil
 	}
 	if m := c.GetMaintenance(); m != nil {
-		return pause{"maintenance", fmt.Sprintf("maintenance mode is on since %s (%s); end it with: metactl maintenance off",
+		return halt{"maintenance", fmt.Sprintf("maintenance mode is on since %s (%s); end it with: metactl maintenance off",
 			time.UnixMilli(m.GetSinceMs()).UTC().Format(time.DateTime+" UTC"), m.GetReason())}, c, nil
 	}
-	return pause{}, c, nil
+	return halt{}, c, nil
 }
 
-// storm returns a pause while so many datanodes that keep leases are silent that something between them and metasrv is
+// storm returns a halt while so many datanodes that keep leases are silent that something between them and metasrv is
 // likelier to have failed than they. Nodes that were silent for long and lead nothing count for nothing: they are gone.
 func storm(
 	t *heartbeat.Tracker, statuses []heartbeat.NodeStatus, leads func(metasrv.NodeID) bool, maxPercent uint32, now time.Time,
-) pause {
+) halt {
 	silent, all := 0, 0
 	for _, s := range statuses {
 		if !s.Record.GetInfo().GetKeepsLeases() || s.Role != metasrvpb.NodeRole_NODE_ROLE_DATANODE {
@@ -72,38 +72,38 @@ func storm(
 		}
 	}
 	if silent < 2 || silent*100 <= all*int(maxPercent) {
-		return pause{}
+		return halt{}
 	}
-	return pause{"storm", fmt.Sprintf("%d of %d datanodes are silent, which is more than %d %%: more likely the network or metasrv is at fault; "+
+	return halt{"storm", fmt.Sprintf("%d of %d datanodes are silent, which is more than %d %%: more likely the network or metasrv is at fault; "+
 		"bring them back, or, if they are lost, raise the limit with: metactl config set max-failed-percent", silent, all, maxPercent)}
 }
 
 // settle decides whether regions may be given to other nodes now, and says so where that has changed.
-func (f *failover) settle(view state.View, statuses []heartbeat.NodeStatus, now time.Time) (pause, error) {
-	p, c, err := paused(view)
+func (f *failover) settle(view state.View, statuses []heartbeat.NodeStatus, now time.Time) (halt, error) {
+	p, c, err := halted(view)
 	if err != nil {
-		return pause{}, err
+		return halt{}, err
 	}
 	if p.kind == "" {
 		p = storm(f.term.tracker, statuses, f.led.leads, c.GetMaxFailedPercent(), now)
 	}
-	if p.kind != f.pause.kind {
+	if p.kind != f.halt.kind {
 		switch p.kind {
 		case "":
-			f.log.Info("regions of failed datanodes are given to others again", "was", f.pause.kind)
+			f.log.Info("regions of failed datanodes are given to others again", "was", f.halt.kind)
 		case "storm":
 			f.log.Error("no region is given to another datanode", "why", p.kind, "reason", p.reason)
 		default:
 			f.log.Warn("no region is given to another datanode", "why", p.kind, "reason", p.reason)
 		}
 	}
-	f.pause = p
+	f.halt = p
 	return p, nil
 }
 
 // publish tells others of the member what the last look found.
 func (f *failover) publish(failed []metasrv.NodeID) {
-	look := &failoverLook{pause: f.pause, leaderless: map[string]int{}}
+	look := &failoverLook{halt: f.halt, leaderless: map[string]int{}}
 	for _, node := range failed {
 		led := f.led.count(node)
 		if led == 0 {
@@ -111,8 +111,8 @@ func (f *failover) publish(failed []metasrv.NodeID) {
 		}
 		look.failed = append(look.failed, node)
 		switch stuck := f.known[node].stuck; {
-		case f.pause.kind != "":
-			look.leaderless[f.pause.kind] += led
+		case f.halt.kind != "":
+			look.leaderless[f.halt.kind] += led
 		case stuck != nil:
 			for why, n := range stuck {
 				look.leaderless[why] += n
@@ -136,12 +136,12 @@ func (l *failoverLook) sum() int {
 
 // pausedWhy returns why no region is given to another node, "" where nothing keeps it or this member doesn't know.
 func (s *services) pausedWhy(view state.View) string {
-	if p, _, err := paused(view); err == nil && p.kind != "" {
+	if p, _, err := halted(view); err == nil && p.kind != "" {
 		return p.reason
 	}
 	if t := s.term.Load(); t != nil {
 		if look := t.failover.Load(); look != nil {
-			return look.pause.reason
+			return look.halt.reason
 		}
 	}
 	return ""
