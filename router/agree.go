@@ -56,25 +56,30 @@ func Agree(
 	if standings, ok := settled(v, by, table, report); ok {
 		return Agreement{Standings: standings}, nil
 	}
-	record, err := tableIfAny(v, table)
-	if err != nil {
-		return Agreement{}, err
-	}
+	c := &comparison{by: by, report: report, address: address}
+	present := tableState(v, table)
+	public := present == metasrvpb.TableState_TABLE_STATE_PUBLIC
 	var retired []Record
-	if record.Table != nil && isRetired(record.Table.State) {
-		retired = []Record{record}
+	// All else needs no more than what drop finds without decoding: many tables are created at a time, with nodes that judge each.
+	if isRetired(present) || public && by.KeepsLeases {
+		var err error
+		if c.record, err = tableIfAny(v, table); err != nil {
+			return Agreement{}, err
+		}
 	}
-	c := &comparison{by: by, record: record, report: report, address: address}
+	if isRetired(present) {
+		retired = []Record{c.record}
+	}
 	c.Gone = absent(retired, by.Node, report)
-	if err := c.drop(newJudge(v, retired)); err != nil {
+	if err := c.drop(v, retired); err != nil {
 		return Agreement{}, err
 	}
 	if !by.KeepsLeases {
 		return c.Agreement, nil
 	}
 	c.refuseAll()
-	if record.Table.GetState() == metasrvpb.TableState_TABLE_STATE_PUBLIC {
-		for _, region := range record.Route.Regions {
+	if public {
+		for _, region := range c.record.Route.Regions {
 			c.region(region)
 		}
 	}
@@ -103,8 +108,12 @@ type comparison struct {
 }
 
 // drop tells the node to drop what must go.
-func (c *comparison) drop(j *judge) error {
+func (c *comparison) drop(v state.View, retired []Record) error {
+	if len(c.report) == 0 {
+		return nil
+	}
 	c.Standings = make([]Standing, len(c.report))
+	j := newJudge(v, retired)
 	for _, r := range c.report {
 		reason, err := j.whyDrop(r)
 		if err != nil {
