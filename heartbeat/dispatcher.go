@@ -94,34 +94,32 @@ func (d *Dispatcher) take(revisions []state.Revision, err error) error {
 		if revisions[i].Number <= d.revision.Load() {
 			continue
 		}
-		for j := range revisions[i].Changes {
-			if err := d.mark(view, &revisions[i].Changes[j]); err != nil {
-				return fmt.Errorf("revision %d: %w", revisions[i].Number, err)
-			}
+		if err := d.mark(view, revisions[i].Changes); err != nil {
+			return fmt.Errorf("revision %d: %w", revisions[i].Number, err)
 		}
 		d.revision.Store(revisions[i].Number)
 	}
 	return nil
 }
 
-// mark marks what one change concerns.
-func (d *Dispatcher) mark(view state.View, c *state.Change) error {
-	if id, ok := strings.CutPrefix(c.Key, NodePrefix); ok {
+// mark marks what the changes of one revision concern.
+func (d *Dispatcher) mark(view state.View, changes []state.Change) error {
+	for i := range changes {
+		id, ok := strings.CutPrefix(changes[i].Key, NodePrefix)
+		if !ok {
+			continue
+		}
 		node, err := strconv.ParseUint(id, 16, 64)
 		if err != nil {
-			return fmt.Errorf("key %s has no node id", c.Key)
+			return fmt.Errorf("key %s has no node id", changes[i].Key)
 		}
 		d.tracker.touch(metasrv.NodeID(node), (*heard).markAll)
-		return nil
 	}
-	concern, err := d.rules.Concerns(view, c)
-	if err != nil {
-		return fmt.Errorf("%s: %w", c.Key, err)
-	}
-	for _, node := range concern.Nodes {
-		d.tracker.touch(node, func(h *heard) { h.markTable(concern.Table) })
-	}
-	return nil
+	return d.rules.Concerns(view, changes, func(table metasrv.TableID, nodes []metasrv.NodeID) {
+		for _, node := range nodes {
+			d.tracker.touch(node, func(h *heard) { h.markTable(table) })
+		}
+	})
 }
 
 // markEverything marks all that the state says and all that was reported. d.mu is held.

@@ -89,11 +89,13 @@ func (f *fakeRules) Tables(v state.View, visit func(metasrv.TableID, []metasrv.N
 	return nil
 }
 
-func (f *fakeRules) Concerns(_ state.View, c *state.Change) (Concern, error) {
-	if strings.HasPrefix(c.Key, "region/") {
-		return Concern{Table: tableIn(c.Key), Nodes: []metasrv.NodeID{1}}, nil
+func (f *fakeRules) Concerns(_ state.View, changes []state.Change, visit func(metasrv.TableID, []metasrv.NodeID)) error {
+	for _, c := range changes {
+		if strings.HasPrefix(c.Key, "region/") {
+			visit(tableIn(c.Key), []metasrv.NodeID{1})
+		}
 	}
-	return Concern{}, nil
+	return nil
 }
 
 func (f *fakeRules) Agree(v state.View, by Reporter, table metasrv.TableID, report []RegionReport) (Agreement, error) {

@@ -12,17 +12,12 @@ import (
 type Rules interface {
 	// Tables calls f with each table, in any state, and the nodes that have replicas of it. f must not keep nodes.
 	Tables(v state.View, f func(table metasrv.TableID, nodes []metasrv.NodeID)) error
-	// Concerns says what must be judged again after a change of the state. v is a state at or after it.
-	Concerns(v state.View, c *state.Change) (Concern, error)
+	// Concerns calls f with what must be judged again after the changes of one revision: each table, on some nodes. v is a state
+	// at or after them. f must not keep nodes.
+	Concerns(v state.View, changes []state.Change, f func(table metasrv.TableID, nodes []metasrv.NodeID)) error
 	// Agree compares what a node reports of one table with the state, which must be at least as new as the report: read it
 	// behind a barrier that began after the report arrived.
 	Agree(v state.View, by Reporter, table metasrv.TableID, report []RegionReport) (Agreement, error)
-}
-
-// Concern is what must be judged again: a table on some nodes. The zero Concern is nothing.
-type Concern struct {
-	Table metasrv.TableID
-	Nodes []metasrv.NodeID
 }
 
 // Reporter is the node whose report is judged.

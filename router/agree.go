@@ -234,19 +234,40 @@ func (c *comparison) config(region *storagepb.RegionRecord) *metasrvpb.RegionCon
 	return config
 }
 
-// Concerned returns the table whose record or route a change of the state is about, 0 where it is about none, and the nodes
-// that have or had replicas of it. v is a state at or after the change.
-func Concerned(v state.View, c *state.Change) (metasrv.TableID, []metasrv.NodeID, error) {
-	id, isTable, err := changedTable(c.Key)
-	if id == 0 || err != nil {
-		return 0, nil, err
+// Concerned calls f with each table whose record or route the changes of one revision are about, and the nodes that have or had
+// replicas of it. v is a state at or after the changes. f must not keep nodes.
+func Concerned(v state.View, changes []state.Change, f func(table metasrv.TableID, nodes []metasrv.NodeID)) error {
+	routed := make(map[metasrv.TableID]struct{})
+	for i := range changes {
+		id, isTable, err := changedTable(changes[i].Key)
+		if err != nil {
+			return err
+		}
+		if id == 0 || isTable {
+			continue
+		}
+		nodes, err := nodesIn(changes[i].Prev, changes[i].Value)
+		if err != nil {
+			return fmt.Errorf("%s: %w", changes[i].Key, err)
+		}
+		routed[id] = struct{}{}
+		f(id, nodes)
 	}
-	if isTable {
+	for i := range changes {
+		id, isTable, err := changedTable(changes[i].Key)
+		if err != nil {
+			return err
+		}
+		if _, done := routed[id]; done || !isTable {
+			continue // most changes of a table come with one of its route
+		}
 		nodes, err := nodesIn(routeValue(v, id))
-		return id, nodes, err
+		if err != nil {
+			return fmt.Errorf("%s: %w", routeKey(id), err)
+		}
+		f(id, nodes)
 	}
-	nodes, err := nodesIn(c.Prev, c.Value)
-	return id, nodes, err
+	return nil
 }
 
 // Placed calls f with each table in any state and the nodes that have replicas of it. f must not keep nodes.

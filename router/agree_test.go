@@ -9,7 +9,6 @@ import (
 	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
-	"github.com/metasrv/metasrv/raftfsm/state"
 	"github.com/metasrv/metasrv/router"
 )
 
@@ -210,6 +209,7 @@ func TestAgreeOnTablesThatAreNotPublic(t *testing.T) {
 
 func TestConcerned(t *testing.T) {
 	c := newCluster(t)
+	before := c.View().Revision()
 	c.public("t", 2, 1, 2)
 	placed := map[metasrv.TableID][]metasrv.NodeID{}
 	if err := router.Placed(c.View(), func(table metasrv.TableID, nodes []metasrv.NodeID) {
@@ -221,7 +221,6 @@ func TestConcerned(t *testing.T) {
 		t.Errorf("placed are %v", placed)
 	}
 	region := c.region(metasrv.NewRegionID(1024, 0))
-	before := c.View().Revision()
 	c.change(to(region, &storagepb.AddReplica{NodeId: 4, Incarnation: c.incarnation(4)}))
 	c.must(dropTable, dropOf("t"))
 	revisions, err := c.Read(t.Context(), before+1)
@@ -230,21 +229,22 @@ func TestConcerned(t *testing.T) {
 	}
 	var got []string
 	for _, r := range revisions {
-		for i := range r.Changes {
-			table, nodes, err := router.Concerned(c.View(), &r.Changes[i])
-			if err != nil {
-				t.Fatal(err)
-			}
-			if table != 0 {
-				got = append(got, fmt.Sprint(strings.Split(r.Changes[i].Key, "/")[0], table, slices.Sorted(slices.Values(nodes))))
-			}
+		var keys []string
+		for _, change := range r.Changes {
+			keys = append(keys, strings.Split(change.Key, "/")[0])
+		}
+		slices.Sort(keys)
+		if err := router.Concerned(c.View(), r.Changes, func(table metasrv.TableID, nodes []metasrv.NodeID) {
+			got = append(got, fmt.Sprint(keys, table, slices.Sorted(slices.Values(nodes))))
+		}); err != nil {
+			t.Fatal(err)
 		}
 	}
-	want := []string{"route1024 [1 2 4]", "table1024 [1 2 4]"}
+	want := []string{
+		"[route seq seq table table_name table_pending] 1024 [1 2]", "[route table table_pending] 1024 [1 2]",
+		"[route seq] 1024 [1 2 4]", "[table table_name table_pending] 1024 [1 2 4]",
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("concerned are %v, want %v", got, want)
-	}
-	if table, _, err := router.Concerned(c.View(), &state.Change{Key: "kv/x"}); table != 0 || err != nil {
-		t.Errorf("another key concerns table %d, %v", table, err)
 	}
 }

@@ -21,9 +21,8 @@ func (rules) Tables(v state.View, f func(metasrv.TableID, []metasrv.NodeID)) err
 }
 
 // Concerns implements heartbeat.Rules.
-func (rules) Concerns(v state.View, c *state.Change) (heartbeat.Concern, error) {
-	table, nodes, err := router.Concerned(v, c)
-	return heartbeat.Concern{Table: table, Nodes: nodes}, err
+func (rules) Concerns(v state.View, changes []state.Change, f func(metasrv.TableID, []metasrv.NodeID)) error {
+	return router.Concerned(v, changes, f)
 }
 
 // Agree implements heartbeat.Rules. While a restored or recovered state is not confirmed nothing is dropped, for the node may

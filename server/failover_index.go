@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/metasrv/metasrv"
@@ -52,7 +53,7 @@ func (l *ledTables) change(r state.Revision) error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(l.add(table, c.Prev, -1), l.add(table, c.Value, 1)); err != nil {
+		if err := l.replace(table, c.Prev, c.Value); err != nil {
 			return err
 		}
 	}
@@ -74,6 +75,31 @@ func (l *ledTables) recount(v state.View) error {
 	}
 	l.revision = v.Revision()
 	return nil
+}
+
+// replace counts a route in the place of another one. Most changes leave every region its leader, so that is looked at first: the
+// maps are too large for the caches.
+func (l *ledTables) replace(table metasrv.TableID, old, present []byte) error {
+	before, err := leadersIn(old)
+	if err != nil {
+		return err
+	}
+	after, err := leadersIn(present)
+	if err != nil || slices.Equal(before, after) {
+		return err
+	}
+	return errors.Join(l.add(table, old, -1), l.add(table, present, 1))
+}
+
+// leadersIn returns the nodes that lead the regions of a stored route, in their order.
+func leadersIn(route []byte) ([]uint64, error) {
+	var nodes []uint64
+	err := router.ReplicasIn(route, func(node uint64, leads bool) {
+		if leads {
+			nodes = append(nodes, node)
+		}
+	})
+	return nodes, err
 }
 
 // add counts, times 1 or -1, what a stored route says; nil is no route.
