@@ -46,6 +46,8 @@ type entry struct {
 	leastOf metasrv.TableID
 	// flight is the fetch under way. One that was detached from its entry answers only those who wait for it.
 	flight *flight
+	// changed is closed when route is replaced, nil while nobody waits for that.
+	changed chan struct{}
 }
 
 func (e *entry) isBehind(r *TableRoute) bool { return r.ID == e.leastOf && r.Version < e.least }
@@ -194,6 +196,9 @@ func (c *RouteCache) keep(name metasrv.TableName, e *entry, r *TableRoute) {
 	if before, ok := c.names[r.ID]; ok && before != name {
 		c.drop(before) // renamed
 	}
+	if e.route != r {
+		e.change()
+	}
 	e.route, e.stale, e.least, e.leastOf = r, false, 0, 0
 	c.names[r.ID] = name
 }
@@ -202,6 +207,7 @@ func (c *RouteCache) keep(name metasrv.TableName, e *entry, r *TableRoute) {
 func (c *RouteCache) drop(name metasrv.TableName) {
 	if e := c.entries[name]; e != nil && e.route != nil {
 		delete(c.names, e.route.ID)
+		e.change()
 	}
 	delete(c.entries, name)
 }

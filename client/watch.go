@@ -167,6 +167,7 @@ func (c *RouteCache) moved(node *metasrvpb.Peer, revision uint64) {
 		case e.route.Revision < revision:
 			if r := e.route.withAddress(metasrv.NodeID(node.GetId()), node.GetAddr()); r != nil {
 				r.Revision = revision
+				e.change()
 				e.route = r
 			}
 		}

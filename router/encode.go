@@ -43,7 +43,7 @@ func (b *Builder) Add(r Record) *metasrvpb.TableRoute {
 		rule = nil
 	}
 	for _, region := range r.Route.Regions {
-		route.RegionRoutes = append(route.RegionRoutes, b.region(region, rule))
+		route.RegionRoutes = append(route.RegionRoutes, b.region(region, rule, r.Table.State == metasrvpb.TableState_TABLE_STATE_PUBLIC))
 	}
 	return route
 }
@@ -69,7 +69,8 @@ func (b *Builder) AddCreation(r Record, now state.LeaderTime) *metasrvpb.TableRo
 	return route
 }
 
-func (b *Builder) region(r *storagepb.RegionRecord, rule *partition.Partitioner) *metasrvpb.RegionRoute {
+// region returns the route of a region. Where the table is public, only replicas that have all acknowledged rows are read.
+func (b *Builder) region(r *storagepb.RegionRecord, rule *partition.Partitioner, public bool) *metasrvpb.RegionRoute {
 	route := &metasrvpb.RegionRoute{
 		Region: &metasrvpb.Region{
 			Id:              r.RegionId,
@@ -86,15 +87,15 @@ func (b *Builder) region(r *storagepb.RegionRecord, rule *partition.Partitioner)
 		route.Region.Partition = rule.Compat(int(r.PartitionNumber))
 	}
 	for _, replica := range r.Replicas {
-		if replica.Learner {
-			continue // it can't be read
+		leads := replica.ReplicaId == r.LeaderReplicaId
+		if replica.Learner || public && !leads && !replica.InSync {
+			continue // it may lack rows
 		}
-		peer := b.peer(replica.NodeId)
-		if replica.ReplicaId == r.LeaderReplicaId {
-			route.LeaderPeerIndex = peer
+		if leads {
+			route.LeaderPeerIndex = b.peer(replica.NodeId)
 			continue
 		}
-		route.FollowerPeerIndexes = append(route.FollowerPeerIndexes, peer)
+		route.FollowerPeerIndexes = append(route.FollowerPeerIndexes, b.peer(replica.NodeId))
 		route.FollowerReplicaIds = append(route.FollowerReplicaIds, replica.ReplicaId)
 	}
 	return route

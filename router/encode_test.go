@@ -58,6 +58,24 @@ func TestRegionWithoutLeader(t *testing.T) {
 	}
 }
 
+// A follower that left the in-sync set lacks rows that were acknowledged since: nobody is sent there to read.
+func TestFollowersInSyncAreRead(t *testing.T) {
+	c := newCluster(t)
+	r := c.public("t", 1, 1, 2)
+	region := r.Route.Regions[0]
+	region.Replicas = append(region.Replicas, &storagepb.ReplicaRecord{ReplicaId: 9, NodeId: 3, InSync: true})
+	replicas := region.Replicas
+	replicas[1].InSync = false
+	got := router.NewBuilder(address).Add(r).RegionRoutes[0]
+	if len(got.FollowerReplicaIds) != 1 || got.FollowerReplicaIds[0] != replicas[2].ReplicaId {
+		t.Errorf("route to a region whose replica %d is not in sync: %v", replicas[1].ReplicaId, got)
+	}
+	r.Table.State = metasrvpb.TableState_TABLE_STATE_CREATING
+	if got := router.NewBuilder(address).Add(r).RegionRoutes[0]; len(got.FollowerReplicaIds) != 2 {
+		t.Errorf("a creation, in which no replica is in sync yet, tells of %d followers, want 2", len(got.FollowerReplicaIds))
+	}
+}
+
 func TestRangePartitionsInCompatForm(t *testing.T) {
 	c := newCluster(t)
 	cmd := c.plan("t", 3, 1)

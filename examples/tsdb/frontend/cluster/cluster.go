@@ -18,6 +18,8 @@ import (
 const (
 	DefaultTimeout         = 15 * time.Second
 	DefaultScanConcurrency = 8
+	DefaultAnswerTimeout   = 2 * time.Second
+	DefaultRoutePatience   = 3 * time.Second
 	DefaultSchemaAge       = 5 * time.Second
 )
 
@@ -31,8 +33,12 @@ type Config struct {
 	// ScanConcurrency is how many regions one scan reads at a time. Default 8.
 	ScanConcurrency int
 	// AnswerTimeout is how long one replica may take to say that it reads; then another one is asked. The rows may
-	// take longer. Default 5 s.
+	// take longer. Default 2 s.
 	AnswerTimeout time.Duration
+	// RoutePatience is how long the scan of a region that its leader doesn't answer waits for metasrv to say which followers
+	// are in sync. After that those are read that were when metasrv last said so; they may lack rows that were
+	// acknowledged since. Default 3 s.
+	RoutePatience time.Duration
 	// SchemaAge is how long what is known of schemas is believed. Default 5 s.
 	SchemaAge time.Duration
 	// DialOptions are used for connections to datanodes. Default: plaintext.
@@ -64,7 +70,10 @@ func New(cfg Config) *Cluster {
 		cfg.ScanConcurrency = DefaultScanConcurrency
 	}
 	if cfg.AnswerTimeout == 0 {
-		cfg.AnswerTimeout = attemptTimeout
+		cfg.AnswerTimeout = DefaultAnswerTimeout
+	}
+	if cfg.RoutePatience == 0 {
+		cfg.RoutePatience = DefaultRoutePatience
 	}
 	if cfg.SchemaAge == 0 {
 		cfg.SchemaAge = DefaultSchemaAge
@@ -166,13 +175,18 @@ func nameProto(n metasrv.TableName) *metasrvpb.TableName {
 // Pauses between attempts.
 const (
 	minBackoff = 20 * time.Millisecond
-	maxBackoff = 500 * time.Millisecond
+	maxBackoff = 300 * time.Millisecond
 )
+
+// backoffOf returns how long to wait before attempt n, counted from 1.
+func backoffOf(n int) time.Duration {
+	d := min(maxBackoff, minBackoff<<min(n, 10))
+	return d/2 + rand.N(d/2) //nolint:gosec // spreads retries, guards nothing
+}
 
 // pause waits before attempt n, counted from 1, or returns why ctx ended.
 func pause(ctx context.Context, n int) error {
-	d := min(maxBackoff, minBackoff<<min(n, 10))
-	timer := time.NewTimer(d/2 + rand.N(d/2)) //nolint:gosec // spreads retries, guards nothing
+	timer := time.NewTimer(backoffOf(n))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

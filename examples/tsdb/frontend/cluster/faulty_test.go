@@ -39,6 +39,10 @@ type script struct {
 	// creates, writes and queries are the answers to the next calls; nil is success, which is also the answer behind
 	// the last one.
 	creates, writes, queries []error
+	// replaced: another process is to take the node id.
+	replaced bool
+	// stuck writes wait until their callers give up.
+	stuck bool
 	// midway ends queries behind their first batch.
 	midway error
 	// frozen queries wait until it is closed, without a word.
@@ -63,9 +67,15 @@ func (s *script) CreateRegion(context.Context, *tsdbpb.CreateRegionRequest) (*ts
 	return &tsdbpb.CreateRegionResponse{Incarnation: s.task.Incarnation()}, next(&s.creates)
 }
 
-func (s *script) Write(_ context.Context, r *tsdbpb.WriteRequest) (*tsdbpb.WriteResponse, error) {
+func (s *script) Write(ctx context.Context, r *tsdbpb.WriteRequest) (*tsdbpb.WriteResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stuck {
+		s.mu.Unlock()
+		<-ctx.Done()
+		s.mu.Lock()
+		return nil, ctx.Err()
+	}
 	s.writeIDs = append(s.writeIDs, string(r.GetWriteId()))
 	err := next(&s.writes)
 	if err == nil {
@@ -164,7 +174,10 @@ func startScript(t *testing.T, c *client.Client, id uint64) *script {
 	var running sync.WaitGroup
 	running.Go(func() { _ = g.Serve(listener) })
 	running.Go(func() {
-		if err := s.task.Run(ctx); err != nil {
+		err := s.task.Run(ctx)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if err != nil && !s.replaced {
 			t.Error(err)
 		}
 	})
@@ -267,6 +280,33 @@ func TestWriteRepeats(t *testing.T) {
 				t.Errorf("%d rows by %d ids in %d requests, want 100 by 2 in %d", n.rows, len(ids), len(n.writeIDs), 2+len(fault))
 			}
 		})
+	}
+}
+
+// TestWriteMoves: a write to a node that stands still is not waited for once its region is led elsewhere.
+func TestWriteMoves(t *testing.T) {
+	b := begin(t, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	var watching sync.WaitGroup
+	watching.Go(func() { _ = b.Run(ctx) })
+	t.Cleanup(watching.Wait)
+	t.Cleanup(cancel)
+	table := create(t, b, 1, 1)
+	n := b.nodes[0]
+	n.set(func() { n.stuck, n.replaced = true, true })
+	written := make(chan error, 1)
+	began := time.Now()
+	go func() {
+		written <- b.Write(t.Context(), cluster.Insert{Table: table, Rows: rows(1)})
+	}()
+	moved := startScript(t, b.client, 1)
+	if err := <-written; err != nil {
+		t.Error(err)
+	}
+	moved.mu.Lock()
+	defer moved.mu.Unlock()
+	if took := time.Since(began); moved.rows != 1 || took > time.Second {
+		t.Errorf("%d rows on the node at its new address after %s", moved.rows, took)
 	}
 }
 

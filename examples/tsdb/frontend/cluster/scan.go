@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,14 +22,15 @@ import (
 	"github.com/metasrv/metasrv/examples/tsdb/routing"
 )
 
-// Scan reads the regions that the conditions leave, several at a time, each from a follower or else its leader.
-// Rows come in no order. An error after the first rows of a region fails the whole scan: it is never partial.
+// Scan reads the regions that the conditions leave, several at a time, each from its leader or else from a follower: from
+// one that was in sync after the scan had begun, so that it has every row that was acknowledged before. Rows come in no
+// order. An error after the first rows of a region fails the whole scan: it is never partial.
 func (c *Cluster) Scan(ctx context.Context, t *Table, q Query) (RowIter, error) {
 	route, err := c.route(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	tasks, err := client.PlanSelect(route, partitionConditions(q.Conditions), client.FollowersFirst)
+	tasks, err := client.PlanSelect(route, partitionConditions(q.Conditions), client.LeaderFirst)
 	if err != nil {
 		return nil, err
 	}
@@ -99,32 +99,52 @@ func (s *scan) Close() {
 	<-s.done
 }
 
-// region reads one region from the first of its replicas that answers, and looks for a newer route while none
-// does.
+// region reads one region from its leader, which has a lease. A follower may have left the in-sync set since the route was
+// read: it is asked only by a route that was read after the scan began. Where metasrv can't tell such a one, what is known
+// must do.
 func (s *scan) region(ctx context.Context, route *client.TableRoute, task client.ReadTask) error {
 	begin, cancel := context.WithTimeout(ctx, s.c.cfg.Timeout)
 	defer cancel()
+	again, failed := true, error(client.ErrRegionUnavailable.With("region %s has no leader", task.Region.ID))
+	if task.Region.HasLeader() {
+		received, err := s.replica(ctx, route, task.Region, task.Region.Leader)
+		if again, failed = !received, err; failed == nil {
+			return nil
+		}
+	}
 	for attempt := 1; ; attempt++ {
-		again, err := s.anyReplica(ctx, route, task)
-		if err == nil || !again || ctx.Err() != nil {
-			return err
+		if failed == nil || !again || ctx.Err() != nil {
+			return failed
 		}
-		if pause(begin, attempt) != nil {
-			return err
+		if attempt > 1 && s.c.pauseUnlessChanged(begin, attempt-1, route) != nil {
+			return failed
 		}
-		newRoute, routeErr := s.c.route(ctx, s.table)
-		if routeErr != nil {
-			return errors.Join(routeErr, err)
+		newRoute, routeErr := s.freshRoute(begin)
+		switch {
+		case routeErr == nil:
+			route = newRoute
+		case !isTransient(routeErr):
+			return errors.Join(routeErr, failed)
 		}
-		r := regionOf(newRoute, task.Region.ID)
+		r := regionOf(route, task.Region.ID)
 		if r == nil {
-			return err
+			return failed
 		}
-		route, task = newRoute, client.ReadTask{Region: r, Endpoints: slices.Clone(r.Followers)}
+		task = client.ReadTask{Region: r}
 		if r.HasLeader() {
 			task.Endpoints = append(task.Endpoints, r.Leader)
 		}
+		task.Endpoints = append(task.Endpoints, r.Followers...)
+		again, failed = s.anyReplica(ctx, route, task)
 	}
+}
+
+// freshRoute returns the route as metasrv has it now.
+func (s *scan) freshRoute(ctx context.Context) (*client.TableRoute, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.c.cfg.RoutePatience)
+	defer cancel()
+	s.c.routes.Invalidate(s.table.Name, 0)
+	return s.c.route(ctx, s.table)
 }
 
 func regionOf(r *client.TableRoute, id metasrv.RegionID) *client.Region {
@@ -147,15 +167,11 @@ func (s *scan) anyReplica(
 		if err == nil || received || ctx.Err() != nil {
 			return false, err
 		}
-		invalid, refused := routing.FromError(err)
-		if refused {
-			s.c.routes.Invalidate(s.table.Name, newer(invalid, route))
-		}
+		_, refused := routing.FromError(err)
 		again = again || refused || isTransient(err)
 		errs = append(errs, err)
 	}
 	if len(errs) == 0 {
-		s.c.routes.Invalidate(s.table.Name, 0)
 		return true, client.ErrRegionUnavailable.With("region %s has no replica", task.Region.ID)
 	}
 	return again, errors.Join(errs...)

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"time"
 
@@ -148,6 +149,7 @@ func (w *write) chunk(ctx context.Context, g *client.WriteGroup, rows *tsdbpb.Ro
 		invalid, refused := routing.FromError(err)
 		err = trouble.add(ctx, g.Endpoint, err, refused)
 		switch {
+		case refused && isBehind(invalid, g): // it will hear of its leadership
 		case refused:
 			w.c.routes.Invalidate(w.in.Table.Name, newer(invalid, g.Route))
 		case !isTransient(err):
@@ -155,7 +157,7 @@ func (w *write) chunk(ctx context.Context, g *client.WriteGroup, rows *tsdbpb.Ro
 		case attempt%refetchEvery == 0:
 			w.c.routes.Invalidate(w.in.Table.Name, 0)
 		}
-		if pause(ctx, attempt) != nil {
+		if w.c.pauseUnlessChanged(ctx, attempt, g.Route) != nil {
 			return trouble.failed(nil)
 		}
 		groups, splitErr := w.c.split(ctx, []client.Insert{w.insert(g.Rows)})
@@ -177,6 +179,12 @@ func (w *write) chunk(ctx context.Context, g *client.WriteGroup, rows *tsdbpb.Ro
 func isOver(ctx context.Context) bool {
 	deadline, limited := ctx.Deadline()
 	return ctx.Err() != nil || limited && !time.Now().Before(deadline)
+}
+
+// isBehind reports whether the replica that refused a write is the one that the route names, but knows only an older
+// epoch: metasrv has elected it, and it has not heard of that yet.
+func isBehind(invalid *routing.Invalid, g *client.WriteGroup) bool {
+	return invalid.Replica == g.Endpoint.ReplicaID && invalid.LeaderEpoch < g.Region.LeaderEpoch
 }
 
 // newer returns the route version to ask for after a refusal: the one that the datanode named, unless the route
@@ -209,9 +217,14 @@ func (w *write) send(ctx context.Context, g *client.WriteGroup, rows *tsdbpb.Row
 	}
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
+	ctx, done := w.c.untilMoved(ctx, g.Route, g.Region)
+	defer done()
 	_, err = node.Write(ctx, &tsdbpb.WriteRequest{
 		Route: routeProto(g.Route, g.Region, g.Endpoint), WriteId: id, Rows: rows,
 	})
+	if err != nil && errors.Is(context.Cause(ctx), errMoved) {
+		return errMoved
+	}
 	return err
 }
 
