@@ -65,15 +65,19 @@ func (d *duties) runFailover(ctx context.Context, t *term, log *slog.Logger) {
 
 // look elects leaders for the regions that failed nodes led, and returns how long there is nothing to do.
 func (f *failover) look(ctx context.Context) (time.Duration, error) {
-	view := f.node.View()
-	if err := f.led.advance(ctx, view); err != nil {
-		return 0, err
-	}
 	now := time.Now()
 	failed, next := f.term.tracker.Failed(now)
 	wait := failoverPeriod
 	if !next.IsZero() {
 		wait = min(wait, max(0, next.Sub(now)))
+	}
+	doubtful := len(failed) > 0 || !next.IsZero() && next.Sub(now) <= f.cfg.Interval+2*failoverPeriod
+	if !doubtful && now.Before(f.survey) {
+		return wait, nil // without a view, which has a price
+	}
+	view := f.node.View()
+	if err := f.index(ctx, view, doubtful); err != nil {
+		return 0, err
 	}
 	due := f.due(failed, now)
 	if len(due) == 0 && now.Before(f.survey) {
@@ -87,11 +91,20 @@ func (f *failover) look(ctx context.Context) (time.Duration, error) {
 	if err := f.act(ctx, p, due); err != nil {
 		return 0, err
 	}
-	if err := f.led.advance(ctx, f.node.View()); err != nil {
+	if err := f.index(ctx, f.node.View(), doubtful); err != nil {
 		return 0, err
 	}
 	f.publish(failed)
 	return wait, nil
+}
+
+// index brings what is known of region leaders to a view where somebody may have to be replaced.
+func (f *failover) index(ctx context.Context, view state.View, needed bool) error {
+	if !needed {
+		f.led.forget()
+		return nil
+	}
+	return f.led.advance(ctx, view)
 }
 
 // act gives the regions of failed nodes to others, unless there is a reason not to.
