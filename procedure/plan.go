@@ -37,6 +37,8 @@ type Node struct {
 	Registered bool
 	// Live: it sends heartbeats. Down: it has sent none for long. A node may be neither.
 	Live, Down bool
+	// Unheard: the metasrv leader is new, and has not waited long enough to say.
+	Unheard bool
 	// Draining: it gets no replicas.
 	Draining    bool
 	Incarnation metasrv.Incarnation
@@ -210,6 +212,15 @@ func (p planner) leads(r *storagepb.ReplicaRecord) bool {
 }
 
 func (p planner) node(r *storagepb.ReplicaRecord) Node { return p.v.Node(metasrv.NodeID(r.NodeId)) }
+
+// unheard reports whether a replica could be the region leader, were it known that its node is there.
+func (p planner) unheard(r *storagepb.ReplicaRecord) bool {
+	return r != nil && r.InSync && !p.v.Lost(r) && p.node(r).Unheard
+}
+
+func waitToHear(r *storagepb.ReplicaRecord) Decision {
+	return waitFor("the new metasrv leader to hear from node %d", r.NodeId)
+}
 
 // canLead says why a replica can't be made the region leader now, "" where it can.
 func (p planner) canLead(r *storagepb.ReplicaRecord) string {

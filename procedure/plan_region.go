@@ -1,8 +1,6 @@
 package procedure
 
 import (
-	"slices"
-
 	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
@@ -82,10 +80,16 @@ func (p planner) demote() Decision {
 // may take over. target may be nil.
 func (p planner) retarget(target *storagepb.ReplicaRecord, why string) Decision {
 	switch {
+	case p.unheard(target):
+		return waitToHear(target)
 	case target != nil && adds(p.r) && !p.v.Lost(target) && !target.InSync:
 		return p.again(metasrvpb.ProcedureStep_PROCEDURE_STEP_CATCH_UP, "%s: it fell out of the in-sync set again", why)
 	case p.r.Spec.Kind == metasrvpb.ProcedureKind_PROCEDURE_KIND_REMOVE_REPLICA:
-		if next := p.successor(); next != nil {
+		next, unheard := p.successor()
+		if unheard != nil {
+			return waitToHear(unheard)
+		}
+		if next != nil {
 			d := p.again(metasrvpb.ProcedureStep_PROCEDURE_STEP_DEMOTE, "%s: replica %d is to take over", why, next.ReplicaId)
 			d.Step.TargetReplicaId = next.ReplicaId
 			return d
@@ -104,6 +108,9 @@ func (p planner) awaitDemotion() Decision {
 		return p.step(metasrvpb.ProcedureStep_PROCEDURE_STEP_AWAIT_PROMOTION, nil)
 	case !p.region.Demoting:
 		return p.again(metasrvpb.ProcedureStep_PROCEDURE_STEP_DEMOTE, "replica %d was elected meanwhile", p.region.LeaderReplicaId)
+	}
+	if p.unheard(target) {
+		return waitToHear(target)
 	}
 	if why := p.canLead(target); why != "" {
 		return p.rollBack("%s", why)
@@ -155,7 +162,11 @@ func (p planner) remove() Decision {
 func (p planner) handOver() Decision {
 	target := p.target()
 	if !adds(p.r) && p.canLead(target) != "" {
-		if target = p.successor(); target == nil {
+		var unheard *storagepb.ReplicaRecord
+		if target, unheard = p.successor(); unheard != nil {
+			return waitToHear(unheard)
+		}
+		if target == nil {
 			return p.rollBack("no other replica of the region can lead it: none is in sync on a live node")
 		}
 	}
@@ -167,18 +178,21 @@ func (p planner) handOver() Decision {
 }
 
 // successor returns a replica that can lead instead of the present region leader, nil where there is none. Nodes that are
-// not being drained come first.
-func (p planner) successor() *storagepb.ReplicaRecord {
-	var found *storagepb.ReplicaRecord
+// not being drained come first. Where there is only one of which a new metasrv leader has not heard yet, that is unheard.
+func (p planner) successor() (found, unheard *storagepb.ReplicaRecord) {
 	for _, r := range p.region.Replicas {
-		if p.leads(r) || r.ReplicaId == p.r.Spec.ReplicaId || p.canLead(r) != "" {
-			continue
-		}
-		if found == nil || p.node(found).Draining && !p.node(r).Draining {
+		switch {
+		case p.leads(r) || r.ReplicaId == p.r.Spec.ReplicaId:
+		case p.unheard(r):
+			unheard = r
+		case p.canLead(r) == "" && (found == nil || p.node(found).Draining && !p.node(r).Draining):
 			found = r
 		}
 	}
-	return found
+	if found != nil {
+		unheard = nil
+	}
+	return found, unheard
 }
 
 func (p planner) removal(r *storagepb.ReplicaRecord) *storagepb.RegionChange {
@@ -208,12 +222,13 @@ func (p planner) undo() Decision {
 // of a region that is handed over may be elected again at once: its lease is its own.
 func (p planner) restoreLeader() (Decision, bool) {
 	source, leader := p.source(), p.leader()
-	back := p.leads(p.target()) && p.canLead(source) == "" && !slices.Contains([]metasrvpb.ProcedureKind{
-		metasrvpb.ProcedureKind_PROCEDURE_KIND_ADD_REPLICA, metasrvpb.ProcedureKind_PROCEDURE_KIND_UNSPECIFIED,
-	}, p.r.Spec.Kind)
+	taken := source != nil && p.leads(p.target())
+	back := taken && p.canLead(source) == ""
 	switch {
 	case leader == nil:
 		return Decision{}, false
+	case taken && p.unheard(source):
+		return waitToHear(source), true
 	case p.region.Demoting && !back:
 		return p.step(p.r.Step, elect(leader)), true
 	case p.region.Demoting && p.stopped():

@@ -33,6 +33,8 @@ type testNode struct {
 	age time.Duration
 	// diskOut is why nothing can be written, nil where it can.
 	diskOut error
+	// proposed is that of hook.
+	proposed func(context.Context, state.Proposal)
 	// onBarrier, if set, is called by Barrier and ReadBarrier first.
 	onBarrier func()
 }
@@ -101,7 +103,21 @@ func (n *testNode) Propose(ctx context.Context, p state.Proposal) (state.Result,
 	if _, ok := n.Leadership(); !ok {
 		return state.Result{}, metasrv.ErrNotLeader.With("the test node does not lead")
 	}
-	return n.Node.Propose(ctx, p)
+	r, err := n.Node.Propose(ctx, p)
+	n.mu.Lock()
+	hook := n.proposed
+	n.mu.Unlock()
+	if err == nil && hook != nil {
+		hook(ctx, p)
+	}
+	return r, err
+}
+
+// hook has f called with all that is executed from now on, before its proposer hears of it.
+func (n *testNode) hook(f func(context.Context, state.Proposal)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.proposed = f
 }
 
 func (n *testNode) Barrier(ctx context.Context) (state.View, error) {

@@ -77,6 +77,7 @@ func nodeSeen(status heartbeat.NodeStatus) procedure.Node {
 		Registered:  true,
 		Live:        status.State == metasrvpb.NodeState_NODE_STATE_LIVE,
 		Down:        status.State == metasrvpb.NodeState_NODE_STATE_DOWN,
+		Unheard:     status.State == metasrvpb.NodeState_NODE_STATE_UNKNOWN,
 		Draining:    status.Record.GetDrain() != metasrvpb.NodeDrain_NODE_DRAIN_UNSPECIFIED,
 		Incarnation: metasrv.Incarnation(status.Record.GetIncarnation()),
 	}
