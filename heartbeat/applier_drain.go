@@ -23,9 +23,6 @@ func SetDrain(tx state.Tx, id metasrv.NodeID, drain metasrvpb.NodeDrain) error {
 	if err != nil || record.Drain == drain {
 		return err
 	}
-	if RoleOf(record) != metasrvpb.NodeRole_NODE_ROLE_DATANODE {
-		return metasrv.InvalidArgument("node_id", "node %d is a %s, which has no replicas", id, roleName(RoleOf(record)))
-	}
 	record.Drain = drain
 	tx.Put(nodeKey(id), state.Encode(record))
 	return nil

@@ -2,6 +2,7 @@ package procedure
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
@@ -26,6 +27,8 @@ type Effects struct {
 	SetDrain func(state.Tx, metasrv.NodeID, metasrvpb.NodeDrain) error
 	// RemoveNode forgets a node for ever.
 	RemoveNode func(state.Tx, metasrv.NodeID) error
+	// NodeRemoved has tables that are dropped no longer wait for a node.
+	NodeRemoved func(state.Tx, metasrv.NodeID) error
 	// SetReplicas says how many replicas the regions of a table should have, and returns how many that were.
 	SetReplicas func(state.Tx, metasrv.TableID, uint32) (uint32, error)
 }
@@ -146,7 +149,7 @@ func (a *applier) finish(tx state.Tx, r *storagepb.ProcedureRecord) error {
 		return unlessGone(a.SetDrain(tx, node, metasrvpb.NodeDrain_NODE_DRAIN_UNSPECIFIED))
 	case metasrvpb.ProcedureKind_PROCEDURE_KIND_REMOVE_NODE:
 		if done {
-			return unlessGone(a.RemoveNode(tx, node))
+			return errors.Join(unlessGone(a.RemoveNode(tx, node)), a.NodeRemoved(tx, node))
 		}
 		return unlessGone(a.SetDrain(tx, node, metasrvpb.NodeDrain_NODE_DRAIN_UNSPECIFIED))
 	case metasrvpb.ProcedureKind_PROCEDURE_KIND_SET_REPLICAS:

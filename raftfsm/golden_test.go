@@ -51,7 +51,7 @@ func goldenAppliers() []state.Applier {
 		kv.NewApplier(), catalog.NewApplier(), router.NewApplier(heartbeat.Registration), heartbeat.NewApplier(), lock.NewApplier(),
 		procedure.NewApplier(procedure.Effects{
 			ChangeRegions: router.Changer(heartbeat.Registration), SetReplicas: router.SetReplicas,
-			SetDrain: heartbeat.SetDrain, RemoveNode: heartbeat.Remove,
+			SetDrain: heartbeat.SetDrain, RemoveNode: heartbeat.Remove, NodeRemoved: router.NodeRemoved,
 		}),
 		config.NewApplier(),
 	}

@@ -51,7 +51,7 @@ func NewApplier(registered Registered) state.Applier {
 		state.Needing(state.On(storagepb.CommandKind_COMMAND_KIND_CREATE_TABLE, a.createTable), creationNeeds),
 		state.On(storagepb.CommandKind_COMMAND_KIND_COMMIT_TABLE, a.commitTable),
 		state.On(storagepb.CommandKind_COMMAND_KIND_ABORT_TABLE, abortTable),
-		state.On(storagepb.CommandKind_COMMAND_KIND_DROP_TABLE, dropTable),
+		state.On(storagepb.CommandKind_COMMAND_KIND_DROP_TABLE, a.dropTable),
 		state.On(storagepb.CommandKind_COMMAND_KIND_CONFIRM_DROPPED, a.confirmDropped),
 		state.On(storagepb.CommandKind_COMMAND_KIND_CHANGE_REGIONS, a.changeRegions).Since(ChangesSince),
 	)

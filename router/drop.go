@@ -9,13 +9,20 @@ import (
 )
 
 // dropTable takes a PUBLIC table out of the routes and frees its name.
-func dropTable(tx state.Tx, cmd *storagepb.DropTable) (*storagepb.TableResult, error) {
+//
+// Replicas on nodes that were removed count as confirmed.
+func (a *applier) dropTable(tx state.Tx, cmd *storagepb.DropTable) (*storagepb.TableResult, error) {
 	record, err := Find(tx, catalog.NameOf(cmd.Name))
 	if err != nil {
 		return nil, err
 	}
 	catalog.Retire(tx, record.Table, metasrvpb.TableState_TABLE_STATE_DROPPING, "dropped")
-	return result(record), nil
+	registered := a.registered.once(tx)
+	err = confirmAll(tx, metasrv.TableID(record.Table.Id), func(node uint64) bool {
+		_, is := registered(metasrv.NodeID(node))
+		return !is
+	})
+	return result(record), err
 }
 
 // confirmDropped marks replicas of retired tables as dropped, and forgets a table with its last replica. It

@@ -38,6 +38,9 @@ type term struct {
 	// failover is what its duty found at its last look, nil before the first.
 	failover atomic.Pointer[failoverLook]
 
+	// waits has what procedures that move several replicas wait for, by id, for people.
+	waits sync.Map
+
 	mu    sync.Mutex
 	ended bool
 	beats sync.WaitGroup

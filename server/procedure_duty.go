@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -35,7 +36,9 @@ type driver struct {
 
 	withheld map[uint64]withheld
 	paused   map[uint64]pause
-	nodes    nodeMoves
+	moves    map[uint64]*moveQueue
+	// chosen counts the replicas of procedures that were planned in this round, by node.
+	chosen placement
 }
 
 // withheld is the region that a procedure keeps out of the grants to the node of its leader.
@@ -54,7 +57,7 @@ type pause struct {
 
 // runProcedures brings procedures on until ctx ends.
 func (d *duties) runProcedures(ctx context.Context, t *term, log *slog.Logger) {
-	r := &driver{duties: d, t: t, log: log, withheld: map[uint64]withheld{}, paused: map[uint64]pause{}}
+	r := &driver{duties: d, t: t, log: log, withheld: map[uint64]withheld{}, paused: map[uint64]pause{}, moves: map[uint64]*moveQueue{}}
 	defer r.releaseAll()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -98,6 +101,7 @@ func (d *driver) round(ctx context.Context) (moved bool, err error) {
 	}
 	d.forget(running)
 	seen := d.look(view)
+	d.chosen = placement{}
 	var work []proposal
 	for _, r := range records {
 		if d.paused[r.Id].until.After(time.Now()) {
@@ -186,11 +190,15 @@ func (d *driver) forget(running map[uint64]bool) {
 			d.release(id)
 		}
 	}
-	for id := range d.paused {
-		if !running[id] {
-			delete(d.paused, id)
+	ended := func(id uint64) bool { return !running[id] }
+	maps.DeleteFunc(d.paused, func(id uint64, _ pause) bool { return ended(id) })
+	maps.DeleteFunc(d.moves, func(id uint64, _ *moveQueue) bool { return ended(id) })
+	d.t.waits.Range(func(id, _ any) bool {
+		if ended(id.(uint64)) {
+			d.t.waits.Delete(id)
 		}
-	}
+		return true
+	})
 }
 
 // proposeAll proposes steps, many at once, and reports whether one of them was done.
@@ -221,7 +229,8 @@ func (d *driver) settle(ctx context.Context, p proposal, err error) bool {
 		delete(d.paused, id)
 		d.logStep(p)
 		return true
-	case ctx.Err() != nil, errors.Is(err, metasrv.ErrRegionChanged), errors.Is(err, metasrv.ErrProcedureChanged), errors.Is(err, metasrv.ErrProcedureEnded):
+	case ctx.Err() != nil, errors.Is(err, metasrv.ErrRegionChanged), errors.Is(err, metasrv.ErrProcedureChanged), errors.Is(err, metasrv.ErrProcedureEnded),
+		errors.Is(err, metasrv.ErrProcedureConflict):
 		// Somebody else was faster, or the term is over: what is next is planned on what there is now.
 		return false
 	}
