@@ -50,7 +50,7 @@ func NewApplier(registered Registered) state.Applier {
 	return state.NewApplier(
 		state.Needing(state.On(storagepb.CommandKind_COMMAND_KIND_CREATE_TABLE, a.createTable), creationNeeds),
 		state.On(storagepb.CommandKind_COMMAND_KIND_COMMIT_TABLE, a.commitTable),
-		state.On(storagepb.CommandKind_COMMAND_KIND_ABORT_TABLE, abortTable),
+		state.On(storagepb.CommandKind_COMMAND_KIND_ABORT_TABLE, a.abortTable),
 		state.On(storagepb.CommandKind_COMMAND_KIND_DROP_TABLE, a.dropTable),
 		state.On(storagepb.CommandKind_COMMAND_KIND_CONFIRM_DROPPED, a.confirmDropped),
 		state.On(storagepb.CommandKind_COMMAND_KIND_CHANGE_REGIONS, a.changeRegions).Since(ChangesSince),

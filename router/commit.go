@@ -139,7 +139,7 @@ func checkReplica(
 }
 
 // abortTable gives up a table in state CREATING. It is idempotent as commitTable is.
-func abortTable(tx state.Tx, cmd *storagepb.AbortTable) (*storagepb.TableResult, error) {
+func (a *applier) abortTable(tx state.Tx, cmd *storagepb.AbortTable) (*storagepb.TableResult, error) {
 	record, err := creation(tx, metasrv.TableID(cmd.TableId), cmd.CreationToken)
 	if err != nil {
 		return nil, err
@@ -152,7 +152,7 @@ func abortTable(tx state.Tx, cmd *storagepb.AbortTable) (*storagepb.TableResult,
 		return nil, ended(record.Table)
 	}
 	catalog.Retire(tx, record.Table, metasrvpb.TableState_TABLE_STATE_ABORTING, cmd.Reason)
-	return result(record), nil
+	return result(record), a.confirmRemoved(tx, metasrv.TableID(record.Table.Id))
 }
 
 func isNotFound(err error) bool { return errors.Is(err, metasrv.ErrTableNotFound) }

@@ -9,7 +9,6 @@ import (
 )
 
 // dropTable takes a PUBLIC table out of the routes and frees its name.
-//
 // Replicas on nodes that were removed count as confirmed.
 func (a *applier) dropTable(tx state.Tx, cmd *storagepb.DropTable) (*storagepb.TableResult, error) {
 	record, err := Find(tx, catalog.NameOf(cmd.Name))
@@ -17,12 +16,16 @@ func (a *applier) dropTable(tx state.Tx, cmd *storagepb.DropTable) (*storagepb.T
 		return nil, err
 	}
 	catalog.Retire(tx, record.Table, metasrvpb.TableState_TABLE_STATE_DROPPING, "dropped")
+	return result(record), a.confirmRemoved(tx, metasrv.TableID(record.Table.Id))
+}
+
+// confirmRemoved marks the replicas of a retired table as dropped that are on nodes which were removed.
+func (a *applier) confirmRemoved(tx state.Tx, id metasrv.TableID) error {
 	registered := a.registered.once(tx)
-	err = confirmAll(tx, metasrv.TableID(record.Table.Id), func(node uint64) bool {
+	return confirmAll(tx, id, func(node uint64) bool {
 		_, is := registered(metasrv.NodeID(node))
 		return !is
 	})
-	return result(record), err
 }
 
 // confirmDropped marks replicas of retired tables as dropped, and forgets a table with its last replica. It

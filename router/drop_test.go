@@ -118,3 +118,31 @@ func TestConfirmNeedsThePresentIncarnation(t *testing.T) {
 	c.register(1)
 	c.must(confirmDropped, c.confirmOf(r, 1))
 }
+
+// A removed node confirms nothing any more, so nobody waits for it.
+func TestRemovedNodesCountAsConfirmed(t *testing.T) {
+	for name, retire := range map[string]func(c *cluster) router.Record{
+		"dropped": func(c *cluster) router.Record {
+			c.public("t", 1, 1, 2)
+			c.unregister(2)
+			return c.must(dropTable, dropOf("t"))
+		},
+		"aborted": func(c *cluster) router.Record {
+			r := c.create("t", 1, 1, 2)
+			c.unregister(2)
+			return c.must(abortTable, abortOf(r))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			r := retire(c)
+			if _, err := router.Route(c.View(), metasrv.TableID(r.Table.Id)); err != nil {
+				t.Fatalf("forgotten before node 1 confirmed: %v", err)
+			}
+			c.must(confirmDropped, c.confirmOf(r, 1))
+			if _, err := router.Route(c.View(), metasrv.TableID(r.Table.Id)); !errors.Is(err, metasrv.ErrTableNotFound) {
+				t.Errorf("when node 1 has confirmed: %v", err)
+			}
+		})
+	}
+}

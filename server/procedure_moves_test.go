@@ -175,12 +175,16 @@ func TestRemoveDeadNode(t *testing.T) {
 	m := startLeader(t, mortal)
 	c := newSimCluster(t, m, 2)
 	both, alone := c.createTable("a", 3, 2), c.createTable("b", 3, 1)
+	c.createTable("c", 3, 2)
 	dead := c.look(alone[0]).leader
 	left := others(2, dead)[0]
 	_, err := c.run(removeNode(dead, true, false))
 	wantRefusal(t, err, refusal{Code: codes.FailedPrecondition, Reason: "NODE_NOT_DRAINED"})
 	c.nodes[dead].stop()
 	eventually(t, "the node is down", func() bool { return c.node(dead).GetState() == metasrvpb.NodeState_NODE_STATE_DOWN })
+	if _, err := m.router().Delete(timeout(t), &metasrvpb.DeleteRequest{TableName: tableName("c")}); err != nil {
+		t.Fatal(err)
+	}
 	_, err = c.run(removeNode(dead, false, false))
 	wantRefusal(t, err, refusal{Code: codes.FailedPrecondition, Reason: "NODE_NOT_DRAINED"})
 	_, err = c.run(removeNode(dead, true, false))
@@ -199,7 +203,7 @@ func TestRemoveDeadNode(t *testing.T) {
 	if _, err := m.router().Delete(timeout(t), &metasrvpb.DeleteRequest{TableName: tableName("b")}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the table is forgotten", func() bool {
+	eventually(t, "both tables are forgotten", func() bool {
 		resp, err := m.cluster().ListRegions(timeout(t), &metasrvpb.ListRegionsRequest{})
 		return err == nil && len(resp.GetRegions()) == len(both)
 	})
