@@ -14,9 +14,8 @@ import (
 // regionLife changes the regions of two tables at random, and remembers what may never come again.
 type regionLife struct {
 	*cluster
-	// before are the regions before the last command, public says of which tables, versions has those of the routes.
+	// before are the regions before the last command, versions has those of the routes.
 	before   map[uint64]*storagepb.RegionRecord
-	public   map[uint64]bool
 	versions map[uint64]uint64
 	// removed are replica ids that a region had.
 	removed map[uint64]bool
@@ -30,7 +29,7 @@ type regionLife struct {
 func TestRegionInvariants(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := &regionLife{
-			cluster: clusterFor(t), before: map[uint64]*storagepb.RegionRecord{}, versions: map[uint64]uint64{}, public: map[uint64]bool{},
+			cluster: clusterFor(t), before: map[uint64]*storagepb.RegionRecord{}, versions: map[uint64]uint64{},
 			removed: map[uint64]bool{}, generation: map[uint64]uint64{},
 		}
 		threeReplicas(l.cluster, "a", unclean)
@@ -142,12 +141,12 @@ func (l *regionLife) check(t *rapid.T) {
 		l.versions[r.Table.Id] = r.Route.RouteVersion
 		for _, region := range r.Route.Regions {
 			if before := l.before[region.RegionId]; before != nil {
-				l.checkStep(t, before, region, isPublic || l.public[region.RegionId])
+				l.checkStep(t, before, region, isPublic)
 			}
 			if isPublic {
 				l.checkRegion(t, region)
 			}
-			l.before[region.RegionId], l.public[region.RegionId] = region, isPublic
+			l.before[region.RegionId] = region
 		}
 	}
 }
