@@ -57,7 +57,7 @@ func (c *comparison) sayMemory(when string, cl *cluster, before []resident, regi
 	}
 }
 
-// quiet waits until the members have written their images, which they do every 10 s, and given back what they don't need.
+// quiet waits until the members have written their images, which they do when a burst is over, and given back what they don't need.
 func (c *comparison) quiet(ctx context.Context) error {
 	if !c.quick {
 		sleep(ctx, 20*time.Second)
