@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+
 	"github.com/metasrv/metasrv/client"
 	"github.com/metasrv/metasrv/internal/links"
 
@@ -121,6 +123,7 @@ func (c *chaos) disturb(ctx context.Context) error {
 	}
 	working.Go(func() { c.epochs.watch(clients, c.client, c.violated) })
 	working.Go(func() { c.progress(disturbed) })
+	working.Go(func() { c.repair(clients) })
 	c.faults = newFaults(c)
 	for _, lane := range c.faults.lanes {
 		disturbing.Go(func() { c.faults.run(disturbed, lane) })
@@ -175,7 +178,7 @@ func (c *chaos) start(ctx context.Context) (err error) {
 			return err
 		}
 		d.Zone = fmt.Sprintf("zone-%d", d.ID%3)
-		d.Environment = []string{"TSDB_JOURNAL=" + c.journalFile(d.ID), "TSDB_BROKEN=" + c.broken}
+		d.Journal, d.Environment = c.journalFile(d.ID), []string{"TSDB_BROKEN=" + c.broken}
 		if err := c.startDatanode(d); err != nil {
 			return err
 		}
@@ -207,7 +210,13 @@ func (c *chaos) start(ctx context.Context) (err error) {
 	return nil
 }
 
+// silent takes what the driver prints of connections that break: they break all the time.
+type silent struct{}
+
+func (silent) Print(...any) {}
+
 func (c *chaos) connect() (err error) {
+	_ = mysql.SetLogger(silent{}) // refused only where it is nil
 	var direct []string
 	for _, m := range c.cluster.Members {
 		direct = append(direct, m.GRPC)

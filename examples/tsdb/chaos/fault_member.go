@@ -68,9 +68,6 @@ var frontendFaults = []fault{
 	}},
 }
 
-// operatorFaults are what operators do to a cluster.
-var operatorFaults = []fault{}
-
 // member chooses a member, two times out of three the metasrv leader.
 func (f *faults) member(ctx context.Context, r *rand.Rand) *local.Member {
 	m, leader := f.cluster.Members[r.IntN(len(f.cluster.Members))], r.IntN(3) > 0

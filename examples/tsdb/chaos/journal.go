@@ -23,6 +23,8 @@ type journalLine struct {
 	kind                          string
 	region, replica, epoch, place uint64
 	at                            time.Time
+	// write is the id of the write that was acknowledged.
+	write string
 }
 
 // readJournal returns the lines of a journal. A last line that a kill has cut is left out.
@@ -39,7 +41,8 @@ func readJournal(path string) ([]journalLine, error) {
 	for scanner := bufio.NewScanner(file); scanner.Scan(); {
 		var l journalLine
 		var nanos int64
-		if _, err := fmt.Sscanf(scanner.Text(), "%s %d %d %d %d %d", &l.kind, &l.region, &l.replica, &l.epoch, &l.place, &nanos); err != nil {
+		n, _ := fmt.Sscanf(scanner.Text(), "%s %d %d %d %d %d %s", &l.kind, &l.region, &l.replica, &l.epoch, &l.place, &nanos, &l.write)
+		if n < 6 || n < 7 && l.kind == "ack" {
 			continue
 		}
 		l.at = time.Unix(0, nanos)
@@ -69,7 +72,17 @@ func judgeJournals(journals [][]journalLine, e *epochs) error {
 	}
 	slices.SortStableFunc(acks, func(a, b journalLine) int { return cmp.Compare(a.at.UnixNano(), b.at.UnixNano()) })
 	last := map[uint64]journalLine{} // by region
+	placed := map[place]string{}
+	places := map[string]uint64{} // of writes
 	for _, l := range acks {
+		at := place{l.region, l.place}
+		if other, ok := placed[at]; ok && other != l.write {
+			return fmt.Errorf("region %d acknowledged writes %s and %s for the same place %d", l.region, other, l.write, l.place)
+		}
+		if other, ok := places[l.write]; ok && other != l.place {
+			return fmt.Errorf("region %d acknowledged write %s at place %d and at place %d", l.region, l.write, other, l.place)
+		}
+		placed[at], places[l.write] = l.write, l.place
 		if err := e.judgeAck(l, last[l.region]); err != nil {
 			return err
 		}
@@ -77,6 +90,9 @@ func judgeJournals(journals [][]journalLine, e *epochs) error {
 	}
 	return nil
 }
+
+// place is a place in the order of a region's writes.
+type place struct{ region, seq uint64 }
 
 // judgeAck judges one acknowledgement by the one before it in the region. The caller holds mu.
 func (e *epochs) judgeAck(l, before journalLine) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -88,7 +89,11 @@ func TestJudgeJournals(t *testing.T) {
 		return e
 	}
 	line := func(kind string, replica, epoch uint64, seconds int) journalLine {
-		return journalLine{kind: kind, region: 1, replica: replica, epoch: epoch, at: after(seconds)}
+		return journalLine{kind: kind, region: 1, replica: replica, epoch: epoch, at: after(seconds), place: uint64(seconds), write: fmt.Sprint(seconds)}
+	}
+	at := func(l journalLine, place uint64, write string) journalLine {
+		l.place, l.write = place, write
+		return l
 	}
 	for _, c := range []struct {
 		name     string
@@ -100,6 +105,11 @@ func TestJudgeJournals(t *testing.T) {
 		{"after the next leader", [][]journalLine{{line("ack", 11, 1, 9)}, {line("ack", 12, 2, 8)}}, "acknowledged in epoch 1 at"},
 		{"of another replica", [][]journalLine{{line("ack", 13, 1, 1)}}, "in which replica 11 leads"},
 		{"in an epoch of nobody", [][]journalLine{{line("ack", 11, 3, 1)}}, "in which metasrv elected nobody"},
+		{"two writes in one place", [][]journalLine{{at(line("ack", 11, 1, 1), 7, "aa")}, {at(line("ack", 12, 2, 11), 7, "bb")}},
+			"acknowledged writes aa and bb for the same place 7"},
+		{"a write in two places", [][]journalLine{{at(line("ack", 11, 1, 1), 7, "aa")}, {at(line("ack", 12, 2, 11), 8, "aa")}},
+			"acknowledged write aa at place 7 and at place 8"},
+		{"a write again", [][]journalLine{{at(line("ack", 11, 1, 1), 7, "aa")}, {at(line("ack", 12, 2, 11), 7, "aa")}}, ""},
 		{"stored in an epoch that is over", [][]journalLine{{line("store", 12, 2, 1), line("store", 12, 1, 2)}},
 			"stored a write of epoch 1 after one of epoch 2"},
 	} {

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 )
 
 const (
@@ -45,13 +44,7 @@ type load struct {
 	lastFailure atomic.Pointer[string]
 }
 
-// silent takes what the driver prints of connections that break: they break all the time.
-type silent struct{}
-
-func (silent) Print(...any) {}
-
 func newLoad(frontends []*sql.DB, violated func(error)) *load {
-	_ = mysql.SetLogger(silent{}) // refused only where it is nil
 	l := &load{frontends: frontends, violated: violated}
 	for w := range writers {
 		l.streams = append(l.streams, &stream{writer: w})

@@ -107,6 +107,9 @@ func (c *Cluster) StartDatanode(d *Datanode) (err error) {
 	if d.Zone != "" {
 		args = append(args, "--zone", d.Zone)
 	}
+	if d.Journal != "" {
+		args = append(args, "--journal", d.Journal)
+	}
 	d.Process, err = Start(c.Dir, "datanode-"+id, c.Bin.TSDB, d.Environment, args...)
 	return err
 }

@@ -30,6 +30,8 @@ type Datanode struct {
 	Dir        string
 	// Zone is its failure domain, empty where it has none.
 	Zone string
+	// Journal is a file for what it acknowledges and stores, empty for none.
+	Journal string
 	// Environment is added to that of its process.
 	Environment []string
 	Process     *Process
