@@ -108,7 +108,12 @@ func (l *Links) accept(port net.Listener, to, addr string) {
 // serve joins an accepted connection with one to the process.
 func (l *Links) serve(conn net.Conn, to, addr string) {
 	defer conn.Close()
-	from := l.owner(conn.RemoteAddr().String())
+	from := ""
+	for range 3 { // the kernel's list may miss a socket while others come and go
+		if from = l.owner(conn.RemoteAddr().String()); from != "" {
+			break
+		}
+	}
 	if from == "" || !l.track(conn, link{from, to}) {
 		return
 	}

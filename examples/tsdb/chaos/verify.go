@@ -169,7 +169,8 @@ func (c *chaos) compareReplicas(ctx context.Context) error {
 
 // dump returns the rows of one replica as texts, sorted.
 func (c *chaos) dump(ctx context.Context, r *metasrvpb.RegionInfo, p *metasrvpb.Replica) ([]string, error) {
-	conn, err := grpc.NewClient(p.GetPeer().GetAddr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	// Directly: the address that metasrv has is that of a proxy.
+	conn, err := grpc.NewClient(c.cluster.Datanodes[p.GetPeer().GetId()-1].Addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return nil, err
 	}

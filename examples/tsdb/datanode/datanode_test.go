@@ -567,3 +567,41 @@ func TestNotRegistered(t *testing.T) {
 		t.Errorf("%v, want UNAVAILABLE", err)
 	}
 }
+
+// TestReadsNeedALease: a leader that may have been replaced shows nothing, since rows may be acknowledged elsewhere. One that
+// nobody can replace does, and so do followers, of which metasrv says whether they are in sync.
+func TestReadsNeedALease(t *testing.T) {
+	m := startMetasrv(t)
+	m.lease = 300 * time.Millisecond
+	nodes := startAll(t, m, 2)
+	createAll(t, schema(), nodes...)
+	nodes[0].mustWrite(t, "one", row(1, 1))
+	nodes[0].expect(t, 0, row(1, 1))
+	m.mu.Lock()
+	m.lease = 0
+	m.mu.Unlock()
+	none := []*tsdbpb.Filter{{Column: "v", Comparison: tsdbpb.Comparison_COMPARISON_IS_NULL}}
+	for name, filters := range map[string][]*tsdbpb.Filter{"rows": nil, "no rows": none} {
+		eventually(t, name+" are refused without a lease", func() bool {
+			_, err := nodes[0].query(t, &tsdbpb.QueryRequest{Route: route(0), Columns: []string{"v"}, Filters: filters})
+			return status.Code(err) == codes.Unavailable
+		})
+	}
+	nodes[1].expect(t, 1, row(1, 1))
+
+	alone := startMetasrv(t)
+	alone.lease = 300 * time.Millisecond
+	node := startAll(t, alone, 1)[0]
+	createAll(t, schema(), node)
+	node.mustWrite(t, "one", row(1, 1))
+	alone.mu.Lock()
+	alone.lease = 0
+	alone.mu.Unlock()
+	eventually(t, "the lease is over", func() bool {
+		_, err := node.write(t, "two", row(2, 2))
+		return status.Code(err) == codes.Unavailable
+	})
+	if _, err := node.query(t, &tsdbpb.QueryRequest{Route: route(0), Columns: []string{"v"}}); err != nil {
+		t.Errorf("the only replica, without a lease: %v", err)
+	}
+}
