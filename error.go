@@ -106,6 +106,19 @@ var (
 	// ErrNodeKeepsNoLease: the node acknowledges writes without a lease, so nobody can take a region over from it.
 	ErrNodeKeepsNoLease = define(KindFailedPrecondition, "NODE_KEEPS_NO_LEASE")
 
+	// ErrGroupNotFound: no node is registered as one of the group.
+	ErrGroupNotFound = define(KindNotFound, "GROUP_NOT_FOUND")
+	// ErrGroupChanged: the group has another version than the change was planned on.
+	ErrGroupChanged = define(KindAborted, "GROUP_CHANGED")
+	// ErrNodeNotInGroup: the node is not one of the group.
+	ErrNodeNotInGroup = define(KindFailedPrecondition, "NODE_NOT_IN_GROUP")
+	// ErrNodeNotInSync: the node may lack writes of its group that were acknowledged.
+	ErrNodeNotInSync = define(KindFailedPrecondition, "NODE_NOT_IN_SYNC")
+	// ErrNodeNotLive: the node's heartbeats are missing.
+	ErrNodeNotLive = define(KindFailedPrecondition, "NODE_NOT_LIVE")
+	// ErrNotGroupWriter: this node is not the writer of its group. Nothing was written.
+	ErrNotGroupWriter = define(KindFailedPrecondition, "NOT_GROUP_WRITER")
+
 	// ErrNoLiveDatanode: no datanode sends heartbeats.
 	ErrNoLiveDatanode = define(KindFailedPrecondition, "NO_LIVE_DATANODE")
 	// ErrTooFewDatanodes: fewer live datanodes than replicas asked for.

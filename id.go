@@ -46,11 +46,15 @@ type Registration struct {
 	Incarnation Incarnation
 	// StorageGeneration rises when the node comes back with other storage: replicas of a lower one are lost.
 	StorageGeneration uint64
-	// KeepsLeases: the node acknowledges writes only under a lease. A region leader on a node that doesn't may go on
-	// whatever is decided elsewhere.
+	// KeepsLeases: the node acknowledges writes to each region only under a lease. A region leader on a node that doesn't
+	// may go on whatever is decided elsewhere.
 	KeepsLeases bool
 	// Draining: the node gets no replicas, it is being drained or was.
 	Draining bool
+	// Group is that of the node, "" where it is in none. A group sees to its own replicas, and has one writer.
+	Group string
+	// GroupWriter: the node is the writer of its group.
+	GroupWriter bool
 }
 
 // Incarnation names one registration of a node. It rises with every registration in the cluster.

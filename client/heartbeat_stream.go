@@ -46,6 +46,8 @@ type heartbeatStream struct {
 	// tickets are those of the requests from the last one on that was answered.
 	ticketsMu sync.Mutex
 	tickets   []ticket
+	// groupTickets are those of the same requests, by their sequences.
+	groupTickets map[uint64]groupTicket
 
 	// Of the receiving goroutine, read when it has ended.
 	answered bool
@@ -171,6 +173,7 @@ func (s *heartbeatStream) beat(ctx context.Context) error {
 		request.ReplicaStats = report.ReplicaStats
 		full := s.fullWanted.Swap(false) || !s.digests.Load() || s.deltas.sent == nil
 		s.deltas.fill(request, report.RegionStats, t.ledger.report(request, report, now), full)
+		s.reportGroup(request, report)
 	}
 	t.askInSync(s, request)
 	t.ledger.sent(request)
@@ -249,5 +252,6 @@ func (s *heartbeatStream) handle(response *metasrvpb.HeartbeatResponse, learned 
 		s.worker.offer(payload)
 	}
 	s.takeLease(response)
+	s.takeGroup(response)
 	t.takeInSync(s, response)
 }

@@ -26,10 +26,15 @@ type HeartbeatReport struct {
 	NodeStat *metasrvpb.NodeStat
 	// RegionStats names every replica on the node; its counters are since the previous call of Collect.
 	RegionStats []*metasrvpb.RegionStat
-	// IsLeader: the node is the writer of a group of nodes that replicate by their own means.
+	// IsLeader: the node is the writer of a group of nodes that replicate by their own means. With a GroupKeeper that says
+	// it.
 	IsLeader bool
-	// ReplicaStats describes the followers of a group writer.
+	// ReplicaStats describes all followers of a group writer. Those that are in_sync and not is_learner make up, with the
+	// writer, the in-sync set that it wants: see GroupKeeper.Require.
 	ReplicaStats []*metasrvpb.ReplicaStat
+	// LogEpoch and LogSequence are the end of the log of a node in a group: the epoch in which its last write was numbered,
+	// and that number. Of the nodes that are in sync, the one with the longest log is elected.
+	LogEpoch, LogSequence uint64
 }
 
 // HeartbeatConfig says who beats and what it reports. Only Peer has no default.
@@ -60,6 +65,14 @@ type HeartbeatConfig struct {
 	// ends the leadership in the keeper before OnInstruction is called. Default: the node serves without leases, and its
 	// regions are never given to another one.
 	Keeper *RegionKeeper
+	// GroupKeeper keeps the lease under which the node writes for the group that NodeInfo names. A node of a group has no
+	// leases of regions, so it can't have a Keeper.
+	GroupKeeper *GroupKeeper
+	// OnGroup is told of the group whenever something of it has changed, off the receiving goroutine; only the newest
+	// counts. A node that is named as the writer, of a group that is not being handed over, and that does not write under
+	// the epoch yet, makes the epoch durable, begins to write and calls GroupKeeper.Lead; any other follows the writer. The
+	// keeper has ended the office of a writer that is no longer one before. Needed with a GroupKeeper.
+	OnGroup func(ctx context.Context, status *metasrvpb.GroupStatus)
 	// OnInSyncResult is told the outcome of each HeartbeatTask.ChangeInSync. Responses wait while it runs.
 	OnInSyncResult func(result *metasrvpb.InSyncResult)
 	// OnRegistered is told the incarnation when the node is registered; it is called again should metasrv name
@@ -81,6 +94,14 @@ func (c HeartbeatConfig) Validate() error {
 		return metasrv.InvalidArgument("Interval", "%s is negative", c.Interval)
 	case c.Keeper != nil && c.NodeInfo.GetStorageUuid() == "":
 		return metasrv.InvalidArgument("NodeInfo.storage_uuid", "is empty: a node that keeps leases must name its storage")
+	case c.GroupKeeper != nil && c.NodeInfo.GetGroup() == "":
+		return metasrv.InvalidArgument("NodeInfo.group", "is empty, and there is a GroupKeeper")
+	case c.GroupKeeper != nil && c.NodeInfo.GetStorageUuid() == "":
+		return metasrv.InvalidArgument("NodeInfo.storage_uuid", "is empty: a node that writes for a group must name its storage")
+	case c.GroupKeeper != nil && c.OnGroup == nil:
+		return metasrv.InvalidArgument("OnGroup", "is nil, and there is a GroupKeeper")
+	case c.Keeper != nil && c.NodeInfo.GetGroup() != "":
+		return metasrv.InvalidArgument("Keeper", "is there, but a node of a group has no leases of regions")
 	case c.InstructionWorkers < 0:
 		return metasrv.InvalidArgument("InstructionWorkers", "%d is negative", c.InstructionWorkers)
 	}
@@ -97,6 +118,8 @@ type HeartbeatTask struct {
 	began time.Time
 	// wake asks for a beat at once.
 	wake chan struct{}
+	// groupNews has a token when OnGroup is to be called.
+	groupNews chan struct{}
 	// outage belongs to the receiving goroutine of a stream, and to Run between streams.
 	outage outage
 
@@ -119,7 +142,7 @@ func NewHeartbeatTask(c *Client, cfg HeartbeatConfig) *HeartbeatTask {
 	for info.RegistrationNonce == 0 {
 		info.RegistrationNonce = rand.Uint64() //nolint:gosec // tells processes apart, guards nothing
 	}
-	info.KeepsLeases = cfg.Keeper != nil
+	info.KeepsLeases = cfg.Keeper != nil || cfg.GroupKeeper != nil
 	cfg.NodeInfo = info
 	cfg.Peer = proto.CloneOf(cfg.Peer)
 	if cfg.Interval == 0 {
@@ -137,13 +160,14 @@ func NewHeartbeatTask(c *Client, cfg HeartbeatConfig) *HeartbeatTask {
 		}
 	}
 	t := &HeartbeatTask{
-		client:   c,
-		cfg:      cfg,
-		logger:   cfg.Logger.With("node_id", cfg.Peer.GetId()),
-		began:    time.Now(),
-		wake:     make(chan struct{}, 1),
-		cluster:  cfg.ClusterID,
-		interval: cfg.Interval,
+		client:    c,
+		cfg:       cfg,
+		logger:    cfg.Logger.With("node_id", cfg.Peer.GetId()),
+		began:     time.Now(),
+		wake:      make(chan struct{}, 1),
+		groupNews: make(chan struct{}, 1),
+		cluster:   cfg.ClusterID,
+		interval:  cfg.Interval,
 	}
 	t.outage.logger = t.logger
 	t.ledger.reset(t.nowMillis())
@@ -170,6 +194,9 @@ func (t *HeartbeatTask) Run(ctx context.Context) error {
 	worker := newInstructionWorker(t)
 	for _, queue := range worker.queues {
 		work.Go(func() { worker.run(runCtx, queue) })
+	}
+	if t.cfg.GroupKeeper != nil {
+		work.Go(func() { t.tellGroup(runCtx) })
 	}
 
 	w := t.client.members.walk(firstLeader)

@@ -92,12 +92,14 @@ var methods = map[string]methodKind{
 	metasrvpb.Cluster_GetConfig_FullMethodName:    read,
 	metasrvpb.Cluster_Configure_FullMethodName:    write,
 
-	metasrvpb.Cluster_GetRegion_FullMethodName:       read,
-	metasrvpb.Cluster_StartProcedure_FullMethodName:  write,
-	metasrvpb.Cluster_ListProcedures_FullMethodName:  read,
-	metasrvpb.Cluster_GetProcedure_FullMethodName:    read,
-	metasrvpb.Cluster_CancelProcedure_FullMethodName: write,
-	metasrvpb.Cluster_UndrainNode_FullMethodName:     write,
+	metasrvpb.Cluster_GetRegion_FullMethodName:        read,
+	metasrvpb.Cluster_StartProcedure_FullMethodName:   write,
+	metasrvpb.Cluster_ListProcedures_FullMethodName:   read,
+	metasrvpb.Cluster_GetProcedure_FullMethodName:     read,
+	metasrvpb.Cluster_CancelProcedure_FullMethodName:  write,
+	metasrvpb.Cluster_UndrainNode_FullMethodName:      write,
+	metasrvpb.Cluster_ListGroups_FullMethodName:       read,
+	metasrvpb.Cluster_ElectGroupWriter_FullMethodName: write,
 
 	metasrvpb.Maintenance_Snapshot_FullMethodName: stream,
 	// Each of these changes nothing where it was done before.
@@ -121,6 +123,7 @@ var heard = map[string]bool{
 	metasrvpb.Cluster_ListNodes_FullMethodName:   true,
 	metasrvpb.Cluster_GetNode_FullMethodName:     true,
 	metasrvpb.Cluster_ListRegions_FullMethodName: true,
+	metasrvpb.Cluster_ListGroups_FullMethodName:  true,
 	metasrvpb.Cluster_Stats_FullMethodName:       true,
 
 	metasrvpb.Cluster_GetRegion_FullMethodName:      true,

@@ -58,7 +58,7 @@ func (h *heard) markTable(table metasrv.TableID) {
 
 // markAll has everything judged before the next grant. h.mu is held.
 func (h *heard) markAll() {
-	h.everything = true
+	h.everything, h.group.news = true, true
 	h.wake()
 }
 

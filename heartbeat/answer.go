@@ -118,9 +118,20 @@ func (s *Session) judged() bool {
 
 func (s *Session) keepsLeases() bool { return s.judged() && keepsLeases(s.record) }
 
-// keepsLeases says whether a node serves regions under leases. It must name its storage: only one process at a time has
-// that, so a restarted one needs not wait for the leases of the one before.
+// keepsLeases says whether a node serves regions under leases of their own. Who is in a group doesn't: its writer has one
+// lease for all that the group holds.
 func keepsLeases(record *storagepb.NodeRecord) bool {
+	return namesLeases(record) && record.GetInfo().GetGroup() == ""
+}
+
+// canWrite says whether a node can be the writer of its group.
+func canWrite(record *storagepb.NodeRecord) bool {
+	return namesLeases(record) && record.GetInfo().GetGroup() != "" && !record.GetLegacy()
+}
+
+// namesLeases says whether a node writes only under leases. It must name its storage: only one process at a time has
+// that, so a restarted one needs not wait for the leases of the one before.
+func namesLeases(record *storagepb.NodeRecord) bool {
 	return record.GetInfo().GetKeepsLeases() && record.GetInfo().GetStorageUuid() != ""
 }
 
@@ -137,6 +148,9 @@ func (s *Session) Wake() <-chan struct{} {
 // beat: instructions that have come up, and a lease that covers more. It counts from the same request, so it ends when the
 // first one does. nil: there is nothing to tell. Errors are those of HandleBeat.
 func (s *Session) Push(ctx context.Context) (*metasrvpb.HeartbeatResponse, error) {
+	if s.inGroup() {
+		return s.pushGroup(ctx)
+	}
 	if !s.keepsLeases() || !s.last.agreed || !s.cfg.Tracker.unjudged(s.stream) {
 		return nil, nil
 	}

@@ -14,21 +14,23 @@ const (
 	// MaxNodeInfoBytes bounds what a node says of itself: it is replicated, and kept for ever.
 	MaxNodeInfoBytes = 64 << 10
 	maxAddrBytes     = 255
-	// leasesSince is the command version with which generations of storage and keeps_leases came.
+	// leasesSince is the command version with which generations of storage, keeps_leases and groups came.
 	leasesSince = 2
 )
 
-// NewApplier returns the applier of this package. Its commands answer with a RegisterNodeResult.
+// NewApplier returns the applier of this package. CHANGE_GROUP answers with a ChangeGroupResult, what else there is with a
+// RegisterNodeResult.
 func NewApplier() state.Applier {
 	return state.NewApplier(
 		state.Needing(state.On(storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE, registerNode),
 			func(cmd *storagepb.RegisterNode) uint32 {
-				if cmd.GetInfo().GetKeepsLeases() {
+				if cmd.GetInfo().GetKeepsLeases() || cmd.GetInfo().GetGroup() != "" {
 					return leasesSince
 				}
 				return 0
 			}),
 		state.On(storagepb.CommandKind_COMMAND_KIND_SET_NODE_STATE, setNodeState).Since(leasesSince),
+		state.On(storagepb.CommandKind_COMMAND_KIND_CHANGE_GROUP, changeGroup).Since(leasesSince),
 	)
 }
 
@@ -53,6 +55,9 @@ func registerNode(tx state.Tx, cmd *storagepb.RegisterNode) (*storagepb.Register
 	}
 	if next != record {
 		tx.Put(nodeKey(id), state.Encode(next))
+		if err := moveGroups(tx, record, next); err != nil {
+			return nil, err
+		}
 	}
 	return &storagepb.RegisterNodeResult{Node: next}, nil
 }
@@ -155,6 +160,9 @@ func validate(record *storagepb.NodeRecord, cmd *storagepb.RegisterNode) error {
 	}
 	if size := proto.Size(cmd.Info); size > MaxNodeInfoBytes {
 		return metasrv.InvalidArgument("node", "of node %d has %d bytes, at most %d are allowed", peer.Id, size, MaxNodeInfoBytes)
+	}
+	if err := validateGroup(cmd.Info); err != nil {
+		return err
 	}
 	role := RoleOf(&storagepb.NodeRecord{Info: cmd.Info})
 	if _, known := metasrvpb.NodeRole_name[int32(role)]; !known {

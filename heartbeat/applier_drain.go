@@ -35,6 +35,11 @@ func Remove(tx state.Tx, id metasrv.NodeID) error {
 	if err != nil {
 		return err
 	}
+	if group := record.GetInfo().GetGroup(); group != "" {
+		if err := leaveGroup(tx, group, uint64(id)); err != nil {
+			return err
+		}
+	}
 	tx.Delete(nodeKey(id))
 	tx.Put(removedKey(id), state.Encode(record))
 	return nil

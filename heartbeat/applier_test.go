@@ -16,7 +16,7 @@ import (
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
-func registerCommand(t *testing.T, n *memory.Node, cmd *storagepb.RegisterNode) (*storagepb.NodeRecord, error) {
+func registerCommand(t testing.TB, n *memory.Node, cmd *storagepb.RegisterNode) (*storagepb.NodeRecord, error) {
 	t.Helper()
 	out, err := n.Propose(t.Context(), state.Proposal{Kind: storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE, Payload: cmd})
 	if err != nil {

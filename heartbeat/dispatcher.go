@@ -105,6 +105,11 @@ func (d *Dispatcher) take(revisions []state.Revision, err error) error {
 // mark marks what the changes of one revision concern.
 func (d *Dispatcher) mark(view state.View, changes []state.Change) error {
 	for i := range changes {
+		if strings.HasPrefix(changes[i].Key, GroupPrefix) {
+			if err := d.markGroup(&changes[i]); err != nil {
+				return err
+			}
+		}
 		id, ok := strings.CutPrefix(changes[i].Key, NodePrefix)
 		if !ok {
 			continue
@@ -120,6 +125,20 @@ func (d *Dispatcher) mark(view state.View, changes []state.Change) error {
 			d.tracker.touch(node, func(h *heard) { h.markTable(table) })
 		}
 	})
+}
+
+// markGroup has those told of a change of a group that are or were its nodes.
+func (d *Dispatcher) markGroup(c *state.Change) error {
+	for _, value := range [][]byte{c.Prev, c.Value} {
+		g, err := decodeGroup(c.Key, value)
+		if err != nil {
+			return err
+		}
+		for _, m := range g.Members {
+			d.tracker.touch(metasrv.NodeID(m.NodeId), (*heard).markGroup)
+		}
+	}
+	return nil
 }
 
 // markEverything marks all that the state says and all that was reported. d.mu is held.

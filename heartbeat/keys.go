@@ -13,8 +13,12 @@ const (
 	incarnationKey = "seq/incarnation"
 	// removedPrefix stands before the ids of nodes that were removed.
 	removedPrefix = "removed-node/"
+	// GroupPrefix stands before the name in the key of a group's record.
+	GroupPrefix = "group/"
+	groupEnd    = "group0"
 )
 
 func nodeKey(id metasrv.NodeID) string { return state.IDKey(NodePrefix, uint64(id)) }
 
 func removedKey(id metasrv.NodeID) string { return state.IDKey(removedPrefix, uint64(id)) }
+func groupKey(name string) string         { return GroupPrefix + name }

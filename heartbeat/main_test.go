@@ -167,6 +167,9 @@ type cluster struct {
 	view       func() state.View
 	logger     *slog.Logger
 
+	// propose, if set, may refuse what is proposed by its error.
+	propose func(state.Proposal) error
+
 	mu       sync.Mutex
 	proposed []state.Proposal
 }
@@ -193,6 +196,11 @@ func (c *cluster) Propose(ctx context.Context, p state.Proposal) (state.Result, 
 	c.mu.Lock()
 	c.proposed = append(c.proposed, p)
 	c.mu.Unlock()
+	if c.propose != nil {
+		if err := c.propose(p); err != nil {
+			return state.Result{}, err
+		}
+	}
 	return c.Node.Propose(ctx, p)
 }
 

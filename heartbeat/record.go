@@ -37,6 +37,7 @@ const (
 	recordDrainField       = 8  // of NodeRecord
 	peerAddrField          = 2  // of Peer
 	infoKeepsLeasesField   = 20 // of NodeInfo
+	infoGroupField         = 21 // of NodeInfo
 )
 
 // Address returns the address in a stored record, "" where it has none. It reads nothing else.
@@ -84,17 +85,24 @@ func Registration(v state.View, id metasrv.NodeID) (metasrv.Registration, bool) 
 	if !ok {
 		return metasrv.Registration{}, false
 	}
-	return RegistrationIn(value), true
+	r := RegistrationIn(value)
+	if r.Group != "" {
+		g, err := Group(v, r.Group)
+		r.GroupWriter = err == nil && g.WriterNodeId == uint64(id) && memberOf(g, uint64(id)).GetInSync()
+	}
+	return r, true
 }
 
-// RegistrationIn returns what Registration does, of a stored record.
+// RegistrationIn returns what Registration does, of a stored record, but for who writes in its group.
 func RegistrationIn(value []byte) metasrv.Registration {
 	var r metasrv.Registration
 	_ = state.EachField(value, func(number protowire.Number, n uint64, bytes []byte) error {
 		switch number {
 		case recordInfoField:
 			keeps, _ := state.Field(bytes, infoKeepsLeasesField)
-			r.KeepsLeases = keeps != 0
+			_, group := state.Field(bytes, infoGroupField)
+			r.Group = string(group)
+			r.KeepsLeases = keeps != 0 && r.Group == ""
 		case recordIncarnationField:
 			r.Incarnation = metasrv.Incarnation(n)
 		case recordGenerationField:

@@ -43,6 +43,9 @@ type Session struct {
 
 	// last is the last beat that was taken.
 	last beat
+	// warnedEpoch is one more than the epoch of the node's group in which it was warned of that the node wrongly claims to
+	// be the writer, 0 where it wasn't.
+	warnedEpoch uint64
 }
 
 // NewSession returns the session of a stream that was just opened. It must be closed.
@@ -71,6 +74,9 @@ func (s *Session) HandleBeat(ctx context.Context, req *metasrvpb.HeartbeatReques
 	s.logReplies(req.GetInstructionReplies())
 	resp := s.answer(b)
 	if resp.InSyncResults, err = s.changeInSync(ctx, req.GetInSyncChanges()); err != nil {
+		return nil, err
+	}
+	if resp.Group, err = s.group(ctx, b, true); err != nil {
 		return nil, err
 	}
 	if !b.complete || !s.judged() || !s.keepsLeases() && !s.cfg.Tracker.unfinished(s.stream) {
@@ -166,11 +172,11 @@ func (s *Session) registration(arrived time.Time, req *metasrvpb.HeartbeatReques
 // sayable returns what may be recorded of a node while the cluster is at a version: members of an older build would end at
 // what they don't know. It is recorded when the version has risen.
 func sayable(info *metasrvpb.NodeInfo, version uint32) *metasrvpb.NodeInfo {
-	if version >= leasesSince || !info.GetKeepsLeases() {
+	if version >= leasesSince || !info.GetKeepsLeases() && info.GetGroup() == "" {
 		return info
 	}
 	info = proto.CloneOf(info)
-	info.KeepsLeases = false
+	info.KeepsLeases, info.Group = false, ""
 	return info
 }
 

@@ -38,6 +38,7 @@ type heard struct {
 	rates       Rates
 	reports     reports
 	anomalies   Anomalies
+	group       groupSide
 
 	accord
 }
@@ -78,6 +79,8 @@ type NodeStatus struct {
 	// Replicas is how many the node reports.
 	Replicas  int
 	Anomalies Anomalies
+	// Group is what the node says of itself in its group.
+	Group GroupReport
 }
 
 // NewTracker returns an empty tracker for a term that this member leads since now.
@@ -196,6 +199,7 @@ func (t *Tracker) fill(s *NodeStatus, record *storagepb.NodeRecord, now time.Tim
 	s.Period = h.period
 	s.Replicas = len(h.reports)
 	s.Anomalies = h.anomalies
+	s.Group = h.group.GroupReport
 }
 
 // stateOf judges a silence: since the last beat, or since the term began where there was none.
@@ -251,6 +255,7 @@ func (t *Tracker) connect(id metasrv.NodeID, incarnation metasrv.Incarnation, le
 		h.incarnation = incarnation
 		h.lastReport, h.periodEnd, h.period = time.Time{}, 0, 0
 		h.stat, h.rates = nil, Rates{}
+		h.group.forget()
 		h.forgetReports()
 	}
 	h.stream = &stream{
@@ -300,6 +305,10 @@ type beat struct {
 	digested bool
 	// digest is that of the reports.
 	digest uint64
+	// repeated: a request with this number or a later one came before.
+	repeated bool
+	// group is what the node said of itself in its group.
+	group GroupReport
 }
 
 // observe takes a beat that arrived at now on a stream. The request's stat belongs to the tracker from then
@@ -316,9 +325,10 @@ func (t *Tracker) observe(now time.Time, s *stream, req *metasrvpb.HeartbeatRequ
 	}
 	b := beat{arrived: now, sequence: req.GetSequence(), digested: req.Digest != nil}
 	if repeated := s.number(req.GetSequence(), &h.anomalies); repeated {
-		b.digest = h.digest
+		b.digest, b.repeated = h.digest, true
 		return b, nil
 	}
+	b.group = h.group.take(req)
 	// The early public protocol knows no partial list.
 	full := req.GetFullReport() || s.legacy
 	h.report(t.cfg, now, req, full)

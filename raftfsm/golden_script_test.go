@@ -58,6 +58,7 @@ func goldenScript() []goldenEntry {
 	goldenProcedures(g)
 	goldenLocks(g)
 	goldenConfig(g)
+	goldenGroups(g)
 	goldenLater(g)
 	return g.entries
 }
@@ -373,6 +374,42 @@ func goldenConfig(g *goldenLog) {
 	}
 	g.add(begin("disks", 5), begin("", 6), percent(70), percent(0), begin("more disks", 7))
 	g.add(configure(&storagepb.ConfigureCluster{Change: &storagepb.ConfigureCluster_EndMaintenance{EndMaintenance: &storagepb.EndMaintenance{}}}), configure(&storagepb.ConfigureCluster{}))
+}
+
+func goldenGroups(g *goldenLog) {
+	node := func(id uint64, storage, group string) *storagepb.Command {
+		return cmd(storagepb.CommandKind_COMMAND_KIND_REGISTER_NODE, &storagepb.RegisterNode{
+			Peer: &metasrvpb.Peer{Id: id, Addr: "10.0.0.3:4001"}, WallTimeMs: 7,
+			Info: &metasrvpb.NodeInfo{Role: metasrvpb.NodeRole_NODE_ROLE_DATANODE, StorageUuid: storage, KeepsLeases: true, Group: group},
+		})
+	}
+	change := func(version uint64, c *storagepb.ChangeGroup) *storagepb.Command {
+		c.Name, c.Version = "g", version
+		return cmd(storagepb.CommandKind_COMMAND_KIND_CHANGE_GROUP, c)
+	}
+	elect := func(version uint64, e *storagepb.ElectWriter) *storagepb.Command {
+		return change(version, &storagepb.ChangeGroup{Change: &storagepb.ChangeGroup_Elect{Elect: e}})
+	}
+	handOver := func(version, node uint64) *storagepb.Command {
+		return change(version, &storagepb.ChangeGroup{Change: &storagepb.ChangeGroup_HandOver{HandOver: &storagepb.HandOverGroup{NodeId: node}}})
+	}
+	inSync := func(version, incarnation uint64, nodes ...uint64) *storagepb.Command {
+		return change(version, &storagepb.ChangeGroup{Change: &storagepb.ChangeGroup_SetInSync{
+			SetInSync: &storagepb.SetGroupInSync{NodeIds: nodes, Incarnation: incarnation},
+		}})
+	}
+	g.add(elect(1, &storagepb.ElectWriter{NodeId: 21})) // refused: no such group
+	g.add(node(21, "a", "g"), node(22, "b", "g"), node(23, "c", "g"))
+	first := uint64(11) // incarnation of 21
+	g.add(
+		elect(3, &storagepb.ElectWriter{NodeId: 21, Incarnation: first}),
+		elect(3, &storagepb.ElectWriter{NodeId: 22}), // refused: stale
+		inSync(4, first, 21, 22, 23), inSync(5, first, 21, 22, 23), handOver(5, 22), handOver(6, 22),
+		elect(6, &storagepb.ElectWriter{NodeId: 22}), elect(7, &storagepb.ElectWriter{NodeId: 23, Failed: true}),
+		elect(8, &storagepb.ElectWriter{NodeId: 22}), // refused: not in sync
+		elect(8, &storagepb.ElectWriter{NodeId: 22, Unclean: true}),
+	)
+	g.add(node(22, "other", "g"), node(21, "a", "h"), node(21, "a", ""), node(23, "c", "h"), inSync(11, 99, 22)) // the last one is refused
 }
 
 func goldenLater(g *goldenLog) {

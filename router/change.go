@@ -175,7 +175,7 @@ func (r regionChange) lost(replica *storagepb.ReplicaRecord) bool {
 }
 
 // isLost reports whether a replica is lost, given the present registration of its node. One whose node is not registered
-// is not: its storage may come back.
+// is not: its storage may come back. A group of nodes sees to its replicas itself.
 func isLost(replica *storagepb.ReplicaRecord, present metasrv.Registration, registered bool) bool {
-	return registered && replica.StorageGeneration < present.StorageGeneration
+	return registered && present.Group == "" && replica.StorageGeneration < present.StorageGeneration
 }

@@ -55,6 +55,8 @@ func (r regionChange) checkElected(elected *storagepb.ReplicaRecord, cmd *storag
 		return metasrv.ErrReplicaLost.With("replica %d of region %s was on other storage than node %d has now", elected.ReplicaId, r.id(), elected.NodeId)
 	case elected.InSync:
 		return nil
+	case r.writes(elected):
+		return nil // who is in sync is the group's to say
 	case elected.Learner:
 		return metasrv.ErrReplicaNotInSync.With("replica %d of region %s is a learner: it may lack most rows", elected.ReplicaId, r.id())
 	case !cmd.Unclean:
@@ -73,6 +75,12 @@ func (r regionChange) checkElected(elected *storagepb.ReplicaRecord, cmd *storag
 	return nil
 }
 
+// writes reports whether a replica is on the writer of a group of nodes.
+func (r regionChange) writes(replica *storagepb.ReplicaRecord) bool {
+	present, ok := r.registered(metasrv.NodeID(replica.NodeId))
+	return ok && present.GroupWriter
+}
+
 // checkHandover checks that the present region leader can't go on as if it led, and that the next one could be deposed
 // too. A node that is no longer registered counts as gone.
 func (r regionChange) checkHandover(elected *storagepb.ReplicaRecord) error {
@@ -83,10 +91,30 @@ func (r regionChange) checkHandover(elected *storagepb.ReplicaRecord) error {
 	switch {
 	case !ok:
 		return metasrv.ErrNodeNotFound.With("node %d of replica %d of region %s is not registered", elected.NodeId, elected.ReplicaId, r.id())
+	case next.Group != "":
+		return r.checkGroup(elected, next)
 	case !next.KeepsLeases:
 		return metasrv.ErrNodeKeepsNoLease.With("node %d keeps no leases, region %s would stay there for ever", elected.NodeId, r.id())
 	}
 	return r.checkLeader()
+}
+
+// checkGroup checks that a replica on a node of a group takes over because its node has become the group's writer: that was
+// elected before, when nobody else could write any more.
+func (r regionChange) checkGroup(elected *storagepb.ReplicaRecord, next metasrv.Registration) error {
+	if !next.GroupWriter {
+		return metasrv.ErrNotGroupWriter.With("node %d is not the writer of group %q, which leads the regions of the group: region %s stays",
+			elected.NodeId, next.Group, r.id())
+	}
+	leader, err := r.replica(r.region.LeaderReplicaId)
+	if err != nil {
+		return nil //nolint:nilerr // nobody leads
+	}
+	if present, ok := r.registered(metasrv.NodeID(leader.NodeId)); ok && present.Group != next.Group {
+		return metasrv.ErrNodeNotInGroup.With("region %s is led on node %d, which is not in group %q of node %d",
+			r.id(), leader.NodeId, next.Group, elected.NodeId)
+	}
+	return nil
 }
 
 // checkLeader returns ErrNodeKeepsNoLease if the region is led by a replica that follows nothing that is decided here.

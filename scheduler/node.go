@@ -25,6 +25,8 @@ type NodeLoad struct {
 	State metasrvpb.NodeState
 	// Legacy nodes speak only the early public protocol, see Request.AllowLegacy.
 	Legacy bool
+	// Grouped nodes are those of a group that replicates by its own means: they are chosen with their group, not one by one.
+	Grouped bool
 	// Draining nodes get nothing: they are being drained, or were.
 	Draining bool
 	// Zone is the failure domain. Nodes without one are taken to share one.
@@ -62,7 +64,7 @@ type census struct {
 func candidates(nodes []NodeLoad, allowLegacy bool) (fit, tight []*NodeLoad, c census) {
 	for i := range nodes {
 		n := &nodes[i]
-		if n.Role == metasrvpb.NodeRole_NODE_ROLE_FRONTEND {
+		if n.Role == metasrvpb.NodeRole_NODE_ROLE_FRONTEND || n.Grouped {
 			continue
 		}
 		c.registered++

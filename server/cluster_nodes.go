@@ -29,7 +29,7 @@ func (s clusterService) ListNodes(ctx context.Context, req *metasrvpb.ListNodesR
 	resp := &metasrvpb.ListNodesResponse{Header: view.header()}
 	for _, status := range statuses {
 		if req.GetRole() == metasrvpb.NodeRole_NODE_ROLE_UNSPECIFIED || req.GetRole() == status.Role {
-			resp.Nodes = append(resp.Nodes, placed.node(status))
+			resp.Nodes = append(resp.Nodes, s.showNode(placed, status))
 		}
 	}
 	return resp, nil
@@ -56,7 +56,40 @@ func (s clusterService) GetNode(ctx context.Context, req *metasrvpb.GetNodeReque
 	if err != nil {
 		return nil, err
 	}
-	return &metasrvpb.GetNodeResponse{Header: view.header(), Node: placed.node(status)}, nil
+	node := s.showNode(placed, status)
+	node.LostReplicas, err = lostReplicas(view, id)
+	return &metasrvpb.GetNodeResponse{Header: view.header(), Node: node}, err
+}
+
+// showNode returns a node as the API shows it, with what the metasrv leader knows of it.
+func (s *services) showNode(placed placement, status heartbeat.NodeStatus) *metasrvpb.Node {
+	node := placed.node(status)
+	if t := s.term.Load(); t != nil && node.KeepsLeases {
+		node.LeaseLeftMs = leftOf(t.tracker.LeaseEnd(status.ID), time.Now())
+	}
+	return node
+}
+
+// lostReplicas counts the replicas that the routes have on a node and that are gone with its earlier storage.
+func lostReplicas(view state.View, id metasrv.NodeID) (uint32, error) {
+	present, ok := heartbeat.Registration(view, id)
+	if !ok || present.StorageGeneration == 0 {
+		return 0, nil
+	}
+	lost := uint32(0)
+	for route, err := range router.Routes(view) {
+		if err != nil {
+			return 0, err
+		}
+		for _, region := range route.GetRegions() {
+			for _, r := range region.GetReplicas() {
+				if r.GetNodeId() == uint64(id) && router.Lost(r, present, ok) {
+					lost++
+				}
+			}
+		}
+	}
+	return lost, nil
 }
 
 // nodes returns the registered nodes: on the metasrv leader with what it has heard, elsewhere in state UNKNOWN.
@@ -90,6 +123,14 @@ func (p placement) node(status heartbeat.NodeStatus) *metasrvpb.Node {
 		Stat:               status.Stat,
 		Legacy:             status.Record.GetLegacy(),
 		Drain:              status.Record.GetDrain(),
+		KeepsLeases:        status.Record.GetInfo().GetKeepsLeases() && status.Record.GetInfo().GetStorageUuid() != "",
+		StorageGeneration:  status.Record.GetStorageGeneration(),
+		RegisteredAtMs:     status.Record.GetRegisteredAtMs(),
+		IsLeader:           status.Group.Leads,
+		ReplicaStats:       status.Group.Followers,
+		ReportedReplicas:   uint32(status.Replicas), //nolint:gosec // never negative
+		RcusPerSecond:      status.Rates.RCUs,
+		WcusPerSecond:      status.Rates.WCUs,
 	}
 	n := p[uint64(status.ID)]
 	node.Replicas, node.RegionLeaders = uint32(n.replicas), uint32(n.leaders) //nolint:gosec // never negative

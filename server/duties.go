@@ -96,6 +96,8 @@ func (d *duties) run(ctx context.Context, l raftfsm.Leadership) error {
 	work.Go(func() { d.expireHolders(ctx, t, log) })
 	work.Go(func() { d.runFailover(ctx, t, log) })
 	work.Go(func() { d.runProcedures(ctx, t, log) })
+	work.Go(func() { d.electWriters(ctx, t, log) })
+	work.Go(func() { d.followWriters(ctx, t, log) })
 	d.abortCreations(ctx, t, log)
 	return nil
 }

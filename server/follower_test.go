@@ -54,6 +54,7 @@ var heardReads = []string{
 	metasrvpb.Cluster_GetRegion_FullMethodName,
 	metasrvpb.Cluster_ListProcedures_FullMethodName,
 	metasrvpb.Cluster_GetProcedure_FullMethodName,
+	metasrvpb.Cluster_ListGroups_FullMethodName,
 }
 
 // eachMethod calls f for every RPC that the server offers in metasrv.v1.

@@ -87,7 +87,7 @@ func (s routerService) plan(
 		return nil, nil, err
 	}
 	placed, done, err := s.placed.place(ctx, view, func(count placement) ([][]scheduler.Assignment, error) {
-		return scheduler.Policy{}.Place(each(statuses, count.load), scheduler.Request{
+		return placeTable(view, req.GetGroup(), statuses, each(statuses, count.load), scheduler.Request{
 			Regions: len(regions), Replicas: int(req.GetReplicas()), Rotation: s.rotation.Add(1), AllowLegacy: s.early,
 		})
 	})
@@ -139,6 +139,7 @@ func (p placement) load(status heartbeat.NodeStatus) scheduler.NodeLoad {
 		Role:          status.Role,
 		State:         status.State,
 		Legacy:        status.Record.GetLegacy(),
+		Grouped:       info.GetGroup() != "",
 		Draining:      status.Record.GetDrain() != metasrvpb.NodeDrain_NODE_DRAIN_UNSPECIFIED,
 		Zone:          info.GetLabels()["zone"],
 		Rack:          info.GetLabels()["rack"],

@@ -471,7 +471,26 @@ type Node struct {
 	// How many of them are region leaders.
 	RegionLeaders uint32 `protobuf:"varint,9,opt,name=region_leaders,json=regionLeaders,proto3" json:"region_leaders,omitempty"`
 	// Whether it gets replicas.
-	Drain         NodeDrain `protobuf:"varint,20,opt,name=drain,proto3,enum=metasrv.v1.NodeDrain" json:"drain,omitempty"`
+	Drain NodeDrain `protobuf:"varint,20,opt,name=drain,proto3,enum=metasrv.v1.NodeDrain" json:"drain,omitempty"`
+	// The node serves regions under leases, or writes for its group under one.
+	KeepsLeases bool `protobuf:"varint,30,opt,name=keeps_leases,json=keepsLeases,proto3" json:"keeps_leases,omitempty"`
+	// Time until the last lease ends that metasrv may have granted to the node, by the metasrv leader's clock; 0 where it ended.
+	LeaseLeftMs uint64 `protobuf:"varint,21,opt,name=lease_left_ms,json=leaseLeftMs,proto3" json:"lease_left_ms,omitempty"`
+	// Replicas that the node lost with the storage that it had before. Only in GetNode.
+	LostReplicas uint32 `protobuf:"varint,22,opt,name=lost_replicas,json=lostReplicas,proto3" json:"lost_replicas,omitempty"`
+	// Rises each time that the node comes back with other storage.
+	StorageGeneration uint64 `protobuf:"varint,23,opt,name=storage_generation,json=storageGeneration,proto3" json:"storage_generation,omitempty"`
+	// Wall time of the registration, in milliseconds since 1970-01-01 UTC.
+	RegisteredAtMs int64 `protobuf:"varint,24,opt,name=registered_at_ms,json=registeredAtMs,proto3" json:"registered_at_ms,omitempty"`
+	// The node says that it is the writer of its group. Without info.group it says so by its own choice.
+	IsLeader bool `protobuf:"varint,25,opt,name=is_leader,json=isLeader,proto3" json:"is_leader,omitempty"`
+	// Followers of a group writer, as it reported them.
+	ReplicaStats []*ReplicaStat `protobuf:"bytes,26,rep,name=replica_stats,json=replicaStats,proto3" json:"replica_stats,omitempty"`
+	// Replicas that the node reports.
+	ReportedReplicas uint32 `protobuf:"varint,27,opt,name=reported_replicas,json=reportedReplicas,proto3" json:"reported_replicas,omitempty"`
+	// Per second, over the last report.
+	RcusPerSecond float64 `protobuf:"fixed64,28,opt,name=rcus_per_second,json=rcusPerSecond,proto3" json:"rcus_per_second,omitempty"`
+	WcusPerSecond float64 `protobuf:"fixed64,29,opt,name=wcus_per_second,json=wcusPerSecond,proto3" json:"wcus_per_second,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -574,6 +593,76 @@ func (x *Node) GetDrain() NodeDrain {
 		return x.Drain
 	}
 	return NodeDrain_NODE_DRAIN_UNSPECIFIED
+}
+
+func (x *Node) GetKeepsLeases() bool {
+	if x != nil {
+		return x.KeepsLeases
+	}
+	return false
+}
+
+func (x *Node) GetLeaseLeftMs() uint64 {
+	if x != nil {
+		return x.LeaseLeftMs
+	}
+	return 0
+}
+
+func (x *Node) GetLostReplicas() uint32 {
+	if x != nil {
+		return x.LostReplicas
+	}
+	return 0
+}
+
+func (x *Node) GetStorageGeneration() uint64 {
+	if x != nil {
+		return x.StorageGeneration
+	}
+	return 0
+}
+
+func (x *Node) GetRegisteredAtMs() int64 {
+	if x != nil {
+		return x.RegisteredAtMs
+	}
+	return 0
+}
+
+func (x *Node) GetIsLeader() bool {
+	if x != nil {
+		return x.IsLeader
+	}
+	return false
+}
+
+func (x *Node) GetReplicaStats() []*ReplicaStat {
+	if x != nil {
+		return x.ReplicaStats
+	}
+	return nil
+}
+
+func (x *Node) GetReportedReplicas() uint32 {
+	if x != nil {
+		return x.ReportedReplicas
+	}
+	return 0
+}
+
+func (x *Node) GetRcusPerSecond() float64 {
+	if x != nil {
+		return x.RcusPerSecond
+	}
+	return 0
+}
+
+func (x *Node) GetWcusPerSecond() float64 {
+	if x != nil {
+		return x.WcusPerSecond
+	}
+	return 0
 }
 
 type ListNodesRequest struct {
@@ -2309,6 +2398,307 @@ func (x *ConfigureResponse) GetConfig() *ClusterConfig {
 	return nil
 }
 
+type ListGroupsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGroupsRequest) Reset() {
+	*x = ListGroupsRequest{}
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGroupsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGroupsRequest) ProtoMessage() {}
+
+func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
+func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ListGroupsRequest) GetHeader() *RequestHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+type ListGroupsResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// Sorted by name.
+	Groups        []*GroupInfo `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGroupsResponse) Reset() {
+	*x = ListGroupsResponse{}
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGroupsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGroupsResponse) ProtoMessage() {}
+
+func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
+func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ListGroupsResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *ListGroupsResponse) GetGroups() []*GroupInfo {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+// GroupInfo is a group of nodes that replicate by their own means.
+type GroupInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Without lease_ms.
+	Status *GroupStatus `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	// Elected next, absent where nothing is handed over.
+	Successor *Peer `protobuf:"bytes,2,opt,name=successor,proto3" json:"successor,omitempty"`
+	// Time until the writer's lease ends at the latest, by the metasrv leader's clock; 0 where it ended.
+	LeaseLeftMs uint64 `protobuf:"varint,3,opt,name=lease_left_ms,json=leaseLeftMs,proto3" json:"lease_left_ms,omitempty"`
+	// The writer has reported that it writes under the present epoch.
+	Writing bool `protobuf:"varint,4,opt,name=writing,proto3" json:"writing,omitempty"`
+	// Why the group can't be written, or can't be kept so, for people; empty where all is well.
+	Problem       string `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupInfo) Reset() {
+	*x = GroupInfo{}
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupInfo) ProtoMessage() {}
+
+func (x *GroupInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupInfo.ProtoReflect.Descriptor instead.
+func (*GroupInfo) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *GroupInfo) GetStatus() *GroupStatus {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *GroupInfo) GetSuccessor() *Peer {
+	if x != nil {
+		return x.Successor
+	}
+	return nil
+}
+
+func (x *GroupInfo) GetLeaseLeftMs() uint64 {
+	if x != nil {
+		return x.LeaseLeftMs
+	}
+	return 0
+}
+
+func (x *GroupInfo) GetWriting() bool {
+	if x != nil {
+		return x.Writing
+	}
+	return false
+}
+
+func (x *GroupInfo) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+type ElectGroupWriterRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Group  string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	// A node of the group, in sync and live.
+	NodeId uint64 `protobuf:"varint,3,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// The node need not be in sync: acknowledged writes that it lacks are lost. Only where the present writer has failed.
+	LoseWrites    bool `protobuf:"varint,4,opt,name=lose_writes,json=loseWrites,proto3" json:"lose_writes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ElectGroupWriterRequest) Reset() {
+	*x = ElectGroupWriterRequest{}
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ElectGroupWriterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ElectGroupWriterRequest) ProtoMessage() {}
+
+func (x *ElectGroupWriterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ElectGroupWriterRequest.ProtoReflect.Descriptor instead.
+func (*ElectGroupWriterRequest) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ElectGroupWriterRequest) GetHeader() *RequestHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *ElectGroupWriterRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *ElectGroupWriterRequest) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *ElectGroupWriterRequest) GetLoseWrites() bool {
+	if x != nil {
+		return x.LoseWrites
+	}
+	return false
+}
+
+type ElectGroupWriterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Group         *GroupInfo             `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ElectGroupWriterResponse) Reset() {
+	*x = ElectGroupWriterResponse{}
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ElectGroupWriterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ElectGroupWriterResponse) ProtoMessage() {}
+
+func (x *ElectGroupWriterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_cluster_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ElectGroupWriterResponse.ProtoReflect.Descriptor instead.
+func (*ElectGroupWriterResponse) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_cluster_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ElectGroupWriterResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *ElectGroupWriterResponse) GetGroup() *GroupInfo {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
 var File_metasrv_v1_cluster_proto protoreflect.FileDescriptor
 
 const file_metasrv_v1_cluster_proto_rawDesc = "" +
@@ -2339,7 +2729,7 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\x13ListMembersResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12,\n" +
 	"\amembers\x18\x02 \x03(\v2\x12.metasrv.v1.MemberR\amembers\x12/\n" +
-	"\x13configuration_index\x18\x14 \x01(\x04R\x12configurationIndex\"\x8a\x03\n" +
+	"\x13configuration_index\x18\x14 \x01(\x04R\x12configurationIndex\"\xa7\x06\n" +
 	"\x04Node\x12$\n" +
 	"\x04peer\x18\x01 \x01(\v2\x10.metasrv.v1.PeerR\x04peer\x12(\n" +
 	"\x04info\x18\x02 \x01(\v2\x14.metasrv.v1.NodeInfoR\x04info\x12 \n" +
@@ -2350,7 +2740,17 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\x06legacy\x18\a \x01(\bR\x06legacy\x12\x1a\n" +
 	"\breplicas\x18\b \x01(\rR\breplicas\x12%\n" +
 	"\x0eregion_leaders\x18\t \x01(\rR\rregionLeaders\x12+\n" +
-	"\x05drain\x18\x14 \x01(\x0e2\x15.metasrv.v1.NodeDrainR\x05drain\"o\n" +
+	"\x05drain\x18\x14 \x01(\x0e2\x15.metasrv.v1.NodeDrainR\x05drain\x12!\n" +
+	"\fkeeps_leases\x18\x1e \x01(\bR\vkeepsLeases\x12\"\n" +
+	"\rlease_left_ms\x18\x15 \x01(\x04R\vleaseLeftMs\x12#\n" +
+	"\rlost_replicas\x18\x16 \x01(\rR\flostReplicas\x12-\n" +
+	"\x12storage_generation\x18\x17 \x01(\x04R\x11storageGeneration\x12(\n" +
+	"\x10registered_at_ms\x18\x18 \x01(\x03R\x0eregisteredAtMs\x12\x1b\n" +
+	"\tis_leader\x18\x19 \x01(\bR\bisLeader\x12<\n" +
+	"\rreplica_stats\x18\x1a \x03(\v2\x17.metasrv.v1.ReplicaStatR\freplicaStats\x12+\n" +
+	"\x11reported_replicas\x18\x1b \x01(\rR\x10reportedReplicas\x12&\n" +
+	"\x0frcus_per_second\x18\x1c \x01(\x01R\rrcusPerSecond\x12&\n" +
+	"\x0fwcus_per_second\x18\x1d \x01(\x01R\rwcusPerSecond\"o\n" +
 	"\x10ListNodesRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12(\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x14.metasrv.v1.NodeRoleR\x04role\"o\n" +
@@ -2471,7 +2871,27 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\x0eEndMaintenance\"z\n" +
 	"\x11ConfigureResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x121\n" +
-	"\x06config\x18\x02 \x01(\v2\x19.metasrv.v1.ClusterConfigR\x06config*\x81\x01\n" +
+	"\x06config\x18\x02 \x01(\v2\x19.metasrv.v1.ClusterConfigR\x06config\"F\n" +
+	"\x11ListGroupsRequest\x121\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\"w\n" +
+	"\x12ListGroupsResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12-\n" +
+	"\x06groups\x18\x02 \x03(\v2\x15.metasrv.v1.GroupInfoR\x06groups\"\xc4\x01\n" +
+	"\tGroupInfo\x12/\n" +
+	"\x06status\x18\x01 \x01(\v2\x17.metasrv.v1.GroupStatusR\x06status\x12.\n" +
+	"\tsuccessor\x18\x02 \x01(\v2\x10.metasrv.v1.PeerR\tsuccessor\x12\"\n" +
+	"\rlease_left_ms\x18\x03 \x01(\x04R\vleaseLeftMs\x12\x18\n" +
+	"\awriting\x18\x04 \x01(\bR\awriting\x12\x18\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\"\x9c\x01\n" +
+	"\x17ElectGroupWriterRequest\x121\n" +
+	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12\x17\n" +
+	"\anode_id\x18\x03 \x01(\x04R\x06nodeId\x12\x1f\n" +
+	"\vlose_writes\x18\x04 \x01(\bR\n" +
+	"loseWrites\"{\n" +
+	"\x18ElectGroupWriterResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12+\n" +
+	"\x05group\x18\x02 \x01(\v2\x15.metasrv.v1.GroupInfoR\x05group*\x81\x01\n" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fNODE_STATE_LIVE\x10\x01\x12\x16\n" +
@@ -2481,8 +2901,7 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\tNodeDrain\x12\x1a\n" +
 	"\x16NODE_DRAIN_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13NODE_DRAIN_DRAINING\x10\x01\x12\x16\n" +
-	"\x12NODE_DRAIN_DRAINED\x10\x022\xb7\n" +
-	"\n" +
+	"\x12NODE_DRAIN_DRAINED\x10\x022\xe3\v\n" +
 	"\aCluster\x12?\n" +
 	"\x06Status\x12\x19.metasrv.v1.StatusRequest\x1a\x1a.metasrv.v1.StatusResponse\x12N\n" +
 	"\vListMembers\x12\x1e.metasrv.v1.ListMembersRequest\x1a\x1f.metasrv.v1.ListMembersResponse\x12H\n" +
@@ -2501,7 +2920,10 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\x0fCancelProcedure\x12\".metasrv.v1.CancelProcedureRequest\x1a#.metasrv.v1.CancelProcedureResponse\x12N\n" +
 	"\vUndrainNode\x12\x1e.metasrv.v1.UndrainNodeRequest\x1a\x1f.metasrv.v1.UndrainNodeResponse\x12H\n" +
 	"\tGetConfig\x12\x1c.metasrv.v1.GetConfigRequest\x1a\x1d.metasrv.v1.GetConfigResponse\x12H\n" +
-	"\tConfigure\x12\x1c.metasrv.v1.ConfigureRequest\x1a\x1d.metasrv.v1.ConfigureResponseB7Z5github.com/metasrv/metasrv/proto/metasrv/v1;metasrvpbb\x06proto3"
+	"\tConfigure\x12\x1c.metasrv.v1.ConfigureRequest\x1a\x1d.metasrv.v1.ConfigureResponse\x12K\n" +
+	"\n" +
+	"ListGroups\x12\x1d.metasrv.v1.ListGroupsRequest\x1a\x1e.metasrv.v1.ListGroupsResponse\x12]\n" +
+	"\x10ElectGroupWriter\x12#.metasrv.v1.ElectGroupWriterRequest\x1a$.metasrv.v1.ElectGroupWriterResponseB7Z5github.com/metasrv/metasrv/proto/metasrv/v1;metasrvpbb\x06proto3"
 
 var (
 	file_metasrv_v1_cluster_proto_rawDescOnce sync.Once
@@ -2516,160 +2938,180 @@ func file_metasrv_v1_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_metasrv_v1_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_metasrv_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_metasrv_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_metasrv_v1_cluster_proto_goTypes = []any{
-	(NodeState)(0),                  // 0: metasrv.v1.NodeState
-	(NodeDrain)(0),                  // 1: metasrv.v1.NodeDrain
-	(*StatusRequest)(nil),           // 2: metasrv.v1.StatusRequest
-	(*StatusResponse)(nil),          // 3: metasrv.v1.StatusResponse
-	(*ListMembersRequest)(nil),      // 4: metasrv.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),     // 5: metasrv.v1.ListMembersResponse
-	(*Node)(nil),                    // 6: metasrv.v1.Node
-	(*ListNodesRequest)(nil),        // 7: metasrv.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),       // 8: metasrv.v1.ListNodesResponse
-	(*GetNodeRequest)(nil),          // 9: metasrv.v1.GetNodeRequest
-	(*GetNodeResponse)(nil),         // 10: metasrv.v1.GetNodeResponse
-	(*Replica)(nil),                 // 11: metasrv.v1.Replica
-	(*RegionInfo)(nil),              // 12: metasrv.v1.RegionInfo
-	(*ListRegionsRequest)(nil),      // 13: metasrv.v1.ListRegionsRequest
-	(*ListRegionsResponse)(nil),     // 14: metasrv.v1.ListRegionsResponse
-	(*GetRegionRequest)(nil),        // 15: metasrv.v1.GetRegionRequest
-	(*GetRegionResponse)(nil),       // 16: metasrv.v1.GetRegionResponse
-	(*StatsRequest)(nil),            // 17: metasrv.v1.StatsRequest
-	(*StatsResponse)(nil),           // 18: metasrv.v1.StatsResponse
-	(*OpenSessionRequest)(nil),      // 19: metasrv.v1.OpenSessionRequest
-	(*OpenSessionResponse)(nil),     // 20: metasrv.v1.OpenSessionResponse
-	(*CloseSessionRequest)(nil),     // 21: metasrv.v1.CloseSessionRequest
-	(*CloseSessionResponse)(nil),    // 22: metasrv.v1.CloseSessionResponse
-	(*WatchNodesRequest)(nil),       // 23: metasrv.v1.WatchNodesRequest
-	(*WatchNodesResponse)(nil),      // 24: metasrv.v1.WatchNodesResponse
-	(*NodeEvent)(nil),               // 25: metasrv.v1.NodeEvent
-	(*ClusterConfig)(nil),           // 26: metasrv.v1.ClusterConfig
-	(*MaintenanceMode)(nil),         // 27: metasrv.v1.MaintenanceMode
-	(*GetConfigRequest)(nil),        // 28: metasrv.v1.GetConfigRequest
-	(*GetConfigResponse)(nil),       // 29: metasrv.v1.GetConfigResponse
-	(*FailoverStatus)(nil),          // 30: metasrv.v1.FailoverStatus
-	(*ConfigureRequest)(nil),        // 31: metasrv.v1.ConfigureRequest
-	(*EndMaintenance)(nil),          // 32: metasrv.v1.EndMaintenance
-	(*ConfigureResponse)(nil),       // 33: metasrv.v1.ConfigureResponse
-	(*RequestHeader)(nil),           // 34: metasrv.v1.RequestHeader
-	(*ResponseHeader)(nil),          // 35: metasrv.v1.ResponseHeader
-	(*Member)(nil),                  // 36: metasrv.v1.Member
-	(*Peer)(nil),                    // 37: metasrv.v1.Peer
-	(*NodeInfo)(nil),                // 38: metasrv.v1.NodeInfo
-	(*NodeStat)(nil),                // 39: metasrv.v1.NodeStat
-	(NodeRole)(0),                   // 40: metasrv.v1.NodeRole
-	(ReplicaRole)(0),                // 41: metasrv.v1.ReplicaRole
-	(*RegionStat)(nil),              // 42: metasrv.v1.RegionStat
-	(*TableName)(nil),               // 43: metasrv.v1.TableName
-	(TableState)(0),                 // 44: metasrv.v1.TableState
-	(*Procedure)(nil),               // 45: metasrv.v1.Procedure
-	(*StartProcedureRequest)(nil),   // 46: metasrv.v1.StartProcedureRequest
-	(*ListProceduresRequest)(nil),   // 47: metasrv.v1.ListProceduresRequest
-	(*GetProcedureRequest)(nil),     // 48: metasrv.v1.GetProcedureRequest
-	(*CancelProcedureRequest)(nil),  // 49: metasrv.v1.CancelProcedureRequest
-	(*UndrainNodeRequest)(nil),      // 50: metasrv.v1.UndrainNodeRequest
-	(*StartProcedureResponse)(nil),  // 51: metasrv.v1.StartProcedureResponse
-	(*ListProceduresResponse)(nil),  // 52: metasrv.v1.ListProceduresResponse
-	(*GetProcedureResponse)(nil),    // 53: metasrv.v1.GetProcedureResponse
-	(*CancelProcedureResponse)(nil), // 54: metasrv.v1.CancelProcedureResponse
-	(*UndrainNodeResponse)(nil),     // 55: metasrv.v1.UndrainNodeResponse
+	(NodeState)(0),                   // 0: metasrv.v1.NodeState
+	(NodeDrain)(0),                   // 1: metasrv.v1.NodeDrain
+	(*StatusRequest)(nil),            // 2: metasrv.v1.StatusRequest
+	(*StatusResponse)(nil),           // 3: metasrv.v1.StatusResponse
+	(*ListMembersRequest)(nil),       // 4: metasrv.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),      // 5: metasrv.v1.ListMembersResponse
+	(*Node)(nil),                     // 6: metasrv.v1.Node
+	(*ListNodesRequest)(nil),         // 7: metasrv.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),        // 8: metasrv.v1.ListNodesResponse
+	(*GetNodeRequest)(nil),           // 9: metasrv.v1.GetNodeRequest
+	(*GetNodeResponse)(nil),          // 10: metasrv.v1.GetNodeResponse
+	(*Replica)(nil),                  // 11: metasrv.v1.Replica
+	(*RegionInfo)(nil),               // 12: metasrv.v1.RegionInfo
+	(*ListRegionsRequest)(nil),       // 13: metasrv.v1.ListRegionsRequest
+	(*ListRegionsResponse)(nil),      // 14: metasrv.v1.ListRegionsResponse
+	(*GetRegionRequest)(nil),         // 15: metasrv.v1.GetRegionRequest
+	(*GetRegionResponse)(nil),        // 16: metasrv.v1.GetRegionResponse
+	(*StatsRequest)(nil),             // 17: metasrv.v1.StatsRequest
+	(*StatsResponse)(nil),            // 18: metasrv.v1.StatsResponse
+	(*OpenSessionRequest)(nil),       // 19: metasrv.v1.OpenSessionRequest
+	(*OpenSessionResponse)(nil),      // 20: metasrv.v1.OpenSessionResponse
+	(*CloseSessionRequest)(nil),      // 21: metasrv.v1.CloseSessionRequest
+	(*CloseSessionResponse)(nil),     // 22: metasrv.v1.CloseSessionResponse
+	(*WatchNodesRequest)(nil),        // 23: metasrv.v1.WatchNodesRequest
+	(*WatchNodesResponse)(nil),       // 24: metasrv.v1.WatchNodesResponse
+	(*NodeEvent)(nil),                // 25: metasrv.v1.NodeEvent
+	(*ClusterConfig)(nil),            // 26: metasrv.v1.ClusterConfig
+	(*MaintenanceMode)(nil),          // 27: metasrv.v1.MaintenanceMode
+	(*GetConfigRequest)(nil),         // 28: metasrv.v1.GetConfigRequest
+	(*GetConfigResponse)(nil),        // 29: metasrv.v1.GetConfigResponse
+	(*FailoverStatus)(nil),           // 30: metasrv.v1.FailoverStatus
+	(*ConfigureRequest)(nil),         // 31: metasrv.v1.ConfigureRequest
+	(*EndMaintenance)(nil),           // 32: metasrv.v1.EndMaintenance
+	(*ConfigureResponse)(nil),        // 33: metasrv.v1.ConfigureResponse
+	(*ListGroupsRequest)(nil),        // 34: metasrv.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),       // 35: metasrv.v1.ListGroupsResponse
+	(*GroupInfo)(nil),                // 36: metasrv.v1.GroupInfo
+	(*ElectGroupWriterRequest)(nil),  // 37: metasrv.v1.ElectGroupWriterRequest
+	(*ElectGroupWriterResponse)(nil), // 38: metasrv.v1.ElectGroupWriterResponse
+	(*RequestHeader)(nil),            // 39: metasrv.v1.RequestHeader
+	(*ResponseHeader)(nil),           // 40: metasrv.v1.ResponseHeader
+	(*Member)(nil),                   // 41: metasrv.v1.Member
+	(*Peer)(nil),                     // 42: metasrv.v1.Peer
+	(*NodeInfo)(nil),                 // 43: metasrv.v1.NodeInfo
+	(*NodeStat)(nil),                 // 44: metasrv.v1.NodeStat
+	(*ReplicaStat)(nil),              // 45: metasrv.v1.ReplicaStat
+	(NodeRole)(0),                    // 46: metasrv.v1.NodeRole
+	(ReplicaRole)(0),                 // 47: metasrv.v1.ReplicaRole
+	(*RegionStat)(nil),               // 48: metasrv.v1.RegionStat
+	(*TableName)(nil),                // 49: metasrv.v1.TableName
+	(TableState)(0),                  // 50: metasrv.v1.TableState
+	(*Procedure)(nil),                // 51: metasrv.v1.Procedure
+	(*GroupStatus)(nil),              // 52: metasrv.v1.GroupStatus
+	(*StartProcedureRequest)(nil),    // 53: metasrv.v1.StartProcedureRequest
+	(*ListProceduresRequest)(nil),    // 54: metasrv.v1.ListProceduresRequest
+	(*GetProcedureRequest)(nil),      // 55: metasrv.v1.GetProcedureRequest
+	(*CancelProcedureRequest)(nil),   // 56: metasrv.v1.CancelProcedureRequest
+	(*UndrainNodeRequest)(nil),       // 57: metasrv.v1.UndrainNodeRequest
+	(*StartProcedureResponse)(nil),   // 58: metasrv.v1.StartProcedureResponse
+	(*ListProceduresResponse)(nil),   // 59: metasrv.v1.ListProceduresResponse
+	(*GetProcedureResponse)(nil),     // 60: metasrv.v1.GetProcedureResponse
+	(*CancelProcedureResponse)(nil),  // 61: metasrv.v1.CancelProcedureResponse
+	(*UndrainNodeResponse)(nil),      // 62: metasrv.v1.UndrainNodeResponse
 }
 var file_metasrv_v1_cluster_proto_depIdxs = []int32{
-	34, // 0: metasrv.v1.StatusRequest.header:type_name -> metasrv.v1.RequestHeader
-	35, // 1: metasrv.v1.StatusResponse.header:type_name -> metasrv.v1.ResponseHeader
-	36, // 2: metasrv.v1.StatusResponse.member:type_name -> metasrv.v1.Member
-	36, // 3: metasrv.v1.StatusResponse.leader:type_name -> metasrv.v1.Member
-	34, // 4: metasrv.v1.ListMembersRequest.header:type_name -> metasrv.v1.RequestHeader
-	35, // 5: metasrv.v1.ListMembersResponse.header:type_name -> metasrv.v1.ResponseHeader
-	36, // 6: metasrv.v1.ListMembersResponse.members:type_name -> metasrv.v1.Member
-	37, // 7: metasrv.v1.Node.peer:type_name -> metasrv.v1.Peer
-	38, // 8: metasrv.v1.Node.info:type_name -> metasrv.v1.NodeInfo
+	39, // 0: metasrv.v1.StatusRequest.header:type_name -> metasrv.v1.RequestHeader
+	40, // 1: metasrv.v1.StatusResponse.header:type_name -> metasrv.v1.ResponseHeader
+	41, // 2: metasrv.v1.StatusResponse.member:type_name -> metasrv.v1.Member
+	41, // 3: metasrv.v1.StatusResponse.leader:type_name -> metasrv.v1.Member
+	39, // 4: metasrv.v1.ListMembersRequest.header:type_name -> metasrv.v1.RequestHeader
+	40, // 5: metasrv.v1.ListMembersResponse.header:type_name -> metasrv.v1.ResponseHeader
+	41, // 6: metasrv.v1.ListMembersResponse.members:type_name -> metasrv.v1.Member
+	42, // 7: metasrv.v1.Node.peer:type_name -> metasrv.v1.Peer
+	43, // 8: metasrv.v1.Node.info:type_name -> metasrv.v1.NodeInfo
 	0,  // 9: metasrv.v1.Node.state:type_name -> metasrv.v1.NodeState
-	39, // 10: metasrv.v1.Node.stat:type_name -> metasrv.v1.NodeStat
+	44, // 10: metasrv.v1.Node.stat:type_name -> metasrv.v1.NodeStat
 	1,  // 11: metasrv.v1.Node.drain:type_name -> metasrv.v1.NodeDrain
-	34, // 12: metasrv.v1.ListNodesRequest.header:type_name -> metasrv.v1.RequestHeader
-	40, // 13: metasrv.v1.ListNodesRequest.role:type_name -> metasrv.v1.NodeRole
-	35, // 14: metasrv.v1.ListNodesResponse.header:type_name -> metasrv.v1.ResponseHeader
-	6,  // 15: metasrv.v1.ListNodesResponse.nodes:type_name -> metasrv.v1.Node
-	34, // 16: metasrv.v1.GetNodeRequest.header:type_name -> metasrv.v1.RequestHeader
-	35, // 17: metasrv.v1.GetNodeResponse.header:type_name -> metasrv.v1.ResponseHeader
-	6,  // 18: metasrv.v1.GetNodeResponse.node:type_name -> metasrv.v1.Node
-	37, // 19: metasrv.v1.Replica.peer:type_name -> metasrv.v1.Peer
-	41, // 20: metasrv.v1.Replica.role:type_name -> metasrv.v1.ReplicaRole
-	42, // 21: metasrv.v1.Replica.stat:type_name -> metasrv.v1.RegionStat
-	43, // 22: metasrv.v1.RegionInfo.table_name:type_name -> metasrv.v1.TableName
-	44, // 23: metasrv.v1.RegionInfo.table_state:type_name -> metasrv.v1.TableState
-	11, // 24: metasrv.v1.RegionInfo.replicas:type_name -> metasrv.v1.Replica
-	34, // 25: metasrv.v1.ListRegionsRequest.header:type_name -> metasrv.v1.RequestHeader
-	43, // 26: metasrv.v1.ListRegionsRequest.table_name:type_name -> metasrv.v1.TableName
-	35, // 27: metasrv.v1.ListRegionsResponse.header:type_name -> metasrv.v1.ResponseHeader
-	12, // 28: metasrv.v1.ListRegionsResponse.regions:type_name -> metasrv.v1.RegionInfo
-	34, // 29: metasrv.v1.GetRegionRequest.header:type_name -> metasrv.v1.RequestHeader
-	35, // 30: metasrv.v1.GetRegionResponse.header:type_name -> metasrv.v1.ResponseHeader
-	12, // 31: metasrv.v1.GetRegionResponse.region:type_name -> metasrv.v1.RegionInfo
-	45, // 32: metasrv.v1.GetRegionResponse.procedure:type_name -> metasrv.v1.Procedure
-	34, // 33: metasrv.v1.StatsRequest.header:type_name -> metasrv.v1.RequestHeader
-	35, // 34: metasrv.v1.StatsResponse.header:type_name -> metasrv.v1.ResponseHeader
-	34, // 35: metasrv.v1.OpenSessionRequest.header:type_name -> metasrv.v1.RequestHeader
-	35, // 36: metasrv.v1.OpenSessionResponse.header:type_name -> metasrv.v1.ResponseHeader
-	34, // 37: metasrv.v1.CloseSessionRequest.header:type_name -> metasrv.v1.RequestHeader
-	35, // 38: metasrv.v1.CloseSessionResponse.header:type_name -> metasrv.v1.ResponseHeader
-	34, // 39: metasrv.v1.WatchNodesRequest.header:type_name -> metasrv.v1.RequestHeader
-	40, // 40: metasrv.v1.WatchNodesRequest.role:type_name -> metasrv.v1.NodeRole
-	35, // 41: metasrv.v1.WatchNodesResponse.header:type_name -> metasrv.v1.ResponseHeader
-	25, // 42: metasrv.v1.WatchNodesResponse.events:type_name -> metasrv.v1.NodeEvent
-	6,  // 43: metasrv.v1.NodeEvent.registered:type_name -> metasrv.v1.Node
-	6,  // 44: metasrv.v1.NodeEvent.removed:type_name -> metasrv.v1.Node
-	27, // 45: metasrv.v1.ClusterConfig.maintenance:type_name -> metasrv.v1.MaintenanceMode
-	34, // 46: metasrv.v1.GetConfigRequest.header:type_name -> metasrv.v1.RequestHeader
-	35, // 47: metasrv.v1.GetConfigResponse.header:type_name -> metasrv.v1.ResponseHeader
-	26, // 48: metasrv.v1.GetConfigResponse.config:type_name -> metasrv.v1.ClusterConfig
-	30, // 49: metasrv.v1.GetConfigResponse.failover:type_name -> metasrv.v1.FailoverStatus
-	34, // 50: metasrv.v1.ConfigureRequest.header:type_name -> metasrv.v1.RequestHeader
-	27, // 51: metasrv.v1.ConfigureRequest.begin_maintenance:type_name -> metasrv.v1.MaintenanceMode
-	32, // 52: metasrv.v1.ConfigureRequest.end_maintenance:type_name -> metasrv.v1.EndMaintenance
-	35, // 53: metasrv.v1.ConfigureResponse.header:type_name -> metasrv.v1.ResponseHeader
-	26, // 54: metasrv.v1.ConfigureResponse.config:type_name -> metasrv.v1.ClusterConfig
-	2,  // 55: metasrv.v1.Cluster.Status:input_type -> metasrv.v1.StatusRequest
-	4,  // 56: metasrv.v1.Cluster.ListMembers:input_type -> metasrv.v1.ListMembersRequest
-	7,  // 57: metasrv.v1.Cluster.ListNodes:input_type -> metasrv.v1.ListNodesRequest
-	9,  // 58: metasrv.v1.Cluster.GetNode:input_type -> metasrv.v1.GetNodeRequest
-	13, // 59: metasrv.v1.Cluster.ListRegions:input_type -> metasrv.v1.ListRegionsRequest
-	17, // 60: metasrv.v1.Cluster.Stats:input_type -> metasrv.v1.StatsRequest
-	19, // 61: metasrv.v1.Cluster.OpenSession:input_type -> metasrv.v1.OpenSessionRequest
-	21, // 62: metasrv.v1.Cluster.CloseSession:input_type -> metasrv.v1.CloseSessionRequest
-	23, // 63: metasrv.v1.Cluster.WatchNodes:input_type -> metasrv.v1.WatchNodesRequest
-	15, // 64: metasrv.v1.Cluster.GetRegion:input_type -> metasrv.v1.GetRegionRequest
-	46, // 65: metasrv.v1.Cluster.StartProcedure:input_type -> metasrv.v1.StartProcedureRequest
-	47, // 66: metasrv.v1.Cluster.ListProcedures:input_type -> metasrv.v1.ListProceduresRequest
-	48, // 67: metasrv.v1.Cluster.GetProcedure:input_type -> metasrv.v1.GetProcedureRequest
-	49, // 68: metasrv.v1.Cluster.CancelProcedure:input_type -> metasrv.v1.CancelProcedureRequest
-	50, // 69: metasrv.v1.Cluster.UndrainNode:input_type -> metasrv.v1.UndrainNodeRequest
-	28, // 70: metasrv.v1.Cluster.GetConfig:input_type -> metasrv.v1.GetConfigRequest
-	31, // 71: metasrv.v1.Cluster.Configure:input_type -> metasrv.v1.ConfigureRequest
-	3,  // 72: metasrv.v1.Cluster.Status:output_type -> metasrv.v1.StatusResponse
-	5,  // 73: metasrv.v1.Cluster.ListMembers:output_type -> metasrv.v1.ListMembersResponse
-	8,  // 74: metasrv.v1.Cluster.ListNodes:output_type -> metasrv.v1.ListNodesResponse
-	10, // 75: metasrv.v1.Cluster.GetNode:output_type -> metasrv.v1.GetNodeResponse
-	14, // 76: metasrv.v1.Cluster.ListRegions:output_type -> metasrv.v1.ListRegionsResponse
-	18, // 77: metasrv.v1.Cluster.Stats:output_type -> metasrv.v1.StatsResponse
-	20, // 78: metasrv.v1.Cluster.OpenSession:output_type -> metasrv.v1.OpenSessionResponse
-	22, // 79: metasrv.v1.Cluster.CloseSession:output_type -> metasrv.v1.CloseSessionResponse
-	24, // 80: metasrv.v1.Cluster.WatchNodes:output_type -> metasrv.v1.WatchNodesResponse
-	16, // 81: metasrv.v1.Cluster.GetRegion:output_type -> metasrv.v1.GetRegionResponse
-	51, // 82: metasrv.v1.Cluster.StartProcedure:output_type -> metasrv.v1.StartProcedureResponse
-	52, // 83: metasrv.v1.Cluster.ListProcedures:output_type -> metasrv.v1.ListProceduresResponse
-	53, // 84: metasrv.v1.Cluster.GetProcedure:output_type -> metasrv.v1.GetProcedureResponse
-	54, // 85: metasrv.v1.Cluster.CancelProcedure:output_type -> metasrv.v1.CancelProcedureResponse
-	55, // 86: metasrv.v1.Cluster.UndrainNode:output_type -> metasrv.v1.UndrainNodeResponse
-	29, // 87: metasrv.v1.Cluster.GetConfig:output_type -> metasrv.v1.GetConfigResponse
-	33, // 88: metasrv.v1.Cluster.Configure:output_type -> metasrv.v1.ConfigureResponse
-	72, // [72:89] is the sub-list for method output_type
-	55, // [55:72] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	45, // 12: metasrv.v1.Node.replica_stats:type_name -> metasrv.v1.ReplicaStat
+	39, // 13: metasrv.v1.ListNodesRequest.header:type_name -> metasrv.v1.RequestHeader
+	46, // 14: metasrv.v1.ListNodesRequest.role:type_name -> metasrv.v1.NodeRole
+	40, // 15: metasrv.v1.ListNodesResponse.header:type_name -> metasrv.v1.ResponseHeader
+	6,  // 16: metasrv.v1.ListNodesResponse.nodes:type_name -> metasrv.v1.Node
+	39, // 17: metasrv.v1.GetNodeRequest.header:type_name -> metasrv.v1.RequestHeader
+	40, // 18: metasrv.v1.GetNodeResponse.header:type_name -> metasrv.v1.ResponseHeader
+	6,  // 19: metasrv.v1.GetNodeResponse.node:type_name -> metasrv.v1.Node
+	42, // 20: metasrv.v1.Replica.peer:type_name -> metasrv.v1.Peer
+	47, // 21: metasrv.v1.Replica.role:type_name -> metasrv.v1.ReplicaRole
+	48, // 22: metasrv.v1.Replica.stat:type_name -> metasrv.v1.RegionStat
+	49, // 23: metasrv.v1.RegionInfo.table_name:type_name -> metasrv.v1.TableName
+	50, // 24: metasrv.v1.RegionInfo.table_state:type_name -> metasrv.v1.TableState
+	11, // 25: metasrv.v1.RegionInfo.replicas:type_name -> metasrv.v1.Replica
+	39, // 26: metasrv.v1.ListRegionsRequest.header:type_name -> metasrv.v1.RequestHeader
+	49, // 27: metasrv.v1.ListRegionsRequest.table_name:type_name -> metasrv.v1.TableName
+	40, // 28: metasrv.v1.ListRegionsResponse.header:type_name -> metasrv.v1.ResponseHeader
+	12, // 29: metasrv.v1.ListRegionsResponse.regions:type_name -> metasrv.v1.RegionInfo
+	39, // 30: metasrv.v1.GetRegionRequest.header:type_name -> metasrv.v1.RequestHeader
+	40, // 31: metasrv.v1.GetRegionResponse.header:type_name -> metasrv.v1.ResponseHeader
+	12, // 32: metasrv.v1.GetRegionResponse.region:type_name -> metasrv.v1.RegionInfo
+	51, // 33: metasrv.v1.GetRegionResponse.procedure:type_name -> metasrv.v1.Procedure
+	39, // 34: metasrv.v1.StatsRequest.header:type_name -> metasrv.v1.RequestHeader
+	40, // 35: metasrv.v1.StatsResponse.header:type_name -> metasrv.v1.ResponseHeader
+	39, // 36: metasrv.v1.OpenSessionRequest.header:type_name -> metasrv.v1.RequestHeader
+	40, // 37: metasrv.v1.OpenSessionResponse.header:type_name -> metasrv.v1.ResponseHeader
+	39, // 38: metasrv.v1.CloseSessionRequest.header:type_name -> metasrv.v1.RequestHeader
+	40, // 39: metasrv.v1.CloseSessionResponse.header:type_name -> metasrv.v1.ResponseHeader
+	39, // 40: metasrv.v1.WatchNodesRequest.header:type_name -> metasrv.v1.RequestHeader
+	46, // 41: metasrv.v1.WatchNodesRequest.role:type_name -> metasrv.v1.NodeRole
+	40, // 42: metasrv.v1.WatchNodesResponse.header:type_name -> metasrv.v1.ResponseHeader
+	25, // 43: metasrv.v1.WatchNodesResponse.events:type_name -> metasrv.v1.NodeEvent
+	6,  // 44: metasrv.v1.NodeEvent.registered:type_name -> metasrv.v1.Node
+	6,  // 45: metasrv.v1.NodeEvent.removed:type_name -> metasrv.v1.Node
+	27, // 46: metasrv.v1.ClusterConfig.maintenance:type_name -> metasrv.v1.MaintenanceMode
+	39, // 47: metasrv.v1.GetConfigRequest.header:type_name -> metasrv.v1.RequestHeader
+	40, // 48: metasrv.v1.GetConfigResponse.header:type_name -> metasrv.v1.ResponseHeader
+	26, // 49: metasrv.v1.GetConfigResponse.config:type_name -> metasrv.v1.ClusterConfig
+	30, // 50: metasrv.v1.GetConfigResponse.failover:type_name -> metasrv.v1.FailoverStatus
+	39, // 51: metasrv.v1.ConfigureRequest.header:type_name -> metasrv.v1.RequestHeader
+	27, // 52: metasrv.v1.ConfigureRequest.begin_maintenance:type_name -> metasrv.v1.MaintenanceMode
+	32, // 53: metasrv.v1.ConfigureRequest.end_maintenance:type_name -> metasrv.v1.EndMaintenance
+	40, // 54: metasrv.v1.ConfigureResponse.header:type_name -> metasrv.v1.ResponseHeader
+	26, // 55: metasrv.v1.ConfigureResponse.config:type_name -> metasrv.v1.ClusterConfig
+	39, // 56: metasrv.v1.ListGroupsRequest.header:type_name -> metasrv.v1.RequestHeader
+	40, // 57: metasrv.v1.ListGroupsResponse.header:type_name -> metasrv.v1.ResponseHeader
+	36, // 58: metasrv.v1.ListGroupsResponse.groups:type_name -> metasrv.v1.GroupInfo
+	52, // 59: metasrv.v1.GroupInfo.status:type_name -> metasrv.v1.GroupStatus
+	42, // 60: metasrv.v1.GroupInfo.successor:type_name -> metasrv.v1.Peer
+	39, // 61: metasrv.v1.ElectGroupWriterRequest.header:type_name -> metasrv.v1.RequestHeader
+	40, // 62: metasrv.v1.ElectGroupWriterResponse.header:type_name -> metasrv.v1.ResponseHeader
+	36, // 63: metasrv.v1.ElectGroupWriterResponse.group:type_name -> metasrv.v1.GroupInfo
+	2,  // 64: metasrv.v1.Cluster.Status:input_type -> metasrv.v1.StatusRequest
+	4,  // 65: metasrv.v1.Cluster.ListMembers:input_type -> metasrv.v1.ListMembersRequest
+	7,  // 66: metasrv.v1.Cluster.ListNodes:input_type -> metasrv.v1.ListNodesRequest
+	9,  // 67: metasrv.v1.Cluster.GetNode:input_type -> metasrv.v1.GetNodeRequest
+	13, // 68: metasrv.v1.Cluster.ListRegions:input_type -> metasrv.v1.ListRegionsRequest
+	17, // 69: metasrv.v1.Cluster.Stats:input_type -> metasrv.v1.StatsRequest
+	19, // 70: metasrv.v1.Cluster.OpenSession:input_type -> metasrv.v1.OpenSessionRequest
+	21, // 71: metasrv.v1.Cluster.CloseSession:input_type -> metasrv.v1.CloseSessionRequest
+	23, // 72: metasrv.v1.Cluster.WatchNodes:input_type -> metasrv.v1.WatchNodesRequest
+	15, // 73: metasrv.v1.Cluster.GetRegion:input_type -> metasrv.v1.GetRegionRequest
+	53, // 74: metasrv.v1.Cluster.StartProcedure:input_type -> metasrv.v1.StartProcedureRequest
+	54, // 75: metasrv.v1.Cluster.ListProcedures:input_type -> metasrv.v1.ListProceduresRequest
+	55, // 76: metasrv.v1.Cluster.GetProcedure:input_type -> metasrv.v1.GetProcedureRequest
+	56, // 77: metasrv.v1.Cluster.CancelProcedure:input_type -> metasrv.v1.CancelProcedureRequest
+	57, // 78: metasrv.v1.Cluster.UndrainNode:input_type -> metasrv.v1.UndrainNodeRequest
+	28, // 79: metasrv.v1.Cluster.GetConfig:input_type -> metasrv.v1.GetConfigRequest
+	31, // 80: metasrv.v1.Cluster.Configure:input_type -> metasrv.v1.ConfigureRequest
+	34, // 81: metasrv.v1.Cluster.ListGroups:input_type -> metasrv.v1.ListGroupsRequest
+	37, // 82: metasrv.v1.Cluster.ElectGroupWriter:input_type -> metasrv.v1.ElectGroupWriterRequest
+	3,  // 83: metasrv.v1.Cluster.Status:output_type -> metasrv.v1.StatusResponse
+	5,  // 84: metasrv.v1.Cluster.ListMembers:output_type -> metasrv.v1.ListMembersResponse
+	8,  // 85: metasrv.v1.Cluster.ListNodes:output_type -> metasrv.v1.ListNodesResponse
+	10, // 86: metasrv.v1.Cluster.GetNode:output_type -> metasrv.v1.GetNodeResponse
+	14, // 87: metasrv.v1.Cluster.ListRegions:output_type -> metasrv.v1.ListRegionsResponse
+	18, // 88: metasrv.v1.Cluster.Stats:output_type -> metasrv.v1.StatsResponse
+	20, // 89: metasrv.v1.Cluster.OpenSession:output_type -> metasrv.v1.OpenSessionResponse
+	22, // 90: metasrv.v1.Cluster.CloseSession:output_type -> metasrv.v1.CloseSessionResponse
+	24, // 91: metasrv.v1.Cluster.WatchNodes:output_type -> metasrv.v1.WatchNodesResponse
+	16, // 92: metasrv.v1.Cluster.GetRegion:output_type -> metasrv.v1.GetRegionResponse
+	58, // 93: metasrv.v1.Cluster.StartProcedure:output_type -> metasrv.v1.StartProcedureResponse
+	59, // 94: metasrv.v1.Cluster.ListProcedures:output_type -> metasrv.v1.ListProceduresResponse
+	60, // 95: metasrv.v1.Cluster.GetProcedure:output_type -> metasrv.v1.GetProcedureResponse
+	61, // 96: metasrv.v1.Cluster.CancelProcedure:output_type -> metasrv.v1.CancelProcedureResponse
+	62, // 97: metasrv.v1.Cluster.UndrainNode:output_type -> metasrv.v1.UndrainNodeResponse
+	29, // 98: metasrv.v1.Cluster.GetConfig:output_type -> metasrv.v1.GetConfigResponse
+	33, // 99: metasrv.v1.Cluster.Configure:output_type -> metasrv.v1.ConfigureResponse
+	35, // 100: metasrv.v1.Cluster.ListGroups:output_type -> metasrv.v1.ListGroupsResponse
+	38, // 101: metasrv.v1.Cluster.ElectGroupWriter:output_type -> metasrv.v1.ElectGroupWriterResponse
+	83, // [83:102] is the sub-list for method output_type
+	64, // [64:83] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_v1_cluster_proto_init() }
@@ -2696,7 +3138,7 @@ func file_metasrv_v1_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_v1_cluster_proto_rawDesc), len(file_metasrv_v1_cluster_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   32,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

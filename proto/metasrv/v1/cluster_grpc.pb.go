@@ -19,23 +19,25 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Cluster_Status_FullMethodName          = "/metasrv.v1.Cluster/Status"
-	Cluster_ListMembers_FullMethodName     = "/metasrv.v1.Cluster/ListMembers"
-	Cluster_ListNodes_FullMethodName       = "/metasrv.v1.Cluster/ListNodes"
-	Cluster_GetNode_FullMethodName         = "/metasrv.v1.Cluster/GetNode"
-	Cluster_ListRegions_FullMethodName     = "/metasrv.v1.Cluster/ListRegions"
-	Cluster_Stats_FullMethodName           = "/metasrv.v1.Cluster/Stats"
-	Cluster_OpenSession_FullMethodName     = "/metasrv.v1.Cluster/OpenSession"
-	Cluster_CloseSession_FullMethodName    = "/metasrv.v1.Cluster/CloseSession"
-	Cluster_WatchNodes_FullMethodName      = "/metasrv.v1.Cluster/WatchNodes"
-	Cluster_GetRegion_FullMethodName       = "/metasrv.v1.Cluster/GetRegion"
-	Cluster_StartProcedure_FullMethodName  = "/metasrv.v1.Cluster/StartProcedure"
-	Cluster_ListProcedures_FullMethodName  = "/metasrv.v1.Cluster/ListProcedures"
-	Cluster_GetProcedure_FullMethodName    = "/metasrv.v1.Cluster/GetProcedure"
-	Cluster_CancelProcedure_FullMethodName = "/metasrv.v1.Cluster/CancelProcedure"
-	Cluster_UndrainNode_FullMethodName     = "/metasrv.v1.Cluster/UndrainNode"
-	Cluster_GetConfig_FullMethodName       = "/metasrv.v1.Cluster/GetConfig"
-	Cluster_Configure_FullMethodName       = "/metasrv.v1.Cluster/Configure"
+	Cluster_Status_FullMethodName           = "/metasrv.v1.Cluster/Status"
+	Cluster_ListMembers_FullMethodName      = "/metasrv.v1.Cluster/ListMembers"
+	Cluster_ListNodes_FullMethodName        = "/metasrv.v1.Cluster/ListNodes"
+	Cluster_GetNode_FullMethodName          = "/metasrv.v1.Cluster/GetNode"
+	Cluster_ListRegions_FullMethodName      = "/metasrv.v1.Cluster/ListRegions"
+	Cluster_Stats_FullMethodName            = "/metasrv.v1.Cluster/Stats"
+	Cluster_OpenSession_FullMethodName      = "/metasrv.v1.Cluster/OpenSession"
+	Cluster_CloseSession_FullMethodName     = "/metasrv.v1.Cluster/CloseSession"
+	Cluster_WatchNodes_FullMethodName       = "/metasrv.v1.Cluster/WatchNodes"
+	Cluster_GetRegion_FullMethodName        = "/metasrv.v1.Cluster/GetRegion"
+	Cluster_StartProcedure_FullMethodName   = "/metasrv.v1.Cluster/StartProcedure"
+	Cluster_ListProcedures_FullMethodName   = "/metasrv.v1.Cluster/ListProcedures"
+	Cluster_GetProcedure_FullMethodName     = "/metasrv.v1.Cluster/GetProcedure"
+	Cluster_CancelProcedure_FullMethodName  = "/metasrv.v1.Cluster/CancelProcedure"
+	Cluster_UndrainNode_FullMethodName      = "/metasrv.v1.Cluster/UndrainNode"
+	Cluster_GetConfig_FullMethodName        = "/metasrv.v1.Cluster/GetConfig"
+	Cluster_Configure_FullMethodName        = "/metasrv.v1.Cluster/Configure"
+	Cluster_ListGroups_FullMethodName       = "/metasrv.v1.Cluster/ListGroups"
+	Cluster_ElectGroupWriter_FullMethodName = "/metasrv.v1.Cluster/ElectGroupWriter"
 )
 
 // ClusterClient is the client API for Cluster service.
@@ -77,6 +79,11 @@ type ClusterClient interface {
 	GetConfig(ctx context.Context, in *GetConfigRequest, opts ...grpc.CallOption) (*GetConfigResponse, error)
 	// Configure changes that.
 	Configure(ctx context.Context, in *ConfigureRequest, opts ...grpc.CallOption) (*ConfigureResponse, error)
+	// ListGroups returns the groups of nodes that replicate by their own means, with their writers.
+	ListGroups(ctx context.Context, in *ListGroupsRequest, opts ...grpc.CallOption) (*ListGroupsResponse, error)
+	// ElectGroupWriter makes another node the writer of a group. It returns when that was committed as the plan; the present
+	// writer stops first, or its lease ends.
+	ElectGroupWriter(ctx context.Context, in *ElectGroupWriterRequest, opts ...grpc.CallOption) (*ElectGroupWriterResponse, error)
 }
 
 type clusterClient struct {
@@ -266,6 +273,26 @@ func (c *clusterClient) Configure(ctx context.Context, in *ConfigureRequest, opt
 	return out, nil
 }
 
+func (c *clusterClient) ListGroups(ctx context.Context, in *ListGroupsRequest, opts ...grpc.CallOption) (*ListGroupsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListGroupsResponse)
+	err := c.cc.Invoke(ctx, Cluster_ListGroups_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterClient) ElectGroupWriter(ctx context.Context, in *ElectGroupWriterRequest, opts ...grpc.CallOption) (*ElectGroupWriterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ElectGroupWriterResponse)
+	err := c.cc.Invoke(ctx, Cluster_ElectGroupWriter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ClusterServer is the server API for Cluster service.
 // All implementations must embed UnimplementedClusterServer
 // for forward compatibility.
@@ -305,6 +332,11 @@ type ClusterServer interface {
 	GetConfig(context.Context, *GetConfigRequest) (*GetConfigResponse, error)
 	// Configure changes that.
 	Configure(context.Context, *ConfigureRequest) (*ConfigureResponse, error)
+	// ListGroups returns the groups of nodes that replicate by their own means, with their writers.
+	ListGroups(context.Context, *ListGroupsRequest) (*ListGroupsResponse, error)
+	// ElectGroupWriter makes another node the writer of a group. It returns when that was committed as the plan; the present
+	// writer stops first, or its lease ends.
+	ElectGroupWriter(context.Context, *ElectGroupWriterRequest) (*ElectGroupWriterResponse, error)
 	mustEmbedUnimplementedClusterServer()
 }
 
@@ -365,6 +397,12 @@ func (UnimplementedClusterServer) GetConfig(context.Context, *GetConfigRequest) 
 }
 func (UnimplementedClusterServer) Configure(context.Context, *ConfigureRequest) (*ConfigureResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Configure not implemented")
+}
+func (UnimplementedClusterServer) ListGroups(context.Context, *ListGroupsRequest) (*ListGroupsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListGroups not implemented")
+}
+func (UnimplementedClusterServer) ElectGroupWriter(context.Context, *ElectGroupWriterRequest) (*ElectGroupWriterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ElectGroupWriter not implemented")
 }
 func (UnimplementedClusterServer) mustEmbedUnimplementedClusterServer() {}
 func (UnimplementedClusterServer) testEmbeddedByValue()                 {}
@@ -686,6 +724,42 @@ func _Cluster_Configure_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Cluster_ListGroups_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListGroupsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).ListGroups(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_ListGroups_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).ListGroups(ctx, req.(*ListGroupsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Cluster_ElectGroupWriter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ElectGroupWriterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).ElectGroupWriter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_ElectGroupWriter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).ElectGroupWriter(ctx, req.(*ElectGroupWriterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Cluster_ServiceDesc is the grpc.ServiceDesc for Cluster service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -756,6 +830,14 @@ var Cluster_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Configure",
 			Handler:    _Cluster_Configure_Handler,
+		},
+		{
+			MethodName: "ListGroups",
+			Handler:    _Cluster_ListGroups_Handler,
+		},
+		{
+			MethodName: "ElectGroupWriter",
+			Handler:    _Cluster_ElectGroupWriter_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -159,6 +159,9 @@ type HeartbeatRequest struct {
 	Digest *uint64 `protobuf:"fixed64,26,opt,name=digest,proto3,oneof" json:"digest,omitempty"`
 	// Changes of in-sync sets that region leaders on the node ask for.
 	InSyncChanges []*InSyncChange `protobuf:"bytes,27,rep,name=in_sync_changes,json=inSyncChanges,proto3" json:"in_sync_changes,omitempty"`
+	// What a node of a group says of itself in the group. Of the writer, replica_stats names the whole in-sync set that it
+	// wants: itself, and those that are in_sync and not is_learner.
+	Group         *GroupReport `protobuf:"bytes,28,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -298,6 +301,239 @@ func (x *HeartbeatRequest) GetInSyncChanges() []*InSyncChange {
 	return nil
 }
 
+func (x *HeartbeatRequest) GetGroup() *GroupReport {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+// GroupReport is how far a node is in its group.
+type GroupReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Epoch and version that the node has last been told, and has taken in: see GroupStatus. With is_leader the node writes
+	// under this epoch, which it has made durable.
+	Epoch   uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Version uint64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// End of the node's own log, which says whom to elect: the epoch in which its last write was numbered, and that number.
+	LogEpoch      uint64 `protobuf:"varint,3,opt,name=log_epoch,json=logEpoch,proto3" json:"log_epoch,omitempty"`
+	LogSequence   uint64 `protobuf:"varint,4,opt,name=log_sequence,json=logSequence,proto3" json:"log_sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupReport) Reset() {
+	*x = GroupReport{}
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupReport) ProtoMessage() {}
+
+func (x *GroupReport) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupReport.ProtoReflect.Descriptor instead.
+func (*GroupReport) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *GroupReport) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *GroupReport) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *GroupReport) GetLogEpoch() uint64 {
+	if x != nil {
+		return x.LogEpoch
+	}
+	return 0
+}
+
+func (x *GroupReport) GetLogSequence() uint64 {
+	if x != nil {
+		return x.LogSequence
+	}
+	return 0
+}
+
+// GroupStatus tells a node of a group who writes.
+type GroupStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Rises with each election. Who follows refuses the writer of a lower one.
+	Epoch uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Rises with each change of the group. A node ignores a status that is older than one that it has.
+	Version uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// The only node that may write, absent where none does. All others are read-only.
+	Writer *Peer `protobuf:"bytes,4,opt,name=writer,proto3" json:"writer,omitempty"`
+	// The writer is to stop, because another node is about to be elected: it writes no more, and says so.
+	HandingOver bool `protobuf:"varint,5,opt,name=handing_over,json=handingOver,proto3" json:"handing_over,omitempty"`
+	// All nodes of the group, sorted by id.
+	Members []*GroupMember `protobuf:"bytes,6,rep,name=members,proto3" json:"members,omitempty"`
+	// The lease that this response grants to the writer, counted by its own clock from when it sent request `sequence`, in
+	// which it must have reported is_leader and this epoch. 0: none.
+	LeaseMs       uint64 `protobuf:"varint,7,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupStatus) Reset() {
+	*x = GroupStatus{}
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupStatus) ProtoMessage() {}
+
+func (x *GroupStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
+func (*GroupStatus) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GroupStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GroupStatus) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *GroupStatus) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *GroupStatus) GetWriter() *Peer {
+	if x != nil {
+		return x.Writer
+	}
+	return nil
+}
+
+func (x *GroupStatus) GetHandingOver() bool {
+	if x != nil {
+		return x.HandingOver
+	}
+	return false
+}
+
+func (x *GroupStatus) GetMembers() []*GroupMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *GroupStatus) GetLeaseMs() uint64 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
+// GroupMember is a node of a group.
+type GroupMember struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Peer  *Peer                  `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	// In the committed in-sync set: it must have a write before that is acknowledged, and only its nodes are elected.
+	InSync        bool `protobuf:"varint,2,opt,name=in_sync,json=inSync,proto3" json:"in_sync,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupMember) Reset() {
+	*x = GroupMember{}
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupMember) ProtoMessage() {}
+
+func (x *GroupMember) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupMember.ProtoReflect.Descriptor instead.
+func (*GroupMember) Descriptor() ([]byte, []int) {
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GroupMember) GetPeer() *Peer {
+	if x != nil {
+		return x.Peer
+	}
+	return nil
+}
+
+func (x *GroupMember) GetInSync() bool {
+	if x != nil {
+		return x.InSync
+	}
+	return false
+}
+
 // ReplicaRef names a replica.
 type ReplicaRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -309,7 +545,7 @@ type ReplicaRef struct {
 
 func (x *ReplicaRef) Reset() {
 	*x = ReplicaRef{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[1]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -321,7 +557,7 @@ func (x *ReplicaRef) String() string {
 func (*ReplicaRef) ProtoMessage() {}
 
 func (x *ReplicaRef) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[1]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -334,7 +570,7 @@ func (x *ReplicaRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaRef.ProtoReflect.Descriptor instead.
 func (*ReplicaRef) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{1}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ReplicaRef) GetRegionId() uint64 {
@@ -368,7 +604,7 @@ type InSyncChange struct {
 
 func (x *InSyncChange) Reset() {
 	*x = InSyncChange{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[2]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -380,7 +616,7 @@ func (x *InSyncChange) String() string {
 func (*InSyncChange) ProtoMessage() {}
 
 func (x *InSyncChange) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[2]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -393,7 +629,7 @@ func (x *InSyncChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InSyncChange.ProtoReflect.Descriptor instead.
 func (*InSyncChange) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{2}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *InSyncChange) GetRegionId() uint64 {
@@ -448,7 +684,7 @@ type InSyncResult struct {
 
 func (x *InSyncResult) Reset() {
 	*x = InSyncResult{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[3]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -460,7 +696,7 @@ func (x *InSyncResult) String() string {
 func (*InSyncResult) ProtoMessage() {}
 
 func (x *InSyncResult) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[3]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -473,7 +709,7 @@ func (x *InSyncResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InSyncResult.ProtoReflect.Descriptor instead.
 func (*InSyncResult) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{3}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *InSyncResult) GetRegionId() uint64 {
@@ -529,7 +765,7 @@ type TimeInterval struct {
 
 func (x *TimeInterval) Reset() {
 	*x = TimeInterval{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[4]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -541,7 +777,7 @@ func (x *TimeInterval) String() string {
 func (*TimeInterval) ProtoMessage() {}
 
 func (x *TimeInterval) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[4]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -554,7 +790,7 @@ func (x *TimeInterval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimeInterval.ProtoReflect.Descriptor instead.
 func (*TimeInterval) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{4}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TimeInterval) GetStartTimestampMillis() uint64 {
@@ -601,7 +837,7 @@ type NodeStat struct {
 
 func (x *NodeStat) Reset() {
 	*x = NodeStat{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[5]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +849,7 @@ func (x *NodeStat) String() string {
 func (*NodeStat) ProtoMessage() {}
 
 func (x *NodeStat) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[5]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +862,7 @@ func (x *NodeStat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStat.ProtoReflect.Descriptor instead.
 func (*NodeStat) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{5}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *NodeStat) GetRcus() uint64 {
@@ -736,7 +972,7 @@ type RegionStat struct {
 
 func (x *RegionStat) Reset() {
 	*x = RegionStat{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[6]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -748,7 +984,7 @@ func (x *RegionStat) String() string {
 func (*RegionStat) ProtoMessage() {}
 
 func (x *RegionStat) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[6]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -761,7 +997,7 @@ func (x *RegionStat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionStat.ProtoReflect.Descriptor instead.
 func (*RegionStat) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{6}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RegionStat) GetRegionId() uint64 {
@@ -886,7 +1122,7 @@ type ReplicaState struct {
 
 func (x *ReplicaState) Reset() {
 	*x = ReplicaState{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[7]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -898,7 +1134,7 @@ func (x *ReplicaState) String() string {
 func (*ReplicaState) ProtoMessage() {}
 
 func (x *ReplicaState) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[7]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -911,7 +1147,7 @@ func (x *ReplicaState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaState.ProtoReflect.Descriptor instead.
 func (*ReplicaState) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{7}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ReplicaState) GetReplicaId() uint64 {
@@ -951,17 +1187,20 @@ func (x *ReplicaState) GetError() string {
 
 // ReplicaStat describes a follower of a group writer.
 type ReplicaStat struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Peer          *Peer                  `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
-	InSync        bool                   `protobuf:"varint,2,opt,name=in_sync,json=inSync,proto3" json:"in_sync,omitempty"`
-	IsLearner     bool                   `protobuf:"varint,3,opt,name=is_learner,json=isLearner,proto3" json:"is_learner,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Peer      *Peer                  `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	InSync    bool                   `protobuf:"varint,2,opt,name=in_sync,json=inSync,proto3" json:"in_sync,omitempty"`
+	IsLearner bool                   `protobuf:"varint,3,opt,name=is_learner,json=isLearner,proto3" json:"is_learner,omitempty"`
+	// End of its log, as last acknowledged.
+	LogEpoch      uint64 `protobuf:"varint,20,opt,name=log_epoch,json=logEpoch,proto3" json:"log_epoch,omitempty"`
+	LogSequence   uint64 `protobuf:"varint,21,opt,name=log_sequence,json=logSequence,proto3" json:"log_sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReplicaStat) Reset() {
 	*x = ReplicaStat{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[8]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1212,7 @@ func (x *ReplicaStat) String() string {
 func (*ReplicaStat) ProtoMessage() {}
 
 func (x *ReplicaStat) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[8]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1225,7 @@ func (x *ReplicaStat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaStat.ProtoReflect.Descriptor instead.
 func (*ReplicaStat) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{8}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReplicaStat) GetPeer() *Peer {
@@ -1010,6 +1249,20 @@ func (x *ReplicaStat) GetIsLearner() bool {
 	return false
 }
 
+func (x *ReplicaStat) GetLogEpoch() uint64 {
+	if x != nil {
+		return x.LogEpoch
+	}
+	return 0
+}
+
+func (x *ReplicaStat) GetLogSequence() uint64 {
+	if x != nil {
+		return x.LogSequence
+	}
+	return 0
+}
+
 // NodeInfo is what a node says of itself when it registers.
 type NodeInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1026,14 +1279,17 @@ type NodeInfo struct {
 	// Random number of this process: a repeated registration of the same process returns the same incarnation.
 	RegistrationNonce uint64 `protobuf:"varint,7,opt,name=registration_nonce,json=registrationNonce,proto3" json:"registration_nonce,omitempty"`
 	// The node acknowledges writes only under a lease. Regions of a node that doesn't are never given to another one.
-	KeepsLeases   bool `protobuf:"varint,20,opt,name=keeps_leases,json=keepsLeases,proto3" json:"keeps_leases,omitempty"`
+	KeepsLeases bool `protobuf:"varint,20,opt,name=keeps_leases,json=keepsLeases,proto3" json:"keeps_leases,omitempty"`
+	// Name of the group of nodes that it belongs to, which replicate by their own means and have one writer. The writer of a
+	// node that also keeps_leases is elected by metasrv, and has one lease for all that the group holds. Only datanodes.
+	Group         string `protobuf:"bytes,21,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodeInfo) Reset() {
 	*x = NodeInfo{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[9]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1301,7 @@ func (x *NodeInfo) String() string {
 func (*NodeInfo) ProtoMessage() {}
 
 func (x *NodeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[9]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1314,7 @@ func (x *NodeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfo.ProtoReflect.Descriptor instead.
 func (*NodeInfo) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{9}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *NodeInfo) GetRole() NodeRole {
@@ -1117,6 +1373,13 @@ func (x *NodeInfo) GetKeepsLeases() bool {
 	return false
 }
 
+func (x *NodeInfo) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
 // Capacity is what a node can serve. 0 means unknown.
 type Capacity struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1133,7 +1396,7 @@ type Capacity struct {
 
 func (x *Capacity) Reset() {
 	*x = Capacity{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[10]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1145,7 +1408,7 @@ func (x *Capacity) String() string {
 func (*Capacity) ProtoMessage() {}
 
 func (x *Capacity) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[10]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1158,7 +1421,7 @@ func (x *Capacity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capacity.ProtoReflect.Descriptor instead.
 func (*Capacity) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{10}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Capacity) GetRcusPerSecond() uint64 {
@@ -1209,7 +1472,7 @@ type InstructionReply struct {
 
 func (x *InstructionReply) Reset() {
 	*x = InstructionReply{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[11]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1221,7 +1484,7 @@ func (x *InstructionReply) String() string {
 func (*InstructionReply) ProtoMessage() {}
 
 func (x *InstructionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[11]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1234,7 +1497,7 @@ func (x *InstructionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstructionReply.ProtoReflect.Descriptor instead.
 func (*InstructionReply) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{11}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *InstructionReply) GetRegionId() uint64 {
@@ -1280,13 +1543,15 @@ type HeartbeatResponse struct {
 	// The next request must be a full report.
 	FullReportWanted bool            `protobuf:"varint,26,opt,name=full_report_wanted,json=fullReportWanted,proto3" json:"full_report_wanted,omitempty"`
 	InSyncResults    []*InSyncResult `protobuf:"bytes,27,rep,name=in_sync_results,json=inSyncResults,proto3" json:"in_sync_results,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Only to nodes of a group. Absent where it is not known at the moment.
+	Group         *GroupStatus `protobuf:"bytes,28,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[12]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +1563,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[12]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +1576,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{12}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *HeartbeatResponse) GetHeader() *ResponseHeader {
@@ -1384,6 +1649,13 @@ func (x *HeartbeatResponse) GetInSyncResults() []*InSyncResult {
 	return nil
 }
 
+func (x *HeartbeatResponse) GetGroup() *GroupStatus {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
 // Instruction is one message to a node. It follows from the replicated state, and is repeated until the node's reports
 // show that it was done; doing it twice does no harm. A node refuses one that names another replica id, or a lower pair
 // of leader_epoch and conf_version than it has.
@@ -1407,7 +1679,7 @@ type Instruction struct {
 
 func (x *Instruction) Reset() {
 	*x = Instruction{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[13]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1419,7 +1691,7 @@ func (x *Instruction) String() string {
 func (*Instruction) ProtoMessage() {}
 
 func (x *Instruction) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[13]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1432,7 +1704,7 @@ func (x *Instruction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instruction.ProtoReflect.Descriptor instead.
 func (*Instruction) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{13}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Instruction) GetInstruction() isInstruction_Instruction {
@@ -1595,7 +1867,7 @@ type RegionConfig struct {
 
 func (x *RegionConfig) Reset() {
 	*x = RegionConfig{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[14]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1607,7 +1879,7 @@ func (x *RegionConfig) String() string {
 func (*RegionConfig) ProtoMessage() {}
 
 func (x *RegionConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[14]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1620,7 +1892,7 @@ func (x *RegionConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionConfig.ProtoReflect.Descriptor instead.
 func (*RegionConfig) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{14}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RegionConfig) GetRegionId() uint64 {
@@ -1673,7 +1945,7 @@ type ReplicaConfig struct {
 
 func (x *ReplicaConfig) Reset() {
 	*x = ReplicaConfig{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[15]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1957,7 @@ func (x *ReplicaConfig) String() string {
 func (*ReplicaConfig) ProtoMessage() {}
 
 func (x *ReplicaConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[15]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1970,7 @@ func (x *ReplicaConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaConfig.ProtoReflect.Descriptor instead.
 func (*ReplicaConfig) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{15}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReplicaConfig) GetReplicaId() uint64 {
@@ -1741,7 +2013,7 @@ type OpenRegion struct {
 
 func (x *OpenRegion) Reset() {
 	*x = OpenRegion{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[16]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1753,7 +2025,7 @@ func (x *OpenRegion) String() string {
 func (*OpenRegion) ProtoMessage() {}
 
 func (x *OpenRegion) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[16]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1766,7 +2038,7 @@ func (x *OpenRegion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenRegion.ProtoReflect.Descriptor instead.
 func (*OpenRegion) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{16}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *OpenRegion) GetReplicaId() uint64 {
@@ -1796,7 +2068,7 @@ type CloseRegion struct {
 
 func (x *CloseRegion) Reset() {
 	*x = CloseRegion{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[17]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1808,7 +2080,7 @@ func (x *CloseRegion) String() string {
 func (*CloseRegion) ProtoMessage() {}
 
 func (x *CloseRegion) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[17]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1821,7 +2093,7 @@ func (x *CloseRegion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseRegion.ProtoReflect.Descriptor instead.
 func (*CloseRegion) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{17}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CloseRegion) GetRegionId() uint64 {
@@ -1864,7 +2136,7 @@ type PromoteRegion struct {
 
 func (x *PromoteRegion) Reset() {
 	*x = PromoteRegion{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[18]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1876,7 +2148,7 @@ func (x *PromoteRegion) String() string {
 func (*PromoteRegion) ProtoMessage() {}
 
 func (x *PromoteRegion) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[18]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1889,7 +2161,7 @@ func (x *PromoteRegion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromoteRegion.ProtoReflect.Descriptor instead.
 func (*PromoteRegion) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{18}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PromoteRegion) GetReplicaId() uint64 {
@@ -1920,7 +2192,7 @@ type DemoteRegion struct {
 
 func (x *DemoteRegion) Reset() {
 	*x = DemoteRegion{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[19]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1932,7 +2204,7 @@ func (x *DemoteRegion) String() string {
 func (*DemoteRegion) ProtoMessage() {}
 
 func (x *DemoteRegion) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[19]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1945,7 +2217,7 @@ func (x *DemoteRegion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DemoteRegion.ProtoReflect.Descriptor instead.
 func (*DemoteRegion) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{19}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DemoteRegion) GetReplicaId() uint64 {
@@ -1982,7 +2254,7 @@ type FlushRegion struct {
 
 func (x *FlushRegion) Reset() {
 	*x = FlushRegion{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[20]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2266,7 @@ func (x *FlushRegion) String() string {
 func (*FlushRegion) ProtoMessage() {}
 
 func (x *FlushRegion) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[20]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2279,7 @@ func (x *FlushRegion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushRegion.ProtoReflect.Descriptor instead.
 func (*FlushRegion) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{20}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *FlushRegion) GetRegionId() uint64 {
@@ -2049,7 +2321,7 @@ type CatchUpRegion struct {
 
 func (x *CatchUpRegion) Reset() {
 	*x = CatchUpRegion{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[21]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +2333,7 @@ func (x *CatchUpRegion) String() string {
 func (*CatchUpRegion) ProtoMessage() {}
 
 func (x *CatchUpRegion) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[21]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2346,7 @@ func (x *CatchUpRegion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatchUpRegion.ProtoReflect.Descriptor instead.
 func (*CatchUpRegion) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{21}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CatchUpRegion) GetReplicaId() uint64 {
@@ -2104,7 +2376,7 @@ type AddLearner struct {
 
 func (x *AddLearner) Reset() {
 	*x = AddLearner{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[22]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2116,7 +2388,7 @@ func (x *AddLearner) String() string {
 func (*AddLearner) ProtoMessage() {}
 
 func (x *AddLearner) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[22]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2129,7 +2401,7 @@ func (x *AddLearner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddLearner.ProtoReflect.Descriptor instead.
 func (*AddLearner) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{22}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AddLearner) GetReplicaId() uint64 {
@@ -2170,7 +2442,7 @@ type InvalidateCaches struct {
 
 func (x *InvalidateCaches) Reset() {
 	*x = InvalidateCaches{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[23]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2182,7 +2454,7 @@ func (x *InvalidateCaches) String() string {
 func (*InvalidateCaches) ProtoMessage() {}
 
 func (x *InvalidateCaches) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[23]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2195,7 +2467,7 @@ func (x *InvalidateCaches) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvalidateCaches.ProtoReflect.Descriptor instead.
 func (*InvalidateCaches) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{23}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *InvalidateCaches) GetTableIds() []uint64 {
@@ -2221,7 +2493,7 @@ type DropRegion struct {
 
 func (x *DropRegion) Reset() {
 	*x = DropRegion{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[24]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2233,7 +2505,7 @@ func (x *DropRegion) String() string {
 func (*DropRegion) ProtoMessage() {}
 
 func (x *DropRegion) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[24]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2246,7 +2518,7 @@ func (x *DropRegion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropRegion.ProtoReflect.Descriptor instead.
 func (*DropRegion) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{24}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DropRegion) GetRegionId() uint64 {
@@ -2293,7 +2565,7 @@ type AskLeaderRequest struct {
 
 func (x *AskLeaderRequest) Reset() {
 	*x = AskLeaderRequest{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[25]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2305,7 +2577,7 @@ func (x *AskLeaderRequest) String() string {
 func (*AskLeaderRequest) ProtoMessage() {}
 
 func (x *AskLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[25]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2318,7 +2590,7 @@ func (x *AskLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskLeaderRequest.ProtoReflect.Descriptor instead.
 func (*AskLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{25}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AskLeaderRequest) GetHeader() *RequestHeader {
@@ -2339,7 +2611,7 @@ type AskLeaderResponse struct {
 
 func (x *AskLeaderResponse) Reset() {
 	*x = AskLeaderResponse{}
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[26]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2351,7 +2623,7 @@ func (x *AskLeaderResponse) String() string {
 func (*AskLeaderResponse) ProtoMessage() {}
 
 func (x *AskLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[26]
+	mi := &file_metasrv_v1_heartbeat_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2364,7 +2636,7 @@ func (x *AskLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AskLeaderResponse.ProtoReflect.Descriptor instead.
 func (*AskLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{26}
+	return file_metasrv_v1_heartbeat_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AskLeaderResponse) GetHeader() *ResponseHeader {
@@ -2386,7 +2658,7 @@ var File_metasrv_v1_heartbeat_proto protoreflect.FileDescriptor
 const file_metasrv_v1_heartbeat_proto_rawDesc = "" +
 	"\n" +
 	"\x1ametasrv/v1/heartbeat.proto\x12\n" +
-	"metasrv.v1\x1a\x17metasrv/v1/header.proto\x1a\x16metasrv/v1/table.proto\"\xfc\x05\n" +
+	"metasrv.v1\x1a\x17metasrv/v1/header.proto\x1a\x16metasrv/v1/table.proto\"\xab\x06\n" +
 	"\x10HeartbeatRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12$\n" +
 	"\x04peer\x18\x02 \x01(\v2\x10.metasrv.v1.PeerR\x04peer\x12\x1b\n" +
@@ -2403,8 +2675,25 @@ const file_metasrv_v1_heartbeat_proto_rawDesc = "" +
 	"\x13instruction_replies\x18\x18 \x03(\v2\x1c.metasrv.v1.InstructionReplyR\x12instructionReplies\x12A\n" +
 	"\x10removed_replicas\x18\x19 \x03(\v2\x16.metasrv.v1.ReplicaRefR\x0fremovedReplicas\x12\x1b\n" +
 	"\x06digest\x18\x1a \x01(\x06H\x00R\x06digest\x88\x01\x01\x12@\n" +
-	"\x0fin_sync_changes\x18\x1b \x03(\v2\x18.metasrv.v1.InSyncChangeR\rinSyncChangesB\t\n" +
-	"\a_digest\"H\n" +
+	"\x0fin_sync_changes\x18\x1b \x03(\v2\x18.metasrv.v1.InSyncChangeR\rinSyncChanges\x12-\n" +
+	"\x05group\x18\x1c \x01(\v2\x17.metasrv.v1.GroupReportR\x05groupB\t\n" +
+	"\a_digest\"}\n" +
+	"\vGroupReport\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x1b\n" +
+	"\tlog_epoch\x18\x03 \x01(\x04R\blogEpoch\x12!\n" +
+	"\flog_sequence\x18\x04 \x01(\x04R\vlogSequence\"\xec\x01\n" +
+	"\vGroupStatus\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12(\n" +
+	"\x06writer\x18\x04 \x01(\v2\x10.metasrv.v1.PeerR\x06writer\x12!\n" +
+	"\fhanding_over\x18\x05 \x01(\bR\vhandingOver\x121\n" +
+	"\amembers\x18\x06 \x03(\v2\x17.metasrv.v1.GroupMemberR\amembers\x12\x19\n" +
+	"\blease_ms\x18\a \x01(\x04R\aleaseMs\"L\n" +
+	"\vGroupMember\x12$\n" +
+	"\x04peer\x18\x01 \x01(\v2\x10.metasrv.v1.PeerR\x04peer\x12\x17\n" +
+	"\ain_sync\x18\x02 \x01(\bR\x06inSync\"H\n" +
 	"\n" +
 	"ReplicaRef\x12\x1b\n" +
 	"\tregion_id\x18\x01 \x01(\x04R\bregionId\x12\x1d\n" +
@@ -2475,12 +2764,14 @@ const file_metasrv_v1_heartbeat_proto_rawDesc = "" +
 	"\tlog_epoch\x18\x02 \x01(\x04R\blogEpoch\x12!\n" +
 	"\flog_sequence\x18\x03 \x01(\x04R\vlogSequence\x12\x1b\n" +
 	"\tcaught_up\x18\x04 \x01(\bR\bcaughtUp\x12\x14\n" +
-	"\x05error\x18\x05 \x01(\tR\x05error\"k\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"\xab\x01\n" +
 	"\vReplicaStat\x12$\n" +
 	"\x04peer\x18\x01 \x01(\v2\x10.metasrv.v1.PeerR\x04peer\x12\x17\n" +
 	"\ain_sync\x18\x02 \x01(\bR\x06inSync\x12\x1d\n" +
 	"\n" +
-	"is_learner\x18\x03 \x01(\bR\tisLearner\"\xdb\x03\n" +
+	"is_learner\x18\x03 \x01(\bR\tisLearner\x12\x1b\n" +
+	"\tlog_epoch\x18\x14 \x01(\x04R\blogEpoch\x12!\n" +
+	"\flog_sequence\x18\x15 \x01(\x04R\vlogSequence\"\xf1\x03\n" +
 	"\bNodeInfo\x12(\n" +
 	"\x04role\x18\x01 \x01(\x0e2\x14.metasrv.v1.NodeRoleR\x04role\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x128\n" +
@@ -2489,7 +2780,8 @@ const file_metasrv_v1_heartbeat_proto_rawDesc = "" +
 	"\bcapacity\x18\x05 \x01(\v2\x14.metasrv.v1.CapacityR\bcapacity\x12!\n" +
 	"\fstorage_uuid\x18\x06 \x01(\tR\vstorageUuid\x12-\n" +
 	"\x12registration_nonce\x18\a \x01(\x04R\x11registrationNonce\x12!\n" +
-	"\fkeeps_leases\x18\x14 \x01(\bR\vkeepsLeases\x1a9\n" +
+	"\fkeeps_leases\x18\x14 \x01(\bR\vkeepsLeases\x12\x14\n" +
+	"\x05group\x18\x15 \x01(\tR\x05group\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a8\n" +
@@ -2508,7 +2800,7 @@ const file_metasrv_v1_heartbeat_proto_rawDesc = "" +
 	"\tregion_id\x18\x01 \x01(\x04R\bregionId\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x02 \x01(\x04R\treplicaId\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"\xbc\x03\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"\xeb\x03\n" +
 	"\x11HeartbeatResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12\x18\n" +
 	"\apayload\x18\x02 \x03(\fR\apayload\x12\x1a\n" +
@@ -2519,7 +2811,8 @@ const file_metasrv_v1_heartbeat_proto_rawDesc = "" +
 	"\x06digest\x18\x18 \x01(\x06H\x00R\x06digest\x88\x01\x01\x124\n" +
 	"\tungranted\x18\x19 \x03(\v2\x16.metasrv.v1.ReplicaRefR\tungranted\x12,\n" +
 	"\x12full_report_wanted\x18\x1a \x01(\bR\x10fullReportWanted\x12@\n" +
-	"\x0fin_sync_results\x18\x1b \x03(\v2\x18.metasrv.v1.InSyncResultR\rinSyncResultsB\t\n" +
+	"\x0fin_sync_results\x18\x1b \x03(\v2\x18.metasrv.v1.InSyncResultR\rinSyncResults\x12-\n" +
+	"\x05group\x18\x1c \x01(\v2\x17.metasrv.v1.GroupStatusR\x05groupB\t\n" +
 	"\a_digest\"\xe0\x04\n" +
 	"\vInstruction\x129\n" +
 	"\vdrop_region\x18\x01 \x01(\v2\x16.metasrv.v1.DropRegionH\x00R\n" +
@@ -2625,102 +2918,110 @@ func file_metasrv_v1_heartbeat_proto_rawDescGZIP() []byte {
 }
 
 var file_metasrv_v1_heartbeat_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_metasrv_v1_heartbeat_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_metasrv_v1_heartbeat_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_metasrv_v1_heartbeat_proto_goTypes = []any{
 	(ReplicaRole)(0),          // 0: metasrv.v1.ReplicaRole
 	(NodeRole)(0),             // 1: metasrv.v1.NodeRole
 	(*HeartbeatRequest)(nil),  // 2: metasrv.v1.HeartbeatRequest
-	(*ReplicaRef)(nil),        // 3: metasrv.v1.ReplicaRef
-	(*InSyncChange)(nil),      // 4: metasrv.v1.InSyncChange
-	(*InSyncResult)(nil),      // 5: metasrv.v1.InSyncResult
-	(*TimeInterval)(nil),      // 6: metasrv.v1.TimeInterval
-	(*NodeStat)(nil),          // 7: metasrv.v1.NodeStat
-	(*RegionStat)(nil),        // 8: metasrv.v1.RegionStat
-	(*ReplicaState)(nil),      // 9: metasrv.v1.ReplicaState
-	(*ReplicaStat)(nil),       // 10: metasrv.v1.ReplicaStat
-	(*NodeInfo)(nil),          // 11: metasrv.v1.NodeInfo
-	(*Capacity)(nil),          // 12: metasrv.v1.Capacity
-	(*InstructionReply)(nil),  // 13: metasrv.v1.InstructionReply
-	(*HeartbeatResponse)(nil), // 14: metasrv.v1.HeartbeatResponse
-	(*Instruction)(nil),       // 15: metasrv.v1.Instruction
-	(*RegionConfig)(nil),      // 16: metasrv.v1.RegionConfig
-	(*ReplicaConfig)(nil),     // 17: metasrv.v1.ReplicaConfig
-	(*OpenRegion)(nil),        // 18: metasrv.v1.OpenRegion
-	(*CloseRegion)(nil),       // 19: metasrv.v1.CloseRegion
-	(*PromoteRegion)(nil),     // 20: metasrv.v1.PromoteRegion
-	(*DemoteRegion)(nil),      // 21: metasrv.v1.DemoteRegion
-	(*FlushRegion)(nil),       // 22: metasrv.v1.FlushRegion
-	(*CatchUpRegion)(nil),     // 23: metasrv.v1.CatchUpRegion
-	(*AddLearner)(nil),        // 24: metasrv.v1.AddLearner
-	(*InvalidateCaches)(nil),  // 25: metasrv.v1.InvalidateCaches
-	(*DropRegion)(nil),        // 26: metasrv.v1.DropRegion
-	(*AskLeaderRequest)(nil),  // 27: metasrv.v1.AskLeaderRequest
-	(*AskLeaderResponse)(nil), // 28: metasrv.v1.AskLeaderResponse
-	nil,                       // 29: metasrv.v1.NodeStat.AttrsEntry
-	nil,                       // 30: metasrv.v1.RegionStat.AttrsEntry
-	nil,                       // 31: metasrv.v1.NodeInfo.LabelsEntry
-	nil,                       // 32: metasrv.v1.NodeInfo.AttrsEntry
-	(*RequestHeader)(nil),     // 33: metasrv.v1.RequestHeader
-	(*Peer)(nil),              // 34: metasrv.v1.Peer
-	(*TableName)(nil),         // 35: metasrv.v1.TableName
-	(*ResponseHeader)(nil),    // 36: metasrv.v1.ResponseHeader
-	(*Table)(nil),             // 37: metasrv.v1.Table
-	(*Region)(nil),            // 38: metasrv.v1.Region
+	(*GroupReport)(nil),       // 3: metasrv.v1.GroupReport
+	(*GroupStatus)(nil),       // 4: metasrv.v1.GroupStatus
+	(*GroupMember)(nil),       // 5: metasrv.v1.GroupMember
+	(*ReplicaRef)(nil),        // 6: metasrv.v1.ReplicaRef
+	(*InSyncChange)(nil),      // 7: metasrv.v1.InSyncChange
+	(*InSyncResult)(nil),      // 8: metasrv.v1.InSyncResult
+	(*TimeInterval)(nil),      // 9: metasrv.v1.TimeInterval
+	(*NodeStat)(nil),          // 10: metasrv.v1.NodeStat
+	(*RegionStat)(nil),        // 11: metasrv.v1.RegionStat
+	(*ReplicaState)(nil),      // 12: metasrv.v1.ReplicaState
+	(*ReplicaStat)(nil),       // 13: metasrv.v1.ReplicaStat
+	(*NodeInfo)(nil),          // 14: metasrv.v1.NodeInfo
+	(*Capacity)(nil),          // 15: metasrv.v1.Capacity
+	(*InstructionReply)(nil),  // 16: metasrv.v1.InstructionReply
+	(*HeartbeatResponse)(nil), // 17: metasrv.v1.HeartbeatResponse
+	(*Instruction)(nil),       // 18: metasrv.v1.Instruction
+	(*RegionConfig)(nil),      // 19: metasrv.v1.RegionConfig
+	(*ReplicaConfig)(nil),     // 20: metasrv.v1.ReplicaConfig
+	(*OpenRegion)(nil),        // 21: metasrv.v1.OpenRegion
+	(*CloseRegion)(nil),       // 22: metasrv.v1.CloseRegion
+	(*PromoteRegion)(nil),     // 23: metasrv.v1.PromoteRegion
+	(*DemoteRegion)(nil),      // 24: metasrv.v1.DemoteRegion
+	(*FlushRegion)(nil),       // 25: metasrv.v1.FlushRegion
+	(*CatchUpRegion)(nil),     // 26: metasrv.v1.CatchUpRegion
+	(*AddLearner)(nil),        // 27: metasrv.v1.AddLearner
+	(*InvalidateCaches)(nil),  // 28: metasrv.v1.InvalidateCaches
+	(*DropRegion)(nil),        // 29: metasrv.v1.DropRegion
+	(*AskLeaderRequest)(nil),  // 30: metasrv.v1.AskLeaderRequest
+	(*AskLeaderResponse)(nil), // 31: metasrv.v1.AskLeaderResponse
+	nil,                       // 32: metasrv.v1.NodeStat.AttrsEntry
+	nil,                       // 33: metasrv.v1.RegionStat.AttrsEntry
+	nil,                       // 34: metasrv.v1.NodeInfo.LabelsEntry
+	nil,                       // 35: metasrv.v1.NodeInfo.AttrsEntry
+	(*RequestHeader)(nil),     // 36: metasrv.v1.RequestHeader
+	(*Peer)(nil),              // 37: metasrv.v1.Peer
+	(*TableName)(nil),         // 38: metasrv.v1.TableName
+	(*ResponseHeader)(nil),    // 39: metasrv.v1.ResponseHeader
+	(*Table)(nil),             // 40: metasrv.v1.Table
+	(*Region)(nil),            // 41: metasrv.v1.Region
 }
 var file_metasrv_v1_heartbeat_proto_depIdxs = []int32{
-	33, // 0: metasrv.v1.HeartbeatRequest.header:type_name -> metasrv.v1.RequestHeader
-	34, // 1: metasrv.v1.HeartbeatRequest.peer:type_name -> metasrv.v1.Peer
-	6,  // 2: metasrv.v1.HeartbeatRequest.report_interval:type_name -> metasrv.v1.TimeInterval
-	7,  // 3: metasrv.v1.HeartbeatRequest.node_stat:type_name -> metasrv.v1.NodeStat
-	8,  // 4: metasrv.v1.HeartbeatRequest.region_stats:type_name -> metasrv.v1.RegionStat
-	10, // 5: metasrv.v1.HeartbeatRequest.replica_stats:type_name -> metasrv.v1.ReplicaStat
-	11, // 6: metasrv.v1.HeartbeatRequest.node:type_name -> metasrv.v1.NodeInfo
-	13, // 7: metasrv.v1.HeartbeatRequest.instruction_replies:type_name -> metasrv.v1.InstructionReply
-	3,  // 8: metasrv.v1.HeartbeatRequest.removed_replicas:type_name -> metasrv.v1.ReplicaRef
-	4,  // 9: metasrv.v1.HeartbeatRequest.in_sync_changes:type_name -> metasrv.v1.InSyncChange
-	29, // 10: metasrv.v1.NodeStat.attrs:type_name -> metasrv.v1.NodeStat.AttrsEntry
-	35, // 11: metasrv.v1.RegionStat.table_name:type_name -> metasrv.v1.TableName
-	0,  // 12: metasrv.v1.RegionStat.role:type_name -> metasrv.v1.ReplicaRole
-	9,  // 13: metasrv.v1.RegionStat.replica_states:type_name -> metasrv.v1.ReplicaState
-	30, // 14: metasrv.v1.RegionStat.attrs:type_name -> metasrv.v1.RegionStat.AttrsEntry
-	34, // 15: metasrv.v1.ReplicaStat.peer:type_name -> metasrv.v1.Peer
-	1,  // 16: metasrv.v1.NodeInfo.role:type_name -> metasrv.v1.NodeRole
-	31, // 17: metasrv.v1.NodeInfo.labels:type_name -> metasrv.v1.NodeInfo.LabelsEntry
-	32, // 18: metasrv.v1.NodeInfo.attrs:type_name -> metasrv.v1.NodeInfo.AttrsEntry
-	12, // 19: metasrv.v1.NodeInfo.capacity:type_name -> metasrv.v1.Capacity
-	36, // 20: metasrv.v1.HeartbeatResponse.header:type_name -> metasrv.v1.ResponseHeader
-	3,  // 21: metasrv.v1.HeartbeatResponse.ungranted:type_name -> metasrv.v1.ReplicaRef
-	5,  // 22: metasrv.v1.HeartbeatResponse.in_sync_results:type_name -> metasrv.v1.InSyncResult
-	26, // 23: metasrv.v1.Instruction.drop_region:type_name -> metasrv.v1.DropRegion
-	18, // 24: metasrv.v1.Instruction.open_region:type_name -> metasrv.v1.OpenRegion
-	19, // 25: metasrv.v1.Instruction.close_region:type_name -> metasrv.v1.CloseRegion
-	20, // 26: metasrv.v1.Instruction.promote_region:type_name -> metasrv.v1.PromoteRegion
-	21, // 27: metasrv.v1.Instruction.demote_region:type_name -> metasrv.v1.DemoteRegion
-	22, // 28: metasrv.v1.Instruction.flush_region:type_name -> metasrv.v1.FlushRegion
-	23, // 29: metasrv.v1.Instruction.catch_up_region:type_name -> metasrv.v1.CatchUpRegion
-	24, // 30: metasrv.v1.Instruction.add_learner:type_name -> metasrv.v1.AddLearner
-	25, // 31: metasrv.v1.Instruction.invalidate_caches:type_name -> metasrv.v1.InvalidateCaches
-	17, // 32: metasrv.v1.RegionConfig.replicas:type_name -> metasrv.v1.ReplicaConfig
-	34, // 33: metasrv.v1.ReplicaConfig.peer:type_name -> metasrv.v1.Peer
-	16, // 34: metasrv.v1.OpenRegion.config:type_name -> metasrv.v1.RegionConfig
-	16, // 35: metasrv.v1.PromoteRegion.config:type_name -> metasrv.v1.RegionConfig
-	16, // 36: metasrv.v1.DemoteRegion.config:type_name -> metasrv.v1.RegionConfig
-	16, // 37: metasrv.v1.CatchUpRegion.config:type_name -> metasrv.v1.RegionConfig
-	16, // 38: metasrv.v1.AddLearner.config:type_name -> metasrv.v1.RegionConfig
-	37, // 39: metasrv.v1.AddLearner.table:type_name -> metasrv.v1.Table
-	38, // 40: metasrv.v1.AddLearner.region:type_name -> metasrv.v1.Region
-	33, // 41: metasrv.v1.AskLeaderRequest.header:type_name -> metasrv.v1.RequestHeader
-	36, // 42: metasrv.v1.AskLeaderResponse.header:type_name -> metasrv.v1.ResponseHeader
-	34, // 43: metasrv.v1.AskLeaderResponse.leader:type_name -> metasrv.v1.Peer
-	2,  // 44: metasrv.v1.Heartbeat.Heartbeat:input_type -> metasrv.v1.HeartbeatRequest
-	27, // 45: metasrv.v1.Heartbeat.AskLeader:input_type -> metasrv.v1.AskLeaderRequest
-	14, // 46: metasrv.v1.Heartbeat.Heartbeat:output_type -> metasrv.v1.HeartbeatResponse
-	28, // 47: metasrv.v1.Heartbeat.AskLeader:output_type -> metasrv.v1.AskLeaderResponse
-	46, // [46:48] is the sub-list for method output_type
-	44, // [44:46] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	36, // 0: metasrv.v1.HeartbeatRequest.header:type_name -> metasrv.v1.RequestHeader
+	37, // 1: metasrv.v1.HeartbeatRequest.peer:type_name -> metasrv.v1.Peer
+	9,  // 2: metasrv.v1.HeartbeatRequest.report_interval:type_name -> metasrv.v1.TimeInterval
+	10, // 3: metasrv.v1.HeartbeatRequest.node_stat:type_name -> metasrv.v1.NodeStat
+	11, // 4: metasrv.v1.HeartbeatRequest.region_stats:type_name -> metasrv.v1.RegionStat
+	13, // 5: metasrv.v1.HeartbeatRequest.replica_stats:type_name -> metasrv.v1.ReplicaStat
+	14, // 6: metasrv.v1.HeartbeatRequest.node:type_name -> metasrv.v1.NodeInfo
+	16, // 7: metasrv.v1.HeartbeatRequest.instruction_replies:type_name -> metasrv.v1.InstructionReply
+	6,  // 8: metasrv.v1.HeartbeatRequest.removed_replicas:type_name -> metasrv.v1.ReplicaRef
+	7,  // 9: metasrv.v1.HeartbeatRequest.in_sync_changes:type_name -> metasrv.v1.InSyncChange
+	3,  // 10: metasrv.v1.HeartbeatRequest.group:type_name -> metasrv.v1.GroupReport
+	37, // 11: metasrv.v1.GroupStatus.writer:type_name -> metasrv.v1.Peer
+	5,  // 12: metasrv.v1.GroupStatus.members:type_name -> metasrv.v1.GroupMember
+	37, // 13: metasrv.v1.GroupMember.peer:type_name -> metasrv.v1.Peer
+	32, // 14: metasrv.v1.NodeStat.attrs:type_name -> metasrv.v1.NodeStat.AttrsEntry
+	38, // 15: metasrv.v1.RegionStat.table_name:type_name -> metasrv.v1.TableName
+	0,  // 16: metasrv.v1.RegionStat.role:type_name -> metasrv.v1.ReplicaRole
+	12, // 17: metasrv.v1.RegionStat.replica_states:type_name -> metasrv.v1.ReplicaState
+	33, // 18: metasrv.v1.RegionStat.attrs:type_name -> metasrv.v1.RegionStat.AttrsEntry
+	37, // 19: metasrv.v1.ReplicaStat.peer:type_name -> metasrv.v1.Peer
+	1,  // 20: metasrv.v1.NodeInfo.role:type_name -> metasrv.v1.NodeRole
+	34, // 21: metasrv.v1.NodeInfo.labels:type_name -> metasrv.v1.NodeInfo.LabelsEntry
+	35, // 22: metasrv.v1.NodeInfo.attrs:type_name -> metasrv.v1.NodeInfo.AttrsEntry
+	15, // 23: metasrv.v1.NodeInfo.capacity:type_name -> metasrv.v1.Capacity
+	39, // 24: metasrv.v1.HeartbeatResponse.header:type_name -> metasrv.v1.ResponseHeader
+	6,  // 25: metasrv.v1.HeartbeatResponse.ungranted:type_name -> metasrv.v1.ReplicaRef
+	8,  // 26: metasrv.v1.HeartbeatResponse.in_sync_results:type_name -> metasrv.v1.InSyncResult
+	4,  // 27: metasrv.v1.HeartbeatResponse.group:type_name -> metasrv.v1.GroupStatus
+	29, // 28: metasrv.v1.Instruction.drop_region:type_name -> metasrv.v1.DropRegion
+	21, // 29: metasrv.v1.Instruction.open_region:type_name -> metasrv.v1.OpenRegion
+	22, // 30: metasrv.v1.Instruction.close_region:type_name -> metasrv.v1.CloseRegion
+	23, // 31: metasrv.v1.Instruction.promote_region:type_name -> metasrv.v1.PromoteRegion
+	24, // 32: metasrv.v1.Instruction.demote_region:type_name -> metasrv.v1.DemoteRegion
+	25, // 33: metasrv.v1.Instruction.flush_region:type_name -> metasrv.v1.FlushRegion
+	26, // 34: metasrv.v1.Instruction.catch_up_region:type_name -> metasrv.v1.CatchUpRegion
+	27, // 35: metasrv.v1.Instruction.add_learner:type_name -> metasrv.v1.AddLearner
+	28, // 36: metasrv.v1.Instruction.invalidate_caches:type_name -> metasrv.v1.InvalidateCaches
+	20, // 37: metasrv.v1.RegionConfig.replicas:type_name -> metasrv.v1.ReplicaConfig
+	37, // 38: metasrv.v1.ReplicaConfig.peer:type_name -> metasrv.v1.Peer
+	19, // 39: metasrv.v1.OpenRegion.config:type_name -> metasrv.v1.RegionConfig
+	19, // 40: metasrv.v1.PromoteRegion.config:type_name -> metasrv.v1.RegionConfig
+	19, // 41: metasrv.v1.DemoteRegion.config:type_name -> metasrv.v1.RegionConfig
+	19, // 42: metasrv.v1.CatchUpRegion.config:type_name -> metasrv.v1.RegionConfig
+	19, // 43: metasrv.v1.AddLearner.config:type_name -> metasrv.v1.RegionConfig
+	40, // 44: metasrv.v1.AddLearner.table:type_name -> metasrv.v1.Table
+	41, // 45: metasrv.v1.AddLearner.region:type_name -> metasrv.v1.Region
+	36, // 46: metasrv.v1.AskLeaderRequest.header:type_name -> metasrv.v1.RequestHeader
+	39, // 47: metasrv.v1.AskLeaderResponse.header:type_name -> metasrv.v1.ResponseHeader
+	37, // 48: metasrv.v1.AskLeaderResponse.leader:type_name -> metasrv.v1.Peer
+	2,  // 49: metasrv.v1.Heartbeat.Heartbeat:input_type -> metasrv.v1.HeartbeatRequest
+	30, // 50: metasrv.v1.Heartbeat.AskLeader:input_type -> metasrv.v1.AskLeaderRequest
+	17, // 51: metasrv.v1.Heartbeat.Heartbeat:output_type -> metasrv.v1.HeartbeatResponse
+	31, // 52: metasrv.v1.Heartbeat.AskLeader:output_type -> metasrv.v1.AskLeaderResponse
+	51, // [51:53] is the sub-list for method output_type
+	49, // [49:51] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_v1_heartbeat_proto_init() }
@@ -2731,8 +3032,8 @@ func file_metasrv_v1_heartbeat_proto_init() {
 	file_metasrv_v1_header_proto_init()
 	file_metasrv_v1_table_proto_init()
 	file_metasrv_v1_heartbeat_proto_msgTypes[0].OneofWrappers = []any{}
-	file_metasrv_v1_heartbeat_proto_msgTypes[12].OneofWrappers = []any{}
-	file_metasrv_v1_heartbeat_proto_msgTypes[13].OneofWrappers = []any{
+	file_metasrv_v1_heartbeat_proto_msgTypes[15].OneofWrappers = []any{}
+	file_metasrv_v1_heartbeat_proto_msgTypes[16].OneofWrappers = []any{
 		(*Instruction_DropRegion)(nil),
 		(*Instruction_OpenRegion)(nil),
 		(*Instruction_CloseRegion)(nil),
@@ -2749,7 +3050,7 @@ func file_metasrv_v1_heartbeat_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_v1_heartbeat_proto_rawDesc), len(file_metasrv_v1_heartbeat_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   31,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

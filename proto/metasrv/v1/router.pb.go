@@ -42,7 +42,10 @@ type CreateRequest struct {
 	// Without it such a region waits until a replica that was in sync is back.
 	UncleanFailover bool `protobuf:"varint,25,opt,name=unclean_failover,json=uncleanFailover,proto3" json:"unclean_failover,omitempty"`
 	// Where the datanodes keep the data of the table. STORAGE_KIND_SHARED is not supported yet.
-	Storage       StorageKind `protobuf:"varint,26,opt,name=storage,proto3,enum=metasrv.v1.StorageKind" json:"storage,omitempty"`
+	Storage StorageKind `protobuf:"varint,26,opt,name=storage,proto3,enum=metasrv.v1.StorageKind" json:"storage,omitempty"`
+	// The group of nodes that the regions are on: led by its writer, with replicas on its other live nodes. Empty: datanodes
+	// that are in no group or, where all are in groups, for each region the group with the least load.
+	Group         string `protobuf:"bytes,27,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -145,6 +148,13 @@ func (x *CreateRequest) GetStorage() StorageKind {
 		return x.Storage
 	}
 	return StorageKind_STORAGE_KIND_UNSPECIFIED
+}
+
+func (x *CreateRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
 }
 
 // RouteRequest asks for the routes of tables.
@@ -577,7 +587,7 @@ var File_metasrv_v1_router_proto protoreflect.FileDescriptor
 const file_metasrv_v1_router_proto_rawDesc = "" +
 	"\n" +
 	"\x17metasrv/v1/router.proto\x12\n" +
-	"metasrv.v1\x1a\x17metasrv/v1/header.proto\x1a\x16metasrv/v1/table.proto\"\xeb\x03\n" +
+	"metasrv.v1\x1a\x17metasrv/v1/header.proto\x1a\x16metasrv/v1/table.proto\"\x81\x04\n" +
 	"\rCreateRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x124\n" +
 	"\n" +
@@ -592,7 +602,8 @@ const file_metasrv_v1_router_proto_rawDesc = "" +
 	"\breplicas\x18\x16 \x01(\rR\breplicas\x12.\n" +
 	"\x13creation_timeout_ms\x18\x17 \x01(\x04R\x11creationTimeoutMs\x12)\n" +
 	"\x10unclean_failover\x18\x19 \x01(\bR\x0funcleanFailover\x121\n" +
-	"\astorage\x18\x1a \x01(\x0e2\x17.metasrv.v1.StorageKindR\astorage\"\x96\x01\n" +
+	"\astorage\x18\x1a \x01(\x0e2\x17.metasrv.v1.StorageKindR\astorage\x12\x14\n" +
+	"\x05group\x18\x1b \x01(\tR\x05group\"\x96\x01\n" +
 	"\fRouteRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x126\n" +
 	"\vtable_names\x18\x02 \x03(\v2\x15.metasrv.v1.TableNameR\n" +

@@ -63,6 +63,7 @@ const (
 	// heartbeat
 	CommandKind_COMMAND_KIND_REGISTER_NODE  CommandKind = 64
 	CommandKind_COMMAND_KIND_SET_NODE_STATE CommandKind = 65
+	CommandKind_COMMAND_KIND_CHANGE_GROUP   CommandKind = 68
 	// lock
 	CommandKind_COMMAND_KIND_OPEN_HOLDER    CommandKind = 80
 	CommandKind_COMMAND_KIND_KEEP_HOLDER    CommandKind = 81
@@ -112,6 +113,7 @@ var (
 		53: "COMMAND_KIND_CHANGE_REGIONS",
 		64: "COMMAND_KIND_REGISTER_NODE",
 		65: "COMMAND_KIND_SET_NODE_STATE",
+		68: "COMMAND_KIND_CHANGE_GROUP",
 		80: "COMMAND_KIND_OPEN_HOLDER",
 		81: "COMMAND_KIND_KEEP_HOLDER",
 		82: "COMMAND_KIND_CLOSE_HOLDER",
@@ -156,6 +158,7 @@ var (
 		"COMMAND_KIND_CHANGE_REGIONS":      53,
 		"COMMAND_KIND_REGISTER_NODE":       64,
 		"COMMAND_KIND_SET_NODE_STATE":      65,
+		"COMMAND_KIND_CHANGE_GROUP":        68,
 		"COMMAND_KIND_OPEN_HOLDER":         80,
 		"COMMAND_KIND_KEEP_HOLDER":         81,
 		"COMMAND_KIND_CLOSE_HOLDER":        82,
@@ -565,7 +568,7 @@ const file_metasrv_storage_v1_entry_proto_rawDesc = "" +
 	"\aRefusal\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
-	"\x05field\x18\x03 \x01(\tR\x05field*\xb0\n" +
+	"\x05field\x18\x03 \x01(\tR\x05field*\xcf\n" +
 	"\n" +
 	"\vCommandKind\x12\x1c\n" +
 	"\x18COMMAND_KIND_UNSPECIFIED\x10\x00\x12#\n" +
@@ -600,7 +603,8 @@ const file_metasrv_storage_v1_entry_proto_rawDesc = "" +
 	"\x1cCOMMAND_KIND_CONFIRM_DROPPED\x104\x12\x1f\n" +
 	"\x1bCOMMAND_KIND_CHANGE_REGIONS\x105\x12\x1e\n" +
 	"\x1aCOMMAND_KIND_REGISTER_NODE\x10@\x12\x1f\n" +
-	"\x1bCOMMAND_KIND_SET_NODE_STATE\x10A\x12\x1c\n" +
+	"\x1bCOMMAND_KIND_SET_NODE_STATE\x10A\x12\x1d\n" +
+	"\x19COMMAND_KIND_CHANGE_GROUP\x10D\x12\x1c\n" +
 	"\x18COMMAND_KIND_OPEN_HOLDER\x10P\x12\x1c\n" +
 	"\x18COMMAND_KIND_KEEP_HOLDER\x10Q\x12\x1d\n" +
 	"\x19COMMAND_KIND_CLOSE_HOLDER\x10R\x12\x16\n" +
