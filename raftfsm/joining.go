@@ -28,16 +28,23 @@ func (n *Node) knocked(addr string) {
 	}
 }
 
-// tryJoin asks whom this member knows whether the cluster has added it. waiting says what is missing.
-func (n *Node) tryJoin(ctx context.Context) (waiting string, err error) {
+// acquaintances returns the addresses at which a member that was not fed yet may find others: of those that spoke to it,
+// and of the cluster that it was started with.
+func (n *Node) acquaintances() []string {
 	n.knocksMu.Lock()
-	ask := slices.Clone(n.knocks)
+	addrs := slices.Clone(n.knocks)
 	n.knocksMu.Unlock()
 	for _, s := range n.cfg.InitialCluster {
-		if s.ID != n.cfg.MemberID && !slices.Contains(ask, s.RaftAddr) {
-			ask = append(ask, s.RaftAddr)
+		if s.ID != n.cfg.MemberID && !slices.Contains(addrs, s.RaftAddr) {
+			addrs = append(addrs, s.RaftAddr)
 		}
 	}
+	return addrs
+}
+
+// tryJoin asks whom this member knows whether the cluster has added it. waiting says what is missing.
+func (n *Node) tryJoin(ctx context.Context) (waiting string, err error) {
+	ask := n.acquaintances()
 	waiting = fmt.Sprintf("a cluster to take it in as member %s; run: metactl member add %s --raft-addr %s",
 		n.cfg.MemberID, n.cfg.MemberID, n.cfg.Member.RaftAddr)
 	for i := 0; i < len(ask); i++ {

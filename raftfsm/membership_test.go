@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -287,5 +288,45 @@ func TestChangesOfMembersWaitAsLongAsTheirRequests(t *testing.T) {
 	unlock()
 	if _, err := n.TransferLeadership(within(t, 10*time.Second), "a"); err != nil {
 		t.Errorf("a change after the other one: %v", err)
+	}
+}
+
+// A member that was added, and removed before it has stored anything of raft, has no configuration that would name the
+// others. It asks those that it knows from joining, and ends.
+func TestMemberRemovedBeforeItWasFedEnds(t *testing.T) {
+	store := make(chan struct{})
+	var opened atomic.Bool
+	c := newCluster(t, 3, func(c *cluster) {
+		c.configure = func(i int, cfg *Config) {
+			if i < 3 {
+				return
+			}
+			cfg.Timing.DiskTimeout = 0
+			cfg.Disk = func(write func() error) error {
+				if opened.Load() {
+					<-store
+				}
+				return write()
+			}
+		}
+	})
+	t.Cleanup(func() { close(store) })
+	_, leader := c.leader()
+	ctx := within(t, time.Minute)
+	d := c.join("d")
+	opened.Store(true)
+	if _, err := leader.AddMember(ctx, c.servers[d], Change{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is let in", func() bool { return c.nodes[d].admitted.Load() })
+	if _, err := leader.RemoveMember(ctx, "d", Removal{}, Change{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the removed member ends", func() bool { return c.nodes[d].Err() != nil })
+	if n := len(c.nodes[d].configuration().Servers); n != 0 {
+		t.Fatalf("it knows %d members by raft, the test is for one that was not fed", n)
+	}
+	if err := c.nodes[d].Err(); !strings.Contains(err.Error(), "was removed from the cluster") {
+		t.Errorf("it ended with %v", err)
 	}
 }

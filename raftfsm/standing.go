@@ -47,22 +47,34 @@ func (n *Node) watchStanding(ctx context.Context) {
 
 // checkStanding returns an error if another member says that this one is no member any more.
 func (n *Node) checkStanding(ctx context.Context) error {
-	var others []Server
-	for _, s := range n.configuration().Servers {
-		if string(s.ID) != n.cfg.MemberID {
-			others = append(others, Server{ID: string(s.ID), RaftAddr: string(s.Address)})
-		}
-	}
-	for i, answer := range n.askHistories(ctx, others) {
-		if err := n.judgeStanding(others[i].ID, answer); err != nil {
+	for _, answer := range n.askHistories(ctx, n.witnesses()) {
+		if err := n.judgeStanding(answer); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (n *Node) judgeStanding(witness string, answer *peerpb.HistoryResponse) error {
-	own := n.identity()
+// witnesses returns whom to ask. A member that was taken in and not fed yet has no configuration, and may have been removed
+// by now.
+func (n *Node) witnesses() []Server {
+	var others []Server
+	servers := n.configuration().Servers
+	for _, s := range servers {
+		if string(s.ID) != n.cfg.MemberID {
+			others = append(others, Server{ID: string(s.ID), RaftAddr: string(s.Address)})
+		}
+	}
+	if len(servers) == 0 {
+		for _, addr := range n.acquaintances() {
+			others = append(others, Server{RaftAddr: addr})
+		}
+	}
+	return others
+}
+
+func (n *Node) judgeStanding(answer *peerpb.HistoryResponse) error {
+	own, witness := n.identity(), answer.GetMemberId()
 	switch {
 	case answer.GetClusterId() == 0 || answer.GetClusterId() != own.cluster:
 		return nil
