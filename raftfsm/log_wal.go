@@ -31,9 +31,6 @@ func (e *LogStoreError) Error() string {
 		e.Dir, e.Have, e.Asked, e.Have, replaceMember)
 }
 
-func boltLogPath(dir string) string { return filepath.Join(dir, "raft.db") }
-func walPath(dir string) string     { return filepath.Join(dir, "wal") }
-
 // checkLogStore returns a LogStoreError if a data folder has a log of another kind.
 func checkLogStore(dir string, asked LogStore) error {
 	for have, path := range map[LogStore]string{LogStoreBolt: boltLogPath(dir), LogStoreWAL: filepath.Join(walPath(dir), metadb.FileName)} {

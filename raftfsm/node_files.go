@@ -12,11 +12,13 @@ import (
 
 // openStores opens log and image and checks that they belong together.
 func (n *Node) openStores() error {
-	snapshots := &snapshotStore{dir: n.cfg.DataDir}
+	if err := checkKinds(n.cfg.DataDir); err != nil {
+		return err
+	}
 	if err := n.openFile(); err != nil {
 		return err
 	}
-	store, err := n.openLog(snapshots.imagePath())
+	store, err := n.openLog(imagePath(n.cfg.DataDir))
 	if err != nil {
 		return err
 	}
@@ -25,7 +27,7 @@ func (n *Node) openStores() error {
 	}
 	store.watch, store.disk, store.slow, store.stop = n.watch, n.disk, n.cfg.Disk, n.ctx.Done()
 	n.store = store
-	img, err := openImage(snapshots.imagePath())
+	img, err := openImage(imagePath(n.cfg.DataDir))
 	if err != nil {
 		return err
 	}

@@ -117,14 +117,14 @@ func mustBeEmpty(dir string) error {
 	return err
 }
 
-// recoveredFiles are the files of a member that a recovery replaces.
-var recoveredFiles = []string{"state.db", "raft.db", "wal", memberFileName, "install.db"}
-
 // Recover makes a cluster of one member out of a member whose cluster has lost its majority. It refuses to where this one
 // and those that run are a majority, or where another one has been recovered before. confirm is asked before
 // anything is changed. The files as they were are kept in the folder that is returned.
 func (o Offline) Recover(origin string, confirm func(Found) error) (found Found, kept string, err error) {
 	if err := checkSwapped(o.DataDir); err != nil {
+		return found, "", err
+	}
+	if err := checkKinds(o.DataDir); err != nil {
 		return found, "", err
 	}
 	kind, there, err := logOf(o.DataDir)
@@ -177,7 +177,7 @@ func swapFiles(dir, ready, kept string) error {
 		return err
 	}
 	for _, move := range [][2]string{{dir, kept}, {from, dir}} {
-		for _, name := range recoveredFiles {
+		for _, name := range memberNames {
 			err := os.Rename(filepath.Join(move[0], name), filepath.Join(move[1], name))
 			if err != nil && !errors.Is(err, os.ErrNotExist) {
 				return err
@@ -287,7 +287,7 @@ func (o Offline) begin(dir string, from *applied, origin string, keepIDs bool) e
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if err := writeImage(filepath.Join(dir, "state.db"), a); err != nil {
+	if err := writeImage(imagePath(dir), a); err != nil {
 		return err
 	}
 	if err := o.writeTerm(dir, pos.Term); err != nil {

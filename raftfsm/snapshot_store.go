@@ -36,8 +36,8 @@ const (
 	installSnapshotID = "install"
 )
 
-func (s *snapshotStore) imagePath() string   { return filepath.Join(s.dir, "state.db") }
-func (s *snapshotStore) installPath() string { return filepath.Join(s.dir, "install.db") }
+func (s *snapshotStore) imagePath() string   { return imagePath(s.dir) }
+func (s *snapshotStore) installPath() string { return filepath.Join(s.dir, installName) }
 
 // List returns the image, if it holds anything.
 func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
