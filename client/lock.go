@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 
 	"github.com/metasrv/metasrv"
@@ -27,7 +26,7 @@ func (h *Holder) Lock(ctx context.Context, name string) (*Lock, error) {
 	})
 	if err != nil {
 		h.giveUp(ctx, func(ctx context.Context) error {
-			_, err := h.client.Locks().Unlock(ctx, &metasrvpb.UnlockRequest{Key: lockKey(h.id, name)})
+			_, err := h.client.Locks().Unlock(ctx, &metasrvpb.UnlockRequest{Name: []byte(name), Holder: h.id})
 			return err
 		})
 		return nil, err
@@ -94,9 +93,4 @@ func (h *Holder) giveUp(ctx context.Context, withdraw func(context.Context) erro
 	if err := withdraw(ctx); err != nil {
 		h.client.cfg.Logger.Warn("claim is not taken back, it ends with its holder", "holder", h.id, "error", err)
 	}
-}
-
-// lockKey is what Lock answers with: a claim can be taken back whose answer never came.
-func lockKey(holder uint64, name string) []byte {
-	return append(binary.BigEndian.AppendUint64(nil, holder), name...)
 }

@@ -72,7 +72,7 @@ func claimOfLock(req *metasrvpb.LockRequest) (*storagepb.Claim, error) {
 }
 
 func (s lockService) Unlock(ctx context.Context, req *metasrvpb.UnlockRequest) (*metasrvpb.UnlockResponse, error) {
-	holder, name, err := parseLockKey(req.GetKey())
+	holder, name, err := claimOfUnlock(req)
 	if err != nil {
 		return nil, err
 	}
@@ -165,8 +165,17 @@ func lockKey(holder uint64, name []byte) []byte {
 	return append(binary.BigEndian.AppendUint64(nil, holder), name...)
 }
 
-func parseLockKey(key []byte) (holder uint64, name []byte, err error) {
-	if len(key) <= 8 {
+// claimOfUnlock returns the holder and the lock of the claim that is to be taken back.
+func claimOfUnlock(req *metasrvpb.UnlockRequest) (holder uint64, name []byte, err error) {
+	key, byName := req.GetKey(), req.GetHolder() != 0 || len(req.GetName()) > 0
+	switch {
+	case len(key) > 0 && byName:
+		return 0, nil, metasrv.InvalidArgument("key", "is given together with a name or a holder, which name a claim without it")
+	case byName && req.GetHolder() == 0:
+		return 0, nil, metasrv.InvalidArgument("holder", "is missing: whose claim on the lock is taken back?")
+	case byName:
+		return req.GetHolder(), req.GetName(), lock.ValidateName(req.GetName())
+	case len(key) <= 8:
 		return 0, nil, metasrv.InvalidArgument("key", "is not the key that Lock has answered with")
 	}
 	return binary.BigEndian.Uint64(key), key[8:], nil

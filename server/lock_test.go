@@ -49,8 +49,36 @@ func TestLockWithoutHolder(t *testing.T) {
 	if r := <-second; r.GetFencingToken() <= first.GetFencingToken() {
 		t.Errorf("token %d after %d", r.GetFencingToken(), first.GetFencingToken())
 	}
+	third, err := m.locks().OpenHolder(ctx, &metasrvpb.OpenHolderRequest{TtlMs: 60_000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.locks().Lock(impatient, &metasrvpb.LockRequest{Name: []byte("x"), Holder: third.GetHolder()}); err == nil {
+		t.Fatal("two have the lock")
+	}
+	m.unlockByName(t, "x", third.GetHolder())
 	m.node.Advance(2 * time.Second)
 	eventually(t, "the second has expired", func() bool { return len(m.claims(t, "x")) == 0 })
+}
+
+// unlockByName takes back the claim of a holder whose key never came, and finds that half a name is refused.
+func (m *testMemberServer) unlockByName(t *testing.T, name string, holder uint64) {
+	t.Helper()
+	for field, half := range map[string]*metasrvpb.UnlockRequest{
+		"holder": {Name: []byte(name)}, "name": {Holder: holder}, "key": {Name: []byte(name), Holder: holder, Key: []byte("12345678x")},
+	} {
+		if _, err := m.locks().Unlock(timeout(t), half); refusalOf(err).Field != field {
+			t.Errorf("unlocked by %v: %v", half, err)
+		}
+	}
+	if _, err := m.locks().Unlock(timeout(t), &metasrvpb.UnlockRequest{Name: []byte(name), Holder: holder}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range m.claims(t, name) {
+		if c.GetHolder() == holder {
+			t.Error("the claim is still there")
+		}
+	}
 }
 
 func (m *testMemberServer) claims(t *testing.T, name string) []*metasrvpb.HolderClaim {

@@ -173,10 +173,13 @@ func (x *LockResponse) GetFencingToken() uint64 {
 	return 0
 }
 
+// UnlockRequest names the claim by its key, or, as where the answer with that never came, by the lock and its holder.
 type UnlockRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Header        *RequestHeader         `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
 	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Name          []byte                 `protobuf:"bytes,20,opt,name=name,proto3" json:"name,omitempty"`
+	Holder        uint64                 `protobuf:"varint,21,opt,name=holder,proto3" json:"holder,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -223,6 +226,20 @@ func (x *UnlockRequest) GetKey() []byte {
 		return x.Key
 	}
 	return nil
+}
+
+func (x *UnlockRequest) GetName() []byte {
+	if x != nil {
+		return x.Name
+	}
+	return nil
+}
+
+func (x *UnlockRequest) GetHolder() uint64 {
+	if x != nil {
+		return x.Holder
+	}
+	return 0
 }
 
 type UnlockResponse struct {
@@ -878,10 +895,12 @@ const file_metasrv_v1_lock_proto_rawDesc = "" +
 	"\fLockResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12#\n" +
-	"\rfencing_token\x18\x14 \x01(\x04R\ffencingToken\"T\n" +
+	"\rfencing_token\x18\x14 \x01(\x04R\ffencingToken\"\x80\x01\n" +
 	"\rUnlockRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\fR\x03key\"D\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x12\n" +
+	"\x04name\x18\x14 \x01(\fR\x04name\x12\x16\n" +
+	"\x06holder\x18\x15 \x01(\x04R\x06holder\"D\n" +
 	"\x0eUnlockResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.metasrv.v1.ResponseHeaderR\x06header\"q\n" +
 	"\x11OpenHolderRequest\x121\n" +
