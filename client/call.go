@@ -96,6 +96,9 @@ func (c *Client) run(ctx context.Context, k *call) error {
 		if k.beforeAttempt != nil {
 			k.beforeAttempt()
 		}
+		if err := k.checkSize(); err != nil {
+			return k.failed(ctx, err, verdict{action: giveUp})
+		}
 		sent, err := c.attempt(ctx, w.target, k)
 		if err == nil {
 			c.succeeded(k, w)
@@ -120,6 +123,16 @@ func (c *Client) run(ctx context.Context, k *call) error {
 		k.last = err
 		k.trail.add(member, err)
 	}
+}
+
+// checkSize refuses what no member would take. A member would do so too, but its words are gRPC's, which could as well
+// be about the answer to a request that was executed.
+func (k *call) checkSize() error {
+	if size := proto.Size(k.request); size > metasrv.MaxRequestBytes {
+		return statusWith(codes.InvalidArgument, metasrv.InvalidArgument("", "the request has %d bytes, at most %d are allowed",
+			size, metasrv.MaxRequestBytes)).Err()
+	}
+	return nil
 }
 
 // attempt asks one member. sent reports whether the request may have reached it.

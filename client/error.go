@@ -81,12 +81,16 @@ func newError(method string, err error, t trail, more ...error) *Error {
 // errOutcomeUnknown is the answer where a write can't be sent again without the risk to execute it twice.
 func errOutcomeUnknown(method string, why error) error {
 	err := metasrv.ErrOutcomeUnknown.With("%s may have been executed or not: %v", method, why)
-	st, detailErr := status.New(codes.Unavailable, err.Message).
-		WithDetails(&errdetails.ErrorInfo{Reason: err.Reason, Domain: errorDomain})
+	return &Error{Method: method, status: statusWith(codes.Unavailable, err), causes: []error{err, why}}
+}
+
+// statusWith returns the status of an error as a member would send it.
+func statusWith(code codes.Code, err *metasrv.Error) *status.Status {
+	st, detailErr := status.New(code, err.Message).WithDetails(&errdetails.ErrorInfo{Reason: err.Reason, Domain: errorDomain})
 	if detailErr != nil {
-		st = status.New(codes.Unavailable, err.Message)
+		return status.New(code, err.Message)
 	}
-	return &Error{Method: method, status: st, causes: []error{err, why}}
+	return st
 }
 
 // trail is what each member said last, in the order in which they were first asked.

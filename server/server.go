@@ -23,7 +23,6 @@ import (
 )
 
 const (
-	maxRequestBytes  = 16 << 20
 	maxResponseBytes = 256 << 20
 	// streamWorkers is the number of requests that are served without growing a new goroutine stack each.
 	streamWorkers = 256
@@ -125,7 +124,7 @@ func (s *Server) newGRPC() *grpc.Server {
 		grpc.UnaryInterceptor(i.unary),
 		grpc.StreamInterceptor(i.stream),
 		grpc.ForceServerCodecV2(newCodec()),
-		grpc.MaxRecvMsgSize(maxRequestBytes),
+		grpc.MaxRecvMsgSize(metasrv.MaxRequestBytes),
 		grpc.MaxSendMsgSize(maxResponseBytes),
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),

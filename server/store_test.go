@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"github.com/metasrv/metasrv"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
@@ -58,6 +59,6 @@ func TestStoreRefusesBeforeTheLog(t *testing.T) {
 	wantRefusal(t, err, invalid("key"))
 	_, err = m.store().Range(timeout(t), &metasrvpb.RangeRequest{Key: []byte("k"), Limit: -1})
 	wantRefusal(t, err, invalid("limit"))
-	_, err = m.store().Put(timeout(t), &metasrvpb.PutRequest{Key: []byte("k"), Value: make([]byte, maxRequestBytes)})
+	_, err = m.store().Put(timeout(t), &metasrvpb.PutRequest{Key: []byte("k"), Value: make([]byte, metasrv.MaxRequestBytes)})
 	wantRefusal(t, err, refusal{Code: codes.ResourceExhausted})
 }
