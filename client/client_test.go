@@ -82,8 +82,7 @@ func TestLeaderKilledAndRestarted(t *testing.T) {
 		_, err := put(t.Context(), c, "after")
 		done <- err
 	}()
-	again := startMemberAt(t, m.addr)
-	cluster.lead(again)
+	startMemberAt(t, m.addr, cluster.lead)
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}

@@ -167,12 +167,14 @@ func TestUnsentWriteSurvivesAnExpiredSession(t *testing.T) {
 	if _, err := put(t.Context(), c, "first"); err != nil {
 		t.Fatal(err)
 	}
-	m.stop()
 	cc, release, err := c.conns.use(m.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer release()
+	// gRPC uses a connection before it says that it is ready; only from then on is another state its loss.
+	eventually(t, "the connection is ready", func() bool { return cc.GetState() == connectivity.Ready })
+	m.stop()
 	// Until the client has noticed, a request that it hands to the connection counts as sent.
 	eventually(t, "loss of the connection noticed", func() bool { return cc.GetState() != connectivity.Ready })
 	done := make(chan error, 1)
@@ -182,7 +184,7 @@ func TestUnsentWriteSurvivesAnExpiredSession(t *testing.T) {
 	}()
 	eventually(t, "a refused dial", func() bool { return cc.GetState() == connectivity.TransientFailure })
 	cluster.expire()
-	cluster.lead(startMemberAt(t, m.addr))
+	startMemberAt(t, m.addr, cluster.lead)
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}

@@ -38,10 +38,12 @@ type fakeMember struct {
 // startMember starts a member on a free loopback port. It answers UNIMPLEMENTED until it is told better.
 func startMember(t *testing.T) *fakeMember {
 	t.Helper()
-	return startMemberAt(t, "127.0.0.1:0")
+	return startMemberAt(t, "127.0.0.1:0", func(*fakeMember) {})
 }
 
-func startMemberAt(t *testing.T, addr string) *fakeMember {
+// startMemberAt starts a member at an address that is known, where clients may ask it at once: play says before how it
+// answers.
+func startMemberAt(t *testing.T, addr string, play func(*fakeMember)) *fakeMember {
 	t.Helper()
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -75,6 +77,7 @@ func startMemberAt(t *testing.T, addr string) *fakeMember {
 	metasrvpb.RegisterStoreServer(m.server, metasrvpb.UnimplementedStoreServer{})
 	metasrvpb.RegisterClusterServer(m.server, metasrvpb.UnimplementedClusterServer{})
 	metasrvpb.RegisterHeartbeatServer(m.server, metasrvpb.UnimplementedHeartbeatServer{})
+	play(m)
 	go func() {
 		defer close(m.served)
 		_ = m.server.Serve(listener)

@@ -82,8 +82,8 @@ func TestOutageOfRealConnections(t *testing.T) {
 	_, stop := beatFrom(t, c, func(cfg *HeartbeatConfig) { cfg.Logger = lines.logger() })
 	down, back := `level=WARN msg="heartbeats don't reach metasrv"`, `level=INFO msg="heartbeats reach metasrv again"`
 	eventually(t, "the outage is logged", func() bool { return len(lines.all(down)) > 0 })
-	m, f := startMemberAt(t, addr), &fakeLeader{incarnation: 5, interval: 20 * time.Millisecond}
-	m.onStream(f.serve)
+	f := &fakeLeader{incarnation: 5, interval: 20 * time.Millisecond}
+	m := startMemberAt(t, addr, func(m *fakeMember) { m.onStream(f.serve) })
 	f.await(t, 2)
 	eventually(t, "its end is logged", func() bool { return len(lines.all(back)) > 0 })
 	m.stop()

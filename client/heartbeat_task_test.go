@@ -181,8 +181,7 @@ func TestHeartbeatSurvivesLeaderChanges(t *testing.T) {
 
 	// Killed without a word, and back at its address.
 	b.stop()
-	again := startMemberAt(t, b.addr)
-	again.onStream(fb.serve)
+	startMemberAt(t, b.addr, func(again *fakeMember) { again.onStream(fb.serve) })
 	fb.await(t, len(fb.all())+3)
 	if err := stop(); err != nil {
 		t.Errorf("Run returned %v", err)
