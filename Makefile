@@ -123,8 +123,12 @@ proto-lint: ## Check the style of the protocol
 	cd $(CURDIR)/examples/tsdb/proto && $(BUF) lint $(FROM_ROOT)
 
 .PHONY: proto-breaking
+# A clone of another branch has main only as that of its origin. What main got since the branch began is not compared.
+proto-breaking: BASE = main
 proto-breaking: ## Compare the protocol with BASE (main): nothing that is promised may change
-	cd $(CURDIR)/proto && $(BUF) breaking --against "../.git#ref=$(or $(BASE),main),subdir=proto"
+	base=$$(git merge-base HEAD $(BASE) 2>/dev/null || git merge-base HEAD origin/$(BASE)) ||
+		{ echo "there is no branch $(BASE) to compare with: git fetch origin $(BASE):$(BASE), or set BASE" >&2; exit 1; }
+	cd $(CURDIR)/proto && $(BUF) breaking --against "../.git#ref=$$base,subdir=proto"
 
 .PHONY: fmt
 fmt: ## Format the Go code
