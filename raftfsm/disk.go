@@ -55,6 +55,8 @@ type disk struct {
 	// refused is when the file system last refused a write, zero since there is space again. statfs needn't show that,
 	// such as for a quota.
 	refused time.Time
+	// unknown: the file system did not say at the last look how much is free.
+	unknown bool
 	// changed is closed and replaced when the level changes.
 	changed chan struct{}
 }
@@ -95,13 +97,16 @@ func (d *disk) look(now time.Time) {
 			d.dir, d.member, err))
 		return
 	}
-	if err != nil {
-		d.log.Warn("the free space of the data folder is unknown", "error", err)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	was := d.unknown
+	if d.unknown = err != nil; d.unknown {
+		if !was {
+			d.log.Warn("the free space of the data folder is unknown", "error", err)
+		}
 		return
 	}
 	d.bytes.Store(free)
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	switch {
 	case free < d.floor/reserveShare, now.Sub(d.refused) < spacePeriod, free < leastRoom && !d.refused.IsZero():
 		d.set(spaceOut)
@@ -204,11 +209,15 @@ func (d *disk) await(stop <-chan struct{}) bool {
 	}
 }
 
-// requireSpace returns ErrDiskFull if the disk has no space for a proposal. What clients ask for is refused while there
+// requireSpace returns ErrDiskFull if the disk, or those of a majority, have no space for a proposal. What clients ask for is refused while there
 // is still some for duties and for what members say of themselves.
 func (n *Node) requireSpace(proposal state.Proposal) error {
+	from := spaceLow
 	if proposal.PlannedTerm != 0 || proposal.Kind == storagepb.CommandKind_COMMAND_KIND_PUBLISH_MEMBER {
-		return n.disk.full(spaceOut)
+		from = spaceOut
 	}
-	return n.disk.full(spaceLow)
+	if err := n.disk.full(from); err != nil {
+		return err
+	}
+	return n.majoritySpace.full(from)
 }

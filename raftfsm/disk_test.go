@@ -72,8 +72,6 @@ func clusterOnDisks(t *testing.T, free *[3]atomic.Uint64) *cluster {
 	})
 }
 
-// Below the floor the metasrv leader refuses what clients write, by name, and answers reads; with space it goes on, in
-// the same term.
 // A member whose folder was removed would acknowledge what nobody finds again.
 func TestRemovedFolderEndsTheMember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -94,6 +92,8 @@ func TestRemovedFolderEndsTheMember(t *testing.T) {
 	})
 }
 
+// Below the floor the metasrv leader refuses what clients write, by name, and answers reads; with space it goes on, in
+// the same term.
 func TestWritesAreRefusedBelowTheFloor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var free [3]atomic.Uint64
@@ -297,6 +297,8 @@ func fullDiskOfAFollower(t *testing.T, keepLog func(*Config)) {
 	const small = 2
 	c := newCluster(t, 3, func(c *cluster) {
 		c.timing.Flush = 50 * time.Millisecond
+		// The machine is busy with the full disk, and the other two are to stay in contact.
+		c.timing.Heartbeat, c.timing.Election, c.timing.LeaderLease = time.Second, time.Second, time.Second
 		c.configure = func(i int, cfg *Config) {
 			keepLog(cfg)
 			if i == small {

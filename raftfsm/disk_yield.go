@@ -51,27 +51,13 @@ func (n *Node) yieldOnce(ctx context.Context) {
 // roomiest returns the voter with space that is furthest; false where fewer voters have space than elect a metasrv leader.
 func (n *Node) roomiest(ctx context.Context) (to raft.ServerID, found bool) {
 	voters := n.voters()
-	others, _ := othersToAsk(voters, n.cfg.MemberID)
-	type answer struct {
-		id      raft.ServerID
-		applied uint64
-		space   bool
-	}
-	answers := make(chan answer, len(others))
-	for _, s := range others {
-		n.wg.Go(func() {
-			response, err := n.peers.ask(ctx, string(s.Address), n.termRequest(string(s.ID)))
-			answers <- answer{s.ID, response.GetTerm().GetAppliedIndex(), err == nil && response.GetTerm().GetHasSpace()}
-		})
-	}
 	able, furthest := 0, uint64(0)
-	for range others {
-		a := <-answers
-		if !a.space {
+	for id, answer := range n.askTerms(ctx, voters) {
+		if !answer.GetHasSpace() {
 			continue
 		}
-		if able++; to == "" || a.applied > furthest {
-			to, furthest = a.id, a.applied
+		if able++; to == "" || answer.GetAppliedIndex() > furthest {
+			to, furthest = id, answer.GetAppliedIndex()
 		}
 	}
 	return to, able > len(voters)/2

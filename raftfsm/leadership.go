@@ -203,6 +203,9 @@ func (n *Node) awaitLeadership(ctx context.Context) error {
 		if n.raft.State() != raft.Leader {
 			return metasrv.ErrNotLeader.With("member %s is not the metasrv leader", n.cfg.MemberID)
 		}
+		if err := n.majoritySpace.full(spaceOut); err != nil { // then that can't be stored either
+			return err
+		}
 		select {
 		case <-changed:
 		case <-time.After(n.cfg.Timing.LeaderLease): // look again whether raft still calls us leader

@@ -131,7 +131,8 @@ func (n *Node) answerPeer(ctx context.Context, request *peerpb.Request) *peerpb.
 	switch r := request.Request.(type) {
 	case *peerpb.Request_Term:
 		return &peerpb.Response{Term: &peerpb.TermResponse{
-			Term: n.raft.CurrentTerm(), AppliedIndex: n.fsm.current.index(), HasSpace: n.disk.ample(),
+			Term: n.raft.CurrentTerm(), AppliedIndex: n.fsm.current.index(),
+			HasSpace: n.disk.ample(), DiskLow: n.disk.space() != spaceEnough, DiskOut: n.disk.out(),
 		}}
 	case *peerpb.Request_Barrier:
 		return n.answerBarrier(ctx)

@@ -43,7 +43,7 @@ type mux struct {
 	mu       sync.Mutex
 	open     map[net.Conn]struct{}
 	greeting int
-	// lost is told when a connection of raft that another member opened has ended.
+	// lost is told when a connection to another member, or one of raft from there, has ended.
 	lost chan struct{}
 }
 

@@ -36,9 +36,12 @@ type Node struct {
 	logCache *logCache
 	watch    *watchdog
 	disk     *disk
-	mux      *mux
-	trans    *transport
-	peers    *peerClient
+	// majoritySpace is known while this member leads, or knows nobody who does.
+	majoritySpace majoritySpace
+
+	mux   *mux
+	trans *transport
+	peers *peerClient
 
 	proposer  *proposer
 	transfers *transferGuard
@@ -170,6 +173,7 @@ func (n *Node) open() error {
 	n.wg.Go(func() { n.succeed(n.ctx) })
 	n.wg.Go(func() { n.watchStanding(n.ctx) })
 	n.wg.Go(func() { n.yieldWithoutSpace(n.ctx) })
+	n.wg.Go(func() { n.watchMajoritySpace(n.ctx) })
 	return nil
 }
 

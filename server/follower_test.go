@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
+	"github.com/metasrv/metasrv"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
@@ -190,5 +191,27 @@ func TestAskLeader(t *testing.T) {
 	resp, err = hb.AskLeader(timeout(t), &metasrvpb.AskLeaderRequest{})
 	if err != nil || resp.GetLeader() != nil {
 		t.Errorf("AskLeader without a leader = %v, %v", resp, err)
+	}
+}
+
+// Where the disks of too many members are full nobody leads for long, and a write is told why.
+func TestShortageIsToldWhereNobodyLeads(t *testing.T) {
+	m := startMember(t)
+	write := func() error {
+		_, err := m.store().Put(timeout(t), &metasrvpb.PutRequest{Key: []byte("k")})
+		return err
+	}
+	if reason := refusalOf(write()).Reason; reason != "NOT_LEADER" {
+		t.Errorf("without a metasrv leader: %s", reason)
+	}
+	m.node.mu.Lock()
+	m.node.shortage = metasrv.ErrDiskFull.With("the disks of b and c are full")
+	m.node.mu.Unlock()
+	if r := refusalOf(write()); r.Reason != "DISK_FULL" || !r.Retry {
+		t.Errorf("while the disks of a majority are full: %+v", r)
+	}
+	m.node.follow(otherMember())
+	if r := refusalOf(write()); r.Reason != "NOT_LEADER" || r.Leader != otherAddr {
+		t.Errorf("where another member leads: %+v", r)
 	}
 }

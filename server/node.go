@@ -59,6 +59,8 @@ type Node interface {
 	Status() raftfsm.Status
 	// Hashes returns the hashes of the states of this member.
 	Hashes() raftfsm.Hashes
+	// Shortage returns ErrDiskFull where the disks of too many members are full for a majority to take anything.
+	Shortage() error
 	// Snapshot returns the present state, for a backup.
 	Snapshot() snapshot.Snapshot
 	// WhileMapped runs use while log and image stay mapped where they are, or not at all.
@@ -101,6 +103,11 @@ func (s *services) requireLeader() error {
 // notLeader says why this member does not answer what belongs to the metasrv leader.
 func (s *services) notLeader() error {
 	record, ok := s.node.Leader()
+	if !ok || record.GetId() == s.memberID {
+		if err := s.node.Shortage(); err != nil {
+			return err
+		}
+	}
 	switch {
 	case !ok:
 		return metasrv.ErrNotLeader.With("there is no metasrv leader at present")

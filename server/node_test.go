@@ -35,6 +35,8 @@ type testNode struct {
 	diskOut error
 	// proposed is that of hook.
 	proposed func(context.Context, state.Proposal)
+	// shortage is why a majority takes nothing, nil where it does.
+	shortage error
 	// onBarrier, if set, is called by Barrier and ReadBarrier first.
 	onBarrier func()
 }
@@ -221,6 +223,12 @@ func (n *testNode) Err() error { return n.err }
 func (n *testNode) Close(context.Context) error {
 	n.follow(nil)
 	return nil
+}
+
+func (n *testNode) Shortage() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.shortage
 }
 
 func (n *testNode) Glance(use func(state.View)) { use(n.View()) }

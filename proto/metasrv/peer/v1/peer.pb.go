@@ -389,7 +389,11 @@ type TermResponse struct {
 	// Last raft index in the member's state.
 	AppliedIndex uint64 `protobuf:"varint,2,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
 	// The disk of the member has space for what clients write, and some more.
-	HasSpace      bool `protobuf:"varint,3,opt,name=has_space,json=hasSpace,proto3" json:"has_space,omitempty"`
+	HasSpace bool `protobuf:"varint,3,opt,name=has_space,json=hasSpace,proto3" json:"has_space,omitempty"`
+	// It is below the floor, from which on clients' writes are refused.
+	DiskLow bool `protobuf:"varint,4,opt,name=disk_low,json=diskLow,proto3" json:"disk_low,omitempty"`
+	// It takes nothing more.
+	DiskOut       bool `protobuf:"varint,5,opt,name=disk_out,json=diskOut,proto3" json:"disk_out,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -441,6 +445,20 @@ func (x *TermResponse) GetAppliedIndex() uint64 {
 func (x *TermResponse) GetHasSpace() bool {
 	if x != nil {
 		return x.HasSpace
+	}
+	return false
+}
+
+func (x *TermResponse) GetDiskLow() bool {
+	if x != nil {
+		return x.DiskLow
+	}
+	return false
+}
+
+func (x *TermResponse) GetDiskOut() bool {
+	if x != nil {
+		return x.DiskOut
 	}
 	return false
 }
@@ -1065,11 +1083,13 @@ const file_metasrv_peer_v1_peer_proto_rawDesc = "" +
 	"\abarrier\x18\x04 \x01(\v2 .metasrv.peer.v1.BarrierResponseR\abarrier\x127\n" +
 	"\x06hashes\x18\x05 \x01(\v2\x1f.metasrv.peer.v1.HashesResponseR\x06hashes\x121\n" +
 	"\x04join\x18\x06 \x01(\v2\x1d.metasrv.peer.v1.JoinResponseR\x04join\"\r\n" +
-	"\vTermRequest\"d\n" +
+	"\vTermRequest\"\x9a\x01\n" +
 	"\fTermResponse\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12#\n" +
 	"\rapplied_index\x18\x02 \x01(\x04R\fappliedIndex\x12\x1b\n" +
-	"\thas_space\x18\x03 \x01(\bR\bhasSpace\"J\n" +
+	"\thas_space\x18\x03 \x01(\bR\bhasSpace\x12\x19\n" +
+	"\bdisk_low\x18\x04 \x01(\bR\adiskLow\x12\x19\n" +
+	"\bdisk_out\x18\x05 \x01(\bR\adiskOut\"J\n" +
 	"\x0ePublishRequest\x128\n" +
 	"\x06member\x18\x01 \x01(\v2 .metasrv.storage.v1.MemberRecordR\x06member\"C\n" +
 	"\x0eHistoryRequest\x12\x1b\n" +
