@@ -38,6 +38,29 @@ type difference struct {
 	payload [][]byte
 	// refused are the replicas reported as region leaders that get no lease.
 	refused []*metasrvpb.ReplicaRef
+	// absent are the replicas that the node doesn't have, with the arrival of the first beat that lacked each.
+	absent []absence
+	// demoting are the regions that the node leads and hands over.
+	demoting []metasrv.RegionID
+}
+
+type absence struct {
+	Absence
+	since time.Time
+}
+
+// carry keeps since when each replica is absent.
+func (d *difference) carry(was *difference) {
+	if d == nil || was == nil {
+		return
+	}
+	for i := range d.absent {
+		for _, before := range was.absent {
+			if before.Absence == d.absent[i].Absence {
+				d.absent[i].since = before.since
+			}
+		}
+	}
 }
 
 func (d *difference) equal(o *difference) bool {
@@ -134,7 +157,7 @@ func (t *Tracker) decide(s *stream, rules Rules, viewer state.Viewer, behind sta
 	}
 	by := Reporter{Node: s.id, StorageGeneration: record.StorageGeneration, KeepsLeases: keepsLeases(record)}
 	out := decision{}
-	if err := h.judge(rules, view, by, &out); err != nil {
+	if err := h.judge(rules, view, by, b.arrived, &out); err != nil {
 		return decision{}, err
 	}
 	out.payload = h.payload()
@@ -146,7 +169,7 @@ func (t *Tracker) decide(s *stream, rules Rules, viewer state.Viewer, behind sta
 }
 
 // judge compares what has changed. Tables that could not be compared stay to be judged.
-func (h *heard) judge(rules Rules, view state.View, by Reporter, out *decision) error {
+func (h *heard) judge(rules Rules, view state.View, by Reporter, arrived time.Time, out *decision) error {
 	if h.everything {
 		for _, r := range h.reports {
 			h.addDirty(r.Region.Table())
@@ -162,7 +185,8 @@ func (h *heard) judge(rules Rules, view state.View, by Reporter, out *decision) 
 		if err != nil {
 			return err
 		}
-		was, now := h.differences[table], differenceOf(lines, agreement)
+		was, now := h.differences[table], differenceOf(lines, agreement, arrived)
+		now.carry(was)
 		if !was.equal(now) {
 			out.changed = true
 			out.news = append(out.news, fresh(was, now)...)
@@ -194,8 +218,8 @@ func (h *heard) judge(rules Rules, view state.View, by Reporter, out *decision) 
 // knows which growth of the in-sync set it has asked for, and waits for those replicas since; all else that changes a
 // configuration without it makes the set smaller. A process that has not may be the successor of one that asked, and gets
 // none before it knows the set.
-func differenceOf(lines reports, a Agreement) *difference {
-	d := &difference{}
+func differenceOf(lines reports, a Agreement, arrived time.Time) *difference {
+	d := &difference{demoting: a.Demoting}
 	for i, standing := range a.Standings {
 		switch {
 		case standing == Leading:
@@ -207,7 +231,10 @@ func differenceOf(lines reports, a Agreement) *difference {
 	for _, instruction := range a.Instructions {
 		d.payload = append(d.payload, state.Encode(instruction))
 	}
-	if len(d.payload) == 0 && len(d.refused) == 0 {
+	for _, absent := range a.Absent {
+		d.absent = append(d.absent, absence{absent, arrived})
+	}
+	if len(d.payload) == 0 && len(d.refused) == 0 && len(d.absent) == 0 && len(d.demoting) == 0 {
 		return nil
 	}
 	return d

@@ -52,7 +52,19 @@ type Agreement struct {
 	Instructions []*metasrvpb.Instruction
 	// Gone are replicas of a table that is given up or dropped which the node has no longer.
 	Gone []*storagepb.DroppedReplica
+	// Absent are replicas that lead or are in sync by the state, and that the node doesn't have.
+	Absent []Absence
+	// Demoting are the regions that the node leads and hands over.
+	Demoting []metasrv.RegionID
 	// Waits: something is held back until the state changes in a way that Concerns isn't told of. The table is compared
 	// again with each beat.
 	Waits bool
+}
+
+// Absence is a replica that its node doesn't have.
+type Absence struct {
+	Region  metasrv.RegionID
+	Replica metasrv.ReplicaID
+	// Lost: the node has other storage than the replica was on. Otherwise it may not have opened it yet.
+	Lost bool
 }

@@ -68,3 +68,44 @@ func (t *Tracker) Silence(s NodeStatus, now time.Time) time.Duration {
 // Doubtful returns the silence from which on a node is counted among those that may be about to fail: it has missed a beat
 // at least, and all nodes that fell silent together with one that has failed have been silent for so long.
 func (c Config) Doubtful() time.Duration { return c.heldFor() - c.Interval }
+
+// NodeAbsence is a replica that a node doesn't have.
+type NodeAbsence struct {
+	Node metasrv.NodeID
+	Absence
+}
+
+// Absent returns the replicas that lead or are in sync by the state, and that their nodes, which are heard, don't have: those
+// that were on other storage, and those that a node has not reported for a lease, while it was told to open them.
+func (t *Tracker) Absent() []NodeAbsence {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	var found []NodeAbsence
+	for id, h := range t.nodes {
+		h.mu.Lock()
+		for _, d := range h.differences {
+			for _, a := range d.absent {
+				if a.Lost || h.lastBeat.Sub(a.since) >= t.cfg.Lease {
+					found = append(found, NodeAbsence{id, a.Absence})
+				}
+			}
+		}
+		h.mu.Unlock()
+	}
+	return found
+}
+
+// HandedOver returns the regions that nodes which were heard lead and hand over.
+func (t *Tracker) HandedOver() []metasrv.RegionID {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	var found []metasrv.RegionID
+	for _, h := range t.nodes {
+		h.mu.Lock()
+		for _, d := range h.differences {
+			found = append(found, d.demoting...)
+		}
+		h.mu.Unlock()
+	}
+	return found
+}

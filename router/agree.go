@@ -42,6 +42,19 @@ type Agreement struct {
 	Instructions []*metasrvpb.Instruction
 	// Gone are replicas of a table that is given up or dropped which the node has no longer, for a ConfirmDropped command.
 	Gone []*storagepb.DroppedReplica
+	// Absent are replicas that lead or are in sync by the state and that the node doesn't have: it doesn't report them, or has
+	// other storage by now.
+	Absent []Absence
+	// Demoting are the regions that the node leads and hands over.
+	Demoting []metasrv.RegionID
+}
+
+// Absence is a replica that its node doesn't have.
+type Absence struct {
+	Region  metasrv.RegionID
+	Replica metasrv.ReplicaID
+	// Lost: the node has other storage than the replica was on. Otherwise it may not have opened it yet.
+	Lost bool
 }
 
 // Agree compares what a node reports of one table with the state, as ReplicasToDrop does for a full report, and beyond
@@ -140,7 +153,11 @@ func (c *comparison) instruct(i *metasrvpb.Instruction) { c.Instructions = appen
 // region compares one region of a PUBLIC table.
 func (c *comparison) region(region *storagepb.RegionRecord) {
 	for _, replica := range region.Replicas {
-		if replica.NodeId != uint64(c.by.Node) || replica.StorageGeneration < c.by.StorageGeneration {
+		if replica.NodeId != uint64(c.by.Node) {
+			continue
+		}
+		if replica.StorageGeneration < c.by.StorageGeneration {
+			c.absent(region, replica, true)
 			continue // a lost replica can only leave the region
 		}
 		at := slices.IndexFunc(c.report, func(r ReportedReplica) bool {
@@ -148,8 +165,10 @@ func (c *comparison) region(region *storagepb.RegionRecord) {
 		})
 		switch leads := region.LeaderReplicaId == replica.ReplicaId; {
 		case at < 0:
+			c.absent(region, replica, false)
 			c.missing(region, replica)
 		case leads && region.Demoting:
+			c.Demoting = append(c.Demoting, metasrv.RegionID(region.RegionId))
 			c.demote(region, c.report[at], "the region is being handed over")
 		case leads:
 			c.lead(region, at)
@@ -158,6 +177,12 @@ func (c *comparison) region(region *storagepb.RegionRecord) {
 		default:
 			c.follow(region, replica, c.report[at])
 		}
+	}
+}
+
+func (c *comparison) absent(region *storagepb.RegionRecord, replica *storagepb.ReplicaRecord, lost bool) {
+	if replica.InSync || region.LeaderReplicaId == replica.ReplicaId {
+		c.Absent = append(c.Absent, Absence{metasrv.RegionID(region.RegionId), metasrv.ReplicaID(replica.ReplicaId), lost})
 	}
 }
 

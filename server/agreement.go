@@ -40,6 +40,8 @@ func (rules) Agree(v state.View, by heartbeat.Reporter, table metasrv.TableID, r
 		Standings:    each(found.Standings, func(s router.Standing) heartbeat.Standing { return standings[s] }),
 		Instructions: found.Instructions,
 		Gone:         found.Gone,
+		Demoting:     found.Demoting,
+		Absent:       each(found.Absent, func(a router.Absence) heartbeat.Absence { return heartbeat.Absence(a) }),
 		Waits:        len(found.Instructions) < asked,
 	}, nil
 }

@@ -34,6 +34,8 @@ type failover struct {
 	// halt is that of the last look, survey when the next one is due although no node has failed.
 	halt   halt
 	survey time.Time
+	// waiting are the regions of nodes that are heard, until their leaders can be replaced.
+	waiting map[metasrv.RegionID]waitingRegion
 }
 
 // failedNode is a node that has failed and was looked at.
@@ -48,6 +50,7 @@ type failedNode struct {
 func (d *duties) runFailover(ctx context.Context, t *term, log *slog.Logger) {
 	f := &failover{
 		duties: d, term: t, log: log, led: ledTables{source: d.node}, known: make(map[metasrv.NodeID]failedNode),
+		waiting: make(map[metasrv.RegionID]waitingRegion),
 	}
 	for {
 		wait, err := f.look(ctx)
@@ -84,6 +87,9 @@ func (f *failover) look(ctx context.Context) (time.Duration, error) {
 		return wait, nil
 	}
 	f.survey = now.Add(surveyPeriod)
+	if len(f.waiting) > 0 {
+		f.survey = now.Add(failoverPeriod)
+	}
 	p, err := f.plan(ctx, view, now)
 	if err != nil {
 		return 0, err
@@ -111,6 +117,7 @@ func (f *failover) index(ctx context.Context, view state.View, needed bool) erro
 func (f *failover) act(ctx context.Context, p *electionPlan, due []metasrv.NodeID) error {
 	halt, err := f.settle(p.view, p.statuses, p.now)
 	if err != nil || halt.kind != "" {
+		f.letGo(nil)
 		return err
 	}
 	for _, node := range due {
@@ -118,7 +125,7 @@ func (f *failover) act(ctx context.Context, p *electionPlan, due []metasrv.NodeI
 			return err
 		}
 	}
-	return nil
+	return f.repair(ctx, p)
 }
 
 // due returns the nodes that have failed and lead regions, but for those that were looked at a moment ago.
@@ -200,6 +207,8 @@ func leaderNode(region *storagepb.RegionRecord) metasrv.NodeID {
 type takeover struct {
 	node   metasrv.NodeID
 	change *storagepb.RegionChange
+	// until is when the last grant ends, of a region that is kept out of further ones already; else it is zero.
+	until time.Time
 }
 
 func (t takeover) region() metasrv.RegionID { return metasrv.RegionID(t.change.GetRegionId()) }
@@ -210,8 +219,11 @@ func (t takeover) region() metasrv.RegionID { return metasrv.RegionID(t.change.G
 func (f *failover) elect(ctx context.Context, batch []takeover) (elected int, err error) {
 	command := &storagepb.ChangeRegions{}
 	for _, t := range batch {
-		ends := f.term.tracker.Withhold(t.node, t.region())
-		defer f.term.tracker.Release(t.node, t.region())
+		ends := t.until
+		if ends.IsZero() {
+			ends = f.term.tracker.Withhold(t.node, t.region())
+			defer f.term.tracker.Release(t.node, t.region())
+		}
 		if !time.Now().Before(ends) {
 			command.Changes = append(command.Changes, t.change)
 		}

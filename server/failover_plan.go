@@ -22,12 +22,16 @@ type conditions struct {
 	// statuses are those of all registered nodes, nodes the same by id.
 	statuses []heartbeat.NodeStatus
 	nodes    map[metasrv.NodeID]heartbeat.NodeStatus
+	absent   absences
 }
 
 func conditionsOf(view state.View, t *heartbeat.Tracker, statuses []heartbeat.NodeStatus, now time.Time) *conditions {
 	c := &conditions{view: view, tracker: t, now: now, statuses: statuses, nodes: make(map[metasrv.NodeID]heartbeat.NodeStatus, len(statuses))}
 	for _, s := range statuses {
 		c.nodes[s.ID] = s
+	}
+	if t != nil {
+		c.absent = absencesOf(t)
 	}
 	return c
 }
@@ -57,10 +61,17 @@ func (c *conditions) of(replica *storagepb.ReplicaRecord) router.Condition {
 			return router.Down
 		}
 		return router.Failed
+	case c.isAbsent(replica):
+		return router.Absent
 	case status.State != metasrvpb.NodeState_NODE_STATE_LIVE && status.State != metasrvpb.NodeState_NODE_STATE_SUSPECT:
 		return router.Silent
 	}
 	return router.Reachable
+}
+
+func (c *conditions) isAbsent(replica *storagepb.ReplicaRecord) bool {
+	_, is := c.absent[metasrv.ReplicaID(replica.GetReplicaId())]
+	return is
 }
 
 // electionPlan chooses new leaders, in one look.
