@@ -44,6 +44,19 @@ func (t *Tracker) Release(node metasrv.NodeID, region metasrv.RegionID) {
 	h.markTable(region.Table())
 }
 
+// Withheld returns how many regions are withheld.
+func (t *Tracker) Withheld() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	n := 0
+	for _, h := range t.nodes {
+		h.mu.Lock()
+		n += len(h.withheld)
+		h.mu.Unlock()
+	}
+	return n
+}
+
 // LeaseEnd returns when the last grant to a node ends, whichever regions it covers, by this member's monotonic clock. What
 // earlier metasrv leaders granted counts: it ended at the latest one lease after this one took over.
 func (t *Tracker) LeaseEnd(node metasrv.NodeID) time.Time {

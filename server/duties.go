@@ -70,7 +70,8 @@ func (t *term) end() {
 // duties is what the metasrv leader does besides answering.
 type duties struct {
 	*services
-	cfg heartbeat.Config
+	cfg     heartbeat.Config
+	metrics *failoverMetrics
 }
 
 // run does the duties of one term until ctx ends. Clients are answered as by a leader from the moment on that

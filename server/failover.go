@@ -46,12 +46,16 @@ type failedNode struct {
 	stuck map[string]int
 }
 
-// runFailover does what failover is for until ctx ends.
-func (d *duties) runFailover(ctx context.Context, t *term, log *slog.Logger) {
-	f := &failover{
+func newFailover(d *duties, t *term, log *slog.Logger) *failover {
+	return &failover{
 		duties: d, term: t, log: log, led: ledTables{source: d.node}, known: make(map[metasrv.NodeID]failedNode),
 		waiting: make(map[metasrv.RegionID]waitingRegion),
 	}
+}
+
+// runFailover does what failover is for until ctx ends.
+func (d *duties) runFailover(ctx context.Context, t *term, log *slog.Logger) {
+	f := newFailover(d, t, log)
 	for {
 		wait, err := f.look(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -224,9 +228,11 @@ func (f *failover) elect(ctx context.Context, batch []takeover) (elected int, er
 			ends = f.term.tracker.Withhold(t.node, t.region())
 			defer f.term.tracker.Release(t.node, t.region())
 		}
-		if !time.Now().Before(ends) {
-			command.Changes = append(command.Changes, t.change)
+		if time.Now().Before(ends) {
+			f.metrics.count(outcomeBack)
+			continue
 		}
+		command.Changes = append(command.Changes, t.change)
 	}
 	if len(command.Changes) == 0 {
 		return 0, nil
@@ -236,13 +242,27 @@ func (f *failover) elect(ctx context.Context, batch []takeover) (elected int, er
 		return 0, err
 	}
 	for i, r := range result.GetResults() {
+		change := command.Changes[i]
 		if r.GetRefusal() == nil {
 			elected++
+			f.elected(change)
 			continue
 		}
-		f.log.Warn("a region leader was not replaced", "region_id", command.Changes[i].GetRegionId(), "reason", r.GetRefusal().GetMessage())
+		f.metrics.count(outcomeRefused)
+		f.log.Warn("a region leader was not replaced", "region_id", change.GetRegionId(), "reason", r.GetRefusal().GetMessage())
 	}
 	return elected, nil
+}
+
+// elected notes that a region got another leader.
+func (f *failover) elected(change *storagepb.RegionChange) {
+	if !change.GetElect().GetUnclean() {
+		f.metrics.count(outcomeElected)
+		return
+	}
+	f.metrics.count(outcomeUnclean)
+	f.log.Error("a region is led by a replica that was not in sync, as its table allows: rows that were acknowledged may be lost",
+		"region_id", change.GetRegionId(), "replica_id", change.GetElect().GetReplicaId(), "leader_epoch", change.GetLeaderEpoch()+1)
 }
 
 // changeRegions executes a command. It tries until the outcome is known, for until then nobody may be granted the regions

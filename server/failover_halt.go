@@ -17,9 +17,16 @@ import (
 // stormMemory is how long a node that failed counts for the storm limit after its regions were given to others.
 const stormMemory = time.Minute
 
+// The kinds of halts.
+const (
+	haltMaintenance = "maintenance"
+	haltStorm       = "storm"
+	haltQuarantine  = "quarantine"
+)
+
 // halt is why no region is given to another node. The zero halt is none.
 type halt struct {
-	// kind is for metrics: quarantine, maintenance, storm.
+	// kind is for metrics, empty where there is none.
 	kind string
 	// reason is for people.
 	reason string
@@ -41,11 +48,11 @@ func halted(view state.View) (halt, *storagepb.ClusterConfig, error) {
 		return halt{}, nil, err
 	}
 	if q := quarantined(view); q != nil {
-		return halt{"quarantine", fmt.Sprintf("the state was %s and is not confirmed, so it may name replicas in sync that lack rows; "+
+		return halt{haltQuarantine, fmt.Sprintf("the state was %s and is not confirmed, so it may name replicas in sync that lack rows; "+
 			"see: metactl quarantine show", q.GetOrigin())}, c, nil
 	}
 	if m := c.GetMaintenance(); m != nil {
-		return halt{"maintenance", fmt.Sprintf("maintenance mode is on since %s (%s); end it with: metactl maintenance off",
+		return halt{haltMaintenance, fmt.Sprintf("maintenance mode is on since %s (%s); end it with: metactl maintenance off",
 			time.UnixMilli(m.GetSinceMs()).UTC().Format(time.DateTime+" UTC"), m.GetReason())}, c, nil
 	}
 	return halt{}, c, nil
@@ -74,7 +81,7 @@ func storm(
 	if silent < 2 || silent*100 <= all*int(maxPercent) {
 		return halt{}
 	}
-	return halt{"storm", fmt.Sprintf("%d of %d datanodes are silent, which is more than %d %%: more likely the network or metasrv is at fault; "+
+	return halt{haltStorm, fmt.Sprintf("%d of %d datanodes are silent, which is more than %d %%: more likely the network or metasrv is at fault; "+
 		"bring them back, or, if they are lost, raise the limit with: metactl config set max-failed-percent", silent, all, maxPercent)}
 }
 
@@ -91,7 +98,7 @@ func (f *failover) settle(view state.View, statuses []heartbeat.NodeStatus, now 
 		switch p.kind {
 		case "":
 			f.log.Info("regions of failed datanodes are given to others again", "was", f.halt.kind)
-		case "storm":
+		case haltStorm:
 			f.log.Error("no region is given to another datanode", "why", p.kind, "reason", p.reason)
 		default:
 			f.log.Warn("no region is given to another datanode", "why", p.kind, "reason", p.reason)

@@ -126,9 +126,11 @@ func (f *failover) shrink(ctx context.Context, command *storagepb.ChangeRegions)
 	for i, r := range result.GetResults() {
 		id := command.Changes[i].GetRegionId()
 		if r.GetRefusal() != nil {
+			f.metrics.count(outcomeRefused)
 			f.log.Warn("a replica that its node doesn't have could not be taken out of the in-sync set", "region_id", id, "reason", r.GetRefusal().GetMessage())
 			continue
 		}
+		f.metrics.count(outcomeShrunk)
 		f.log.Warn("a replica that its node doesn't have left the in-sync set", "region_id", id, "in_sync", command.Changes[i].GetSetInSync().GetReplicaIds())
 	}
 	return nil

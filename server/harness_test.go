@@ -25,7 +25,7 @@ type testMemberServer struct {
 	conn *grpc.ClientConn
 }
 
-func testConfig(t *testing.T) Config {
+func testConfig(t testing.TB) Config {
 	t.Helper()
 	cfg := Default()
 	cfg.NodeID, cfg.DataDir = testMember, t.TempDir()
@@ -102,7 +102,7 @@ func (m *testMemberServer) cluster() metasrvpb.ClusterClient {
 }
 
 // timeout returns a context that ends before the test is given up.
-func timeout(t *testing.T) context.Context {
+func timeout(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	t.Cleanup(cancel)
@@ -110,7 +110,7 @@ func timeout(t *testing.T) context.Context {
 }
 
 // eventually waits until a condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
+func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(waitLimit); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {

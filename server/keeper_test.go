@@ -18,7 +18,7 @@ import (
 
 // keeper is a datanode that keeps leases, beats by itself and does as it is told, without storing anything.
 type keeper struct {
-	t    *testing.T
+	t    testing.TB
 	info *metasrvpb.NodeInfo
 	id   uint64
 	conn *grpc.ClientConn
@@ -46,7 +46,7 @@ type keeper struct {
 }
 
 // startKeeper registers a datanode that beats until the test ends or it is killed.
-func startKeeper(t *testing.T, conn *grpc.ClientConn, id uint64, change ...func(*metasrvpb.NodeInfo)) *keeper {
+func startKeeper(t testing.TB, conn *grpc.ClientConn, id uint64, change ...func(*metasrvpb.NodeInfo)) *keeper {
 	t.Helper()
 	k := &keeper{
 		t: t, id: id, conn: conn, addr: "127.0.0.1:1", wake: make(chan struct{}, 1),
@@ -261,7 +261,7 @@ func shortLeases(c *Config) {
 // keeperCluster is a member with datanodes 1 to n, which keep leases.
 type keeperCluster struct {
 	*testMemberServer
-	t     *testing.T
+	t     testing.TB
 	nodes map[uint64]*keeper
 }
 
@@ -274,8 +274,16 @@ func startKeepers(t *testing.T, n int, change ...func(*Config)) *keeperCluster {
 	return c
 }
 
-// table creates a public table, whose replicas its nodes have from then on.
+// table creates a table as created does, and waits until each region is led under a lease.
 func (c *keeperCluster) table(name string, change ...func(*metasrvpb.CreateRequest)) metasrv.TableID {
+	c.t.Helper()
+	id := c.created(name, change...)
+	c.eventuallyServed(id)
+	return id
+}
+
+// created creates a public table, whose replicas its nodes have from then on.
+func (c *keeperCluster) created(name string, change ...func(*metasrvpb.CreateRequest)) metasrv.TableID {
 	c.t.Helper()
 	created, err := c.router().Create(timeout(c.t), createRequest(name, change...))
 	if err != nil {
@@ -305,9 +313,7 @@ func (c *keeperCluster) table(name string, change ...func(*metasrvpb.CreateReque
 	}); err != nil {
 		c.t.Fatal(err)
 	}
-	id := metasrv.TableID(route.GetTable().GetId())
-	c.eventuallyServed(id)
-	return id
+	return metasrv.TableID(route.GetTable().GetId())
 }
 
 // regions returns the regions of a table as they are shown.

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,6 +40,8 @@ type testNode struct {
 	shortage error
 	// onBarrier, if set, is called by Barrier and ReadBarrier first.
 	onBarrier func()
+	// onPropose, if set, is called by Propose first.
+	onPropose atomic.Pointer[func(storagepb.CommandKind)]
 }
 
 const (
@@ -104,6 +107,9 @@ func otherMember() *storagepb.MemberRecord {
 func (n *testNode) Propose(ctx context.Context, p state.Proposal) (state.Result, error) {
 	if _, ok := n.Leadership(); !ok {
 		return state.Result{}, metasrv.ErrNotLeader.With("the test node does not lead")
+	}
+	if f := n.onPropose.Load(); f != nil {
+		(*f)(p.Kind)
 	}
 	r, err := n.Node.Propose(ctx, p)
 	n.mu.Lock()

@@ -77,7 +77,7 @@ func (a *app) run(ctx context.Context, args []string, getenv func(string) string
 
 func (a *app) command(getenv func(string) string) *cobra.Command {
 	root := group("metactl", "Ask and tell a metasrv cluster",
-		a.statusCommand(), a.hashCommand(), a.sessionCommand(), a.memberCommand(), a.snapshotCommand(), a.quarantineCommand(), a.nodeCommand(), a.regionCommand(), a.procedureCommand(),
+		a.statusCommand(), a.hashCommand(), a.sessionCommand(), a.memberCommand(), a.snapshotCommand(), a.quarantineCommand(), a.maintenanceCommand(), a.configCommand(), a.nodeCommand(), a.regionCommand(), a.procedureCommand(),
 		a.catalogCommand(), a.schemaCommand(), a.tableCommand(), a.kvCommand(), a.lockCommand(), a.electionCommand(), a.benchCommand())
 	root.AddCommand(hints()...)
 	root.Long = `metactl asks and tells a metasrv cluster.

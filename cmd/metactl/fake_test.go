@@ -35,6 +35,8 @@ type fakeCluster struct {
 	// empty: it says that it has no nodes and tables.
 	empty atomic.Bool
 	store fakeStore
+	// configured is what was set, nil while nothing was.
+	configured atomic.Pointer[metasrvpb.ClusterConfig]
 }
 
 // patience is the time that explain has for asking the endpoints in transcripts: so much that the speed of the machine
@@ -302,6 +304,11 @@ func (m *fakeMember) ListRegions(
 ) (*metasrvpb.ListRegionsResponse, error) {
 	if err := m.refuse(r.Header); err != nil {
 		return nil, err
+	}
+	if r.GetOnlyProblems() {
+		regions := fakeRegions()[:1]
+		regions[0].Problem = "nobody leads it, nobody can write"
+		return &metasrvpb.ListRegionsResponse{Header: m.staleHeader(r.Header), Regions: regions}, nil
 	}
 	return &metasrvpb.ListRegionsResponse{Header: m.staleHeader(r.Header), Regions: fakeRegions()}, nil
 }

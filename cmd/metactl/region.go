@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strings"
 
@@ -47,6 +48,7 @@ func (a *app) regionCommand() *cobra.Command {
 		},
 	}
 	list.Flags().Uint64Var(&req.NodeId, "node", 0, "`ID` only regions with a replica on this node")
+	list.Flags().BoolVar(&req.OnlyProblems, "problem", false, "only regions with which something is wrong, and what that is")
 	cmd := group("region", "Regions, the parts of tables", list, a.regionGetCommand(), a.regionMigrateCommand(), a.regionTransferCommand(),
 		a.regionAddReplicaCommand(), a.regionRemoveReplicaCommand())
 	cmd.Aliases = []string{"regions"}
@@ -58,6 +60,9 @@ func (a *app) listRegions(ctx context.Context, c *client.Client, req *metasrvpb.
 	if err != nil {
 		return err
 	}
+	if req.OnlyProblems {
+		return a.show(resp, func(w io.Writer) { showProblems(w, resp.Regions) })
+	}
 	return a.show(resp, func(w io.Writer) {
 		g := newGrid(w, "REGION", "TABLE", "STATE", "LEADER", "FOLLOWERS", "LEADER EPOCH", "CONF VERSION", "ROWS", "SIZE")
 		for _, r := range resp.Regions {
@@ -67,11 +72,33 @@ func (a *app) listRegions(ctx context.Context, c *client.Client, req *metasrvpb.
 			if stat != nil {
 				rows, bytes = number(stat.ApproximateRows), size(stat.ApproximateSize)
 			}
-			g.row(metasrv.RegionID(r.RegionId).String(), tableName(r.GetTableName()), label(r.TableState, "TABLE_STATE_"),
+			g.row(metasrv.RegionID(r.RegionId).String(), tableName(r.GetTableName()), regionState(r),
 				replicaText(leader), followers, number(r.LeaderEpoch), number(r.ConfVersion), rows, bytes)
 		}
 		g.end()
 	})
+}
+
+func showProblems(w io.Writer, regions []*metasrvpb.RegionInfo) {
+	if len(regions) == 0 {
+		fmt.Fprintln(w, "nothing is wrong with any region")
+		return
+	}
+	g := newGrid(w, "REGION", "TABLE", "LEADER", "PROBLEM")
+	for _, r := range regions {
+		leader, _ := replicas(r)
+		g.row(metasrv.RegionID(r.RegionId).String(), tableName(r.GetTableName()), replicaText(leader), r.Problem)
+	}
+	g.end()
+}
+
+// regionState returns the state of a region's table, and whether the region is being handed over.
+func regionState(r *metasrvpb.RegionInfo) string {
+	text := label(r.TableState, "TABLE_STATE_")
+	if r.Demoting {
+		text += ", demoting"
+	}
+	return text
 }
 
 // replicas returns a region's leader, nil where it has none, and the other replicas as text.
@@ -97,6 +124,9 @@ func replicas(r *metasrvpb.RegionInfo) (leader *metasrvpb.Replica, others string
 func replicaText(r *metasrvpb.Replica) string {
 	if r == nil {
 		return "none"
+	}
+	if r.Lost {
+		return nodeText(r.Peer) + " lost"
 	}
 	return nodeText(r.Peer)
 }

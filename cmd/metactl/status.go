@@ -90,6 +90,14 @@ func leaderOf(answers []answer) *answer {
 	return leader
 }
 
+// pausedFailover returns why the metasrv leader gives no region to another datanode.
+func (a *answer) pausedFailover() string {
+	if a == nil || a.status.GetQuarantined() {
+		return "" // it is said otherwise
+	}
+	return a.status.GetFailoverPaused()
+}
+
 func faultsOf(answers []answer) []string {
 	var faults []string
 	for _, a := range answers {
@@ -111,6 +119,9 @@ func faultsOf(answers []answer) []string {
 		if full := a.status.GetDiskFull(); full != "" {
 			faults = append(faults, full)
 		}
+	}
+	if paused := leaderOf(answers).pausedFailover(); paused != "" {
+		faults = append(faults, "no region of a datanode that fails is given to another one: "+paused)
 	}
 	switch leader := leaderOf(answers); {
 	case leader == nil:

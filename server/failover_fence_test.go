@@ -1,0 +1,149 @@
+package server
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/metasrv/metasrv"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
+	"github.com/metasrv/metasrv/router"
+)
+
+// fenceCluster is a cluster whose own failover is switched off, with a table of one region, and failover to be driven by hand.
+type fenceCluster struct {
+	*keeperCluster
+	f      *failover
+	id     metasrv.TableID
+	leader *metasrvpb.Replica
+	node   *keeper
+}
+
+func startFence(t *testing.T) *fenceCluster {
+	t.Helper()
+	c := &fenceCluster{keeperCluster: startKeepers(t, 3)}
+	c.configure(&metasrvpb.ConfigureRequest{Change: &metasrvpb.ConfigureRequest_BeginMaintenance{
+		BeginMaintenance: &metasrvpb.MaintenanceMode{Reason: "a test"},
+	}})
+	c.id = c.table("t", func(r *metasrvpb.CreateRequest) { r.PartitionRule, r.Replicas = hashRule([]string{"host"}, 1), 3 })
+	c.f = newFailover(c.duties, c.services.term.Load(), slog.New(slog.DiscardHandler))
+	_, c.leader, _ = c.region(c.id)
+	c.node = c.nodes[c.leader.GetPeer().GetId()]
+	return c
+}
+
+// takeover plans the election of another leader, as if the present one had failed.
+func (c *fenceCluster) takeover() takeover {
+	c.t.Helper()
+	r, err := router.Get(c.Server.Node().View(), c.id)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	region := r.Route.GetRegions()[0]
+	elect := &storagepb.ElectReplica{FailedReplicaIds: []uint64{region.GetLeaderReplicaId()}}
+	for _, replica := range region.GetReplicas() {
+		if replica.GetReplicaId() != region.GetLeaderReplicaId() {
+			elect.ReplicaId = replica.GetReplicaId()
+		}
+	}
+	return takeover{node: leaderNode(region), change: &storagepb.RegionChange{
+		RegionId: region.GetRegionId(), LeaderEpoch: region.GetLeaderEpoch(), ConfVersion: region.GetConfVersion(),
+		Change: &storagepb.RegionChange_Elect{Elect: elect},
+	}}
+}
+
+func (c *fenceCluster) elect() int {
+	c.t.Helper()
+	n, err := c.f.elect(c.t.Context(), []takeover{c.takeover()})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return n
+}
+
+// A node that got a lease between the look at it and the mark keeps its region: the end of its leases is looked at behind the
+// mark.
+func TestElectLooksAtTheLeaseBehindTheMark(t *testing.T) {
+	c := startFence(t)
+	if n := c.elect(); n != 0 {
+		t.Errorf("%d regions were taken from a node that has a lease for them", n)
+	}
+	if n := c.f.term.tracker.Withheld(); n != 0 {
+		t.Errorf("%d regions are still withheld", n)
+	}
+	c.eventuallyServed(c.id)
+	c.node.kill()
+	eventually(t, "the lease ends", func() bool { return !time.Now().Before(c.f.term.tracker.LeaseEnd(metasrv.NodeID(c.node.id))) })
+	if n := c.elect(); n != 1 {
+		t.Errorf("%d regions were taken from a node whose leases have ended", n)
+	}
+}
+
+// A node that comes back while its region is being taken from it gets no lease for that, until the outcome is applied.
+func TestElectWithholds(t *testing.T) {
+	c := startFence(t)
+	c.node.kill()
+	eventually(t, "the lease ends", func() bool { return !time.Now().Before(c.f.term.tracker.LeaseEnd(metasrv.NodeID(c.node.id))) })
+	reached, goOn := make(chan struct{}), make(chan struct{})
+	hook := func(kind storagepb.CommandKind) {
+		if kind == storagepb.CommandKind_COMMAND_KIND_CHANGE_REGIONS {
+			c.testMemberServer.node.onPropose.Store(nil)
+			close(reached)
+			<-goOn
+		}
+	}
+	c.testMemberServer.node.onPropose.Store(&hook)
+	elected := make(chan int, 1)
+	go func() { elected <- c.elect() }()
+	<-reached
+	c.node.start()
+	leased := func() time.Time {
+		c.node.mu.Lock()
+		defer c.node.mu.Unlock()
+		return c.node.leased
+	}
+	eventually(t, "the node has a lease, for what it has", func() bool { return time.Now().Before(leased()) })
+	for range 3 { // beats
+		was := leased()
+		eventually(t, "another lease", func() bool { return leased().After(was) })
+		if c.node.holds(c.leader.GetReplicaId()) {
+			t.Fatal("the node has a lease for a region that is being taken from it")
+		}
+	}
+	close(goOn)
+	if n := <-elected; n != 1 {
+		t.Fatalf("%d regions got another leader", n)
+	}
+	c.eventuallyServed(c.id)
+	if _, now, _ := c.region(c.id); now.GetReplicaId() == c.leader.GetReplicaId() || c.node.holds(c.leader.GetReplicaId()) {
+		t.Errorf("replica %d leads", now.GetReplicaId())
+	}
+}
+
+// What was planned on another configuration than the region has by now is not carried out.
+func TestElectComparesAndSets(t *testing.T) {
+	c := startFence(t)
+	stale := c.takeover()
+	region, _, follower := c.region(c.id)
+	c.node.kill()
+	if _, err := c.testMemberServer.node.Propose(t.Context(), state.Proposal{
+		Kind: storagepb.CommandKind_COMMAND_KIND_CHANGE_REGIONS,
+		Payload: &storagepb.ChangeRegions{Changes: []*storagepb.RegionChange{{
+			RegionId: region.GetRegionId(), LeaderEpoch: region.GetLeaderEpoch(), ConfVersion: region.GetConfVersion(),
+			Change: &storagepb.RegionChange_SetInSync{SetInSync: &storagepb.SetInSync{
+				ReplicaIds: []uint64{c.leader.GetReplicaId(), follower.GetReplicaId()},
+			}},
+		}}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the lease ends", func() bool { return !time.Now().Before(c.f.term.tracker.LeaseEnd(metasrv.NodeID(c.node.id))) })
+	if n, err := c.f.elect(t.Context(), []takeover{stale}); n != 0 || err != nil {
+		t.Errorf("%d regions got another leader, as planned on what is no longer so: %v", n, err)
+	}
+	if n := c.elect(); n != 1 {
+		t.Errorf("%d regions got another leader", n)
+	}
+}
