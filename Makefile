@@ -69,9 +69,18 @@ linear: ## Check histories under faults: simulated, with broken builds that must
 soak: ## Disturb real processes for DURATION (such as 1h) from SEED, and check what their clients saw
 	DURATION=$(DURATION) $(GO) test -tags $(TAGS) -count=1 -v -timeout 0 -run TestSoak ./cmd/metasrv/e2e
 
+# Fences that datanodes built with the tag broken leave out: then a promise must be seen broken.
+FENCES := lease epoch
+
 .PHONY: chaos
 chaos: build ## Disturb a whole database for DURATION (such as 1h) from SEED, and check that nothing acknowledged is lost
 	@$(BIN)/chaos $(BINARIES) -duration $(DURATION) -seed $(or $(SEED),0)
+	[ -z "$(SEED)" ] || exit 0
+	cd examples/tsdb && $(GO) build -tags $(TAGS),broken -o $(BIN)/tsdb-broken ./cmd/tsdb
+	for fence in $(FENCES); do
+	  echo "datanodes without the fence $$fence must be caught"
+	  $(BIN)/chaos $(BINARIES) -tsdb $(BIN)/tsdb-broken -broken "$$fence" -only 'pause datanode' -duration 4m
+	done
 
 .PHONY: demo
 demo: build ## Show a whole cluster surviving the loss of its leader, then end it

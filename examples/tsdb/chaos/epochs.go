@@ -74,6 +74,13 @@ func (e *epochs) note(r *metasrvpb.RegionRoute, now time.Time) error {
 	return nil
 }
 
+// knows reports whether the watch has seen an epoch of a region.
+func (e *epochs) knows(region, number uint64) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.latest[region] >= number
+}
+
 // elections returns how often a region got another leader.
 func (e *epochs) elections() int {
 	e.mu.Lock()

@@ -33,6 +33,8 @@ type load struct {
 	frontends []*sql.DB
 	streams   []*stream
 	latest    []*latest
+	// writePause is what a writer waits between two statements, on average.
+	writePause time.Duration
 	// violated is told what a read found wrong.
 	violated func(error)
 
@@ -44,7 +46,7 @@ type load struct {
 }
 
 func newLoad(frontends []*sql.DB, violated func(error)) *load {
-	l := &load{frontends: frontends, violated: violated}
+	l := &load{frontends: frontends, violated: violated, writePause: writePause}
 	for w := range writers {
 		l.streams = append(l.streams, &stream{writer: w})
 		l.latest = append(l.latest, newLatest(w))
@@ -56,7 +58,7 @@ func newLoad(frontends []*sql.DB, violated func(error)) *load {
 func (l *load) write(ctx context.Context, w int) {
 	random := rand.New(rand.NewPCG(uint64(w), 1)) //nolint:gosec // spreads the load
 	at := w % len(l.frontends)
-	for sleep(ctx, spread(random, writePause)) {
+	for sleep(ctx, spread(random, l.writePause)) {
 		var err error
 		if random.IntN(3) > 0 {
 			n := 1 + random.IntN(4)

@@ -65,10 +65,17 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case ctx.Err() != nil:
 		out.Print("interrupted")
 		return exitInterrupted
+	case errors.Is(err, errViolation) && c.broken != "":
+		out.Print("caught: datanodes without the fence %q", c.broken)
+		return 0
 	case errors.Is(err, errViolation):
+		out.Print("FAILED with seed %d", c.seed)
 		return 1
 	case err != nil:
 		out.Fail(err)
+		return 1
+	case c.broken != "":
+		out.Print("FAILED: datanodes without the fence %q were not caught", c.broken)
 		return 1
 	}
 	return 0

@@ -79,6 +79,8 @@ func (c *chaos) unsettled(ctx context.Context) string {
 			return name + " has no leader"
 		case r.GetProblem() != "":
 			return name + ": " + r.GetProblem()
+		case !c.epochs.knows(r.GetRegionId(), r.GetLeaderEpoch()):
+			return name + ": the watch of its leaders is behind"
 		}
 		for _, p := range r.GetReplicas() {
 			if !p.GetInSync() || p.GetLost() {
@@ -113,18 +115,18 @@ func (c *chaos) verify(ctx context.Context) error {
 	if err := c.compareReplicas(ctx); err != nil {
 		return err
 	}
-	return c.readJournals()
+	acks, err := c.judge()
+	c.out.Print("%d acknowledgements of datanodes under %d elections were looked at", acks, c.epochs.elections())
+	return err
 }
 
-func (c *chaos) readJournals() error {
-	var journals [][]journalLine
-	acks := 0
-	for _, d := range c.cluster.Datanodes {
-		lines, err := readJournal(c.journalFile(d.ID))
-		if err != nil {
-			return err
-		}
-		journals = append(journals, lines)
+// judge judges what the datanodes wrote down so far.
+func (c *chaos) judge() (acks int, err error) {
+	journals, err := c.readJournals()
+	if err != nil {
+		return 0, err
+	}
+	for _, lines := range journals {
 		for _, l := range lines {
 			if l.kind == "ack" {
 				acks++
@@ -134,8 +136,7 @@ func (c *chaos) readJournals() error {
 	if err := judgeJournals(journals, c.epochs); err != nil {
 		c.violated(err)
 	}
-	c.out.Print("%d acknowledgements of datanodes under %d elections were looked at", acks, c.epochs.elections())
-	return nil
+	return acks, nil
 }
 
 // compareReplicas reads each replica in sync by itself: all have the same rows.
