@@ -67,7 +67,7 @@ func newFlusher(f *fsm, img *image, timing Timing, fail func(error)) *flusher {
 func (fl *flusher) start() { fl.stopped.Go(fl.run) }
 
 func (fl *flusher) run() {
-	look := time.NewTicker(flushLook)
+	look := time.NewTicker(min(flushLook, fl.timing.Flush))
 	defer look.Stop()
 	pace := flushPace{interval: fl.timing.Flush, flushed: time.Now()}
 	for {

@@ -14,7 +14,7 @@ func (u unflushed) plus(v unflushed) unflushed {
 	return unflushed{bytes: u.bytes + v.bytes, executing: u.executing + v.executing}
 }
 
-// flushLook is how often the flusher looks whether a cut is due.
+// flushLook is how often the flusher looks whether a cut is due, unless the interval is shorter.
 const flushLook = time.Second
 
 const (
@@ -40,7 +40,7 @@ type flushPace struct {
 	looked int
 }
 
-// due says whether a cut is due, with lacking the bytes that the image lacks. It is asked each flushLook.
+// due says whether a cut is due, with lacking the bytes that the image lacks. It is asked at each look.
 func (p *flushPace) due(lacking int, now time.Time) bool {
 	came := lacking - p.looked
 	p.looked = lacking
