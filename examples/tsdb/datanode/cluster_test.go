@@ -136,7 +136,7 @@ func definitions(route *metasrvpb.TableRoute, peers []*metasrvpb.Peer) (nodes []
 				Route: &tsdbpb.Route{RegionId: r.GetRegion().GetId(), ReplicaId: own.GetReplicaId(),
 					LeaderEpoch: r.GetLeaderEpoch(), RouteVersion: route.GetRouteVersion()},
 				ConfVersion: r.GetConfVersion(), Role: follower, Schema: schema("host", "t"),
-				TableName: route.GetTable().GetTableName(),
+				TableName: route.GetTable().GetTableName(), LeaderReplicaId: r.GetLeaderReplicaId(),
 			}
 			if i == 0 {
 				d.Role = leader

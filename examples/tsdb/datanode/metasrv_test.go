@@ -144,3 +144,10 @@ func (m *metasrvScript) await(t *testing.T, what string, done func() bool) {
 		}
 	}
 }
+
+// grant says how long the leases are that everybody gets from now on; 0: none.
+func (m *metasrvScript) grant(lease time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lease = lease
+}

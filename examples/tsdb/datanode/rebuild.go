@@ -55,7 +55,10 @@ func (f *follower) rebuild(peer *metasrvpb.Peer, why error) error {
 		return fmt.Errorf("copy: %w", err)
 	}
 	s.logger.Info("replica was rebuilt", "region_id", r.Region(), "replica_id", f.id, "target_node_id", peer.GetId())
-	return nil // where it is now, find finds out
+	l.mu.Lock()
+	f.known = false // where it is now, find finds out
+	l.mu.Unlock()
+	return nil
 }
 
 // hold keeps the part of the log that rebuilt followers still need. l.mu is held.

@@ -13,6 +13,9 @@ type region struct {
 	replica  *store.Replica
 	counters counters
 
+	// reads has those who wait to hear that the replica has everything.
+	reads rounds
+
 	// storing is held while the region leader's writes are stored, and noted in the journal.
 	storing sync.Mutex
 

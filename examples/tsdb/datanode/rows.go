@@ -91,68 +91,27 @@ func (g *region) replay(ctx context.Context, t store.Tail) (matched bool, hint s
 	return matched, hint, err
 }
 
-// Query streams rows of a replica that has all that was acknowledged: the leader, or a follower that is in sync as far as it
-// was told. A leader may have been replaced without knowing it, so it shows nothing before its lease was checked, behind the
-// moment that the rows are of: until then nobody else acknowledged any.
+// Query streams rows of a replica that has all that was acknowledged: the leader, or a follower that is in sync.
 func (s *Service) Query(request *tsdbpb.QueryRequest, stream grpc.ServerStreamingServer[tsdbpb.QueryResponse]) error {
 	r, err := s.replica(request.GetRoute())
 	if err != nil {
 		return toStatus(err)
 	}
-	state := r.State()
-	if state.Role == learnerRole || state.Role == followerRole && !state.InSync(r.ID()) {
-		return toStatus(invalid(r.Region(), r, "the replica on this datanode is not in sync"))
+	if err := s.region(r).complete(stream.Context()); err != nil {
+		return toStatus(err)
 	}
 	// The first row may be long in coming; that the query was taken shows at once.
 	if err := stream.SendHeader(nil); err != nil {
 		return err
 	}
-	size, confirmed := 0, state.Role != leaderRole
-	confirm := func() (err error) {
-		if !confirmed {
-			confirmed, err = true, s.region(r).confirmLeading(request.GetRoute().GetLeaderEpoch())
-		}
-		return err
-	}
+	size := 0
 	err = r.Query(stream.Context(), request, func(rows *tsdbpb.RowBatch) error {
-		if err := confirm(); err != nil {
-			return err
-		}
 		size += proto.Size(rows)
 		return stream.Send(&tsdbpb.QueryResponse{Rows: rows})
 	})
-	if err == nil {
-		err = confirm() // there were no rows
-	}
 	s.countRead(s.region(r), size)
 	if errors.Is(err, store.ErrNotFound) {
 		err = invalid(r.Region(), nil, "the replica is not on this datanode")
 	}
 	return toStatus(err)
-}
-
-// confirmLeading returns nil if this replica leads its region now, in an epoch: it has a lease, or is the only one in sync, so
-// that nobody else can have been elected.
-func (g *region) confirmLeading(epoch uint64) error {
-	l := g.leadership()
-	if l != nil && l.epoch == epoch && l.isAlone() {
-		return nil
-	}
-	l, _, err := g.begin()
-	if err == nil && l.epoch != epoch {
-		err = invalid(g.replica.Region(), g.replica, "the replica is at another leader_epoch")
-	}
-	return err
-}
-
-// isAlone reports whether no other replica is in sync, or may have become so.
-func (l *leadership) isAlone() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, f := range l.followers {
-		if f.required() {
-			return false
-		}
-	}
-	return l.over == nil && l.asked == nil && len(l.config.GetReplicas()) > 0
 }

@@ -67,6 +67,7 @@ func initialState(d *tsdbpb.CreateRegionRequest) State {
 		LeaderEpoch: d.GetRoute().GetLeaderEpoch(), ConfVersion: d.GetConfVersion(), Role: d.GetRole(), LogFirst: 1,
 		Config: &metasrvpb.RegionConfig{
 			RegionId: d.GetRoute().GetRegionId(), LeaderEpoch: d.GetRoute().GetLeaderEpoch(), ConfVersion: d.GetConfVersion(),
+			LeaderReplicaId: d.GetLeaderReplicaId(),
 		},
 	}
 	if d.GetRole() == metasrvpb.ReplicaRole_REPLICA_ROLE_LEARNER {

@@ -96,11 +96,12 @@ func (c *Cluster) createReplica(
 	all := append([]client.Endpoint{r.Leader}, r.Followers...)
 	self := all[k]
 	request := &tsdbpb.CreateRegionRequest{
-		Route:       routeProto(route, r, self),
-		ConfVersion: r.ConfVersion,
-		Role:        metasrvpb.ReplicaRole_REPLICA_ROLE_FOLLOWER,
-		TableName:   nameProto(t.Name),
-		Schema:      t.Schema,
+		Route:           routeProto(route, r, self),
+		ConfVersion:     r.ConfVersion,
+		Role:            metasrvpb.ReplicaRole_REPLICA_ROLE_FOLLOWER,
+		TableName:       nameProto(t.Name),
+		Schema:          t.Schema,
+		LeaderReplicaId: uint64(r.Leader.ReplicaID),
 	}
 	if k == 0 {
 		request.Role = metasrvpb.ReplicaRole_REPLICA_ROLE_LEADER

@@ -229,9 +229,11 @@ type CreateRegionRequest struct {
 	TableName   *v1.TableName   `protobuf:"bytes,4,opt,name=table_name,json=tableName,proto3" json:"table_name,omitempty"`
 	Schema      *v1.TableSchema `protobuf:"bytes,5,opt,name=schema,proto3" json:"schema,omitempty"`
 	// The other replicas of the region: to them the leader replicates. Empty for a single replica.
-	Peers         []*ReplicaPeer `protobuf:"bytes,6,rep,name=peers,proto3" json:"peers,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Peers []*ReplicaPeer `protobuf:"bytes,6,rep,name=peers,proto3" json:"peers,omitempty"`
+	// The replica that leads, this one or one of peers.
+	LeaderReplicaId uint64 `protobuf:"varint,7,opt,name=leader_replica_id,json=leaderReplicaId,proto3" json:"leader_replica_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *CreateRegionRequest) Reset() {
@@ -304,6 +306,13 @@ func (x *CreateRegionRequest) GetPeers() []*ReplicaPeer {
 		return x.Peers
 	}
 	return nil
+}
+
+func (x *CreateRegionRequest) GetLeaderReplicaId() uint64 {
+	if x != nil {
+		return x.LeaderReplicaId
+	}
+	return 0
 }
 
 type CreateRegionResponse struct {
@@ -1166,6 +1175,97 @@ func (x *QueryResponse) GetRows() *RowBatch {
 	return nil
 }
 
+// ConfirmRequest asks whether the replica that the route names is still at the leader_epoch of the route; INVALID_ROUTE where
+// it isn't.
+type ConfirmRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Route *Route                 `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
+	// Asks the region leader moreover whether this replica has all that was ever acknowledged. 0: no.
+	ReaderReplicaId uint64 `protobuf:"varint,2,opt,name=reader_replica_id,json=readerReplicaId,proto3" json:"reader_replica_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ConfirmRequest) Reset() {
+	*x = ConfirmRequest{}
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmRequest) ProtoMessage() {}
+
+func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
+func (*ConfirmRequest) Descriptor() ([]byte, []int) {
+	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ConfirmRequest) GetRoute() *Route {
+	if x != nil {
+		return x.Route
+	}
+	return nil
+}
+
+func (x *ConfirmRequest) GetReaderReplicaId() uint64 {
+	if x != nil {
+		return x.ReaderReplicaId
+	}
+	return 0
+}
+
+type ConfirmResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmResponse) Reset() {
+	*x = ConfirmResponse{}
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmResponse) ProtoMessage() {}
+
+func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
+func (*ConfirmResponse) Descriptor() ([]byte, []int) {
+	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{19}
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1174,7 +1274,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[18]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1286,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[18]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1299,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{18}
+	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{20}
 }
 
 type StatusResponse struct {
@@ -1216,7 +1316,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[19]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1328,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[19]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1341,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{19}
+	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StatusResponse) GetNodeId() uint64 {
@@ -1310,7 +1410,7 @@ type ReplicaStatus struct {
 
 func (x *ReplicaStatus) Reset() {
 	*x = ReplicaStatus{}
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[20]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +1422,7 @@ func (x *ReplicaStatus) String() string {
 func (*ReplicaStatus) ProtoMessage() {}
 
 func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_tsdb_v1_datanode_proto_msgTypes[20]
+	mi := &file_tsdb_v1_datanode_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +1435,7 @@ func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaStatus.ProtoReflect.Descriptor instead.
 func (*ReplicaStatus) Descriptor() ([]byte, []int) {
-	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{20}
+	return file_tsdb_v1_datanode_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReplicaStatus) GetRegionId() uint64 {
@@ -1457,7 +1557,7 @@ const file_tsdb_v1_datanode_proto_rawDesc = "" +
 	"\vReplicaPeer\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x01 \x01(\x04R\treplicaId\x12$\n" +
-	"\x04peer\x18\x02 \x01(\v2\x10.metasrv.v1.PeerR\x04peer\"\x9e\x02\n" +
+	"\x04peer\x18\x02 \x01(\v2\x10.metasrv.v1.PeerR\x04peer\"\xca\x02\n" +
 	"\x13CreateRegionRequest\x12$\n" +
 	"\x05route\x18\x01 \x01(\v2\x0e.tsdb.v1.RouteR\x05route\x12!\n" +
 	"\fconf_version\x18\x02 \x01(\x04R\vconfVersion\x12+\n" +
@@ -1465,7 +1565,8 @@ const file_tsdb_v1_datanode_proto_rawDesc = "" +
 	"\n" +
 	"table_name\x18\x04 \x01(\v2\x15.metasrv.v1.TableNameR\ttableName\x12/\n" +
 	"\x06schema\x18\x05 \x01(\v2\x17.metasrv.v1.TableSchemaR\x06schema\x12*\n" +
-	"\x05peers\x18\x06 \x03(\v2\x14.tsdb.v1.ReplicaPeerR\x05peers\"8\n" +
+	"\x05peers\x18\x06 \x03(\v2\x14.tsdb.v1.ReplicaPeerR\x05peers\x12*\n" +
+	"\x11leader_replica_id\x18\a \x01(\x04R\x0fleaderReplicaId\"8\n" +
 	"\x14CreateRegionResponse\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\"r\n" +
 	"\x11DropRegionRequest\x12\x1b\n" +
@@ -1522,7 +1623,11 @@ const file_tsdb_v1_datanode_proto_rawDesc = "" +
 	"\x05order\x18\x04 \x03(\v2\x0e.tsdb.v1.OrderR\x05order\x12\x14\n" +
 	"\x05limit\x18\x05 \x01(\x04R\x05limit\"6\n" +
 	"\rQueryResponse\x12%\n" +
-	"\x04rows\x18\x01 \x01(\v2\x11.tsdb.v1.RowBatchR\x04rows\"\x0f\n" +
+	"\x04rows\x18\x01 \x01(\v2\x11.tsdb.v1.RowBatchR\x04rows\"b\n" +
+	"\x0eConfirmRequest\x12$\n" +
+	"\x05route\x18\x01 \x01(\v2\x0e.tsdb.v1.RouteR\x05route\x12*\n" +
+	"\x11reader_replica_id\x18\x02 \x01(\x04R\x0freaderReplicaId\"\x11\n" +
+	"\x0fConfirmResponse\"\x0f\n" +
 	"\rStatusRequest\"\xbc\x01\n" +
 	"\x0eStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12 \n" +
@@ -1562,7 +1667,7 @@ const file_tsdb_v1_datanode_proto_rawDesc = "" +
 	"\rCOMPARISON_GE\x10\x06\x12\x11\n" +
 	"\rCOMPARISON_IN\x10\a\x12\x16\n" +
 	"\x12COMPARISON_IS_NULL\x10\b\x12\x1a\n" +
-	"\x16COMPARISON_IS_NOT_NULL\x10\t2\xcf\x03\n" +
+	"\x16COMPARISON_IS_NOT_NULL\x10\t2\x8d\x04\n" +
 	"\bDatanode\x12K\n" +
 	"\fCreateRegion\x12\x1c.tsdb.v1.CreateRegionRequest\x1a\x1d.tsdb.v1.CreateRegionResponse\x12E\n" +
 	"\n" +
@@ -1570,7 +1675,8 @@ const file_tsdb_v1_datanode_proto_rawDesc = "" +
 	"\x05Write\x12\x15.tsdb.v1.WriteRequest\x1a\x16.tsdb.v1.WriteResponse\x12B\n" +
 	"\tReplicate\x12\x19.tsdb.v1.ReplicateRequest\x1a\x1a.tsdb.v1.ReplicateResponse\x12>\n" +
 	"\aInstall\x12\x17.tsdb.v1.InstallRequest\x1a\x18.tsdb.v1.InstallResponse(\x01\x128\n" +
-	"\x05Query\x12\x15.tsdb.v1.QueryRequest\x1a\x16.tsdb.v1.QueryResponse0\x01\x129\n" +
+	"\x05Query\x12\x15.tsdb.v1.QueryRequest\x1a\x16.tsdb.v1.QueryResponse0\x01\x12<\n" +
+	"\aConfirm\x12\x17.tsdb.v1.ConfirmRequest\x1a\x18.tsdb.v1.ConfirmResponse\x129\n" +
 	"\x06Status\x12\x16.tsdb.v1.StatusRequest\x1a\x17.tsdb.v1.StatusResponseB?Z=github.com/metasrv/metasrv/examples/tsdb/proto/tsdb/v1;tsdbpbb\x06proto3"
 
 var (
@@ -1586,7 +1692,7 @@ func file_tsdb_v1_datanode_proto_rawDescGZIP() []byte {
 }
 
 var file_tsdb_v1_datanode_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tsdb_v1_datanode_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_tsdb_v1_datanode_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_tsdb_v1_datanode_proto_goTypes = []any{
 	(Comparison)(0),              // 0: tsdb.v1.Comparison
 	(*Route)(nil),                // 1: tsdb.v1.Route
@@ -1607,26 +1713,28 @@ var file_tsdb_v1_datanode_proto_goTypes = []any{
 	(*Order)(nil),                // 16: tsdb.v1.Order
 	(*QueryRequest)(nil),         // 17: tsdb.v1.QueryRequest
 	(*QueryResponse)(nil),        // 18: tsdb.v1.QueryResponse
-	(*StatusRequest)(nil),        // 19: tsdb.v1.StatusRequest
-	(*StatusResponse)(nil),       // 20: tsdb.v1.StatusResponse
-	(*ReplicaStatus)(nil),        // 21: tsdb.v1.ReplicaStatus
-	(*v1.Peer)(nil),              // 22: metasrv.v1.Peer
-	(v1.ReplicaRole)(0),          // 23: metasrv.v1.ReplicaRole
-	(*v1.TableName)(nil),         // 24: metasrv.v1.TableName
-	(*v1.TableSchema)(nil),       // 25: metasrv.v1.TableSchema
-	(*RowBatch)(nil),             // 26: tsdb.v1.RowBatch
-	(*v1.Value)(nil),             // 27: metasrv.v1.Value
+	(*ConfirmRequest)(nil),       // 19: tsdb.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),      // 20: tsdb.v1.ConfirmResponse
+	(*StatusRequest)(nil),        // 21: tsdb.v1.StatusRequest
+	(*StatusResponse)(nil),       // 22: tsdb.v1.StatusResponse
+	(*ReplicaStatus)(nil),        // 23: tsdb.v1.ReplicaStatus
+	(*v1.Peer)(nil),              // 24: metasrv.v1.Peer
+	(v1.ReplicaRole)(0),          // 25: metasrv.v1.ReplicaRole
+	(*v1.TableName)(nil),         // 26: metasrv.v1.TableName
+	(*v1.TableSchema)(nil),       // 27: metasrv.v1.TableSchema
+	(*RowBatch)(nil),             // 28: tsdb.v1.RowBatch
+	(*v1.Value)(nil),             // 29: metasrv.v1.Value
 }
 var file_tsdb_v1_datanode_proto_depIdxs = []int32{
-	22, // 0: tsdb.v1.ReplicaPeer.peer:type_name -> metasrv.v1.Peer
+	24, // 0: tsdb.v1.ReplicaPeer.peer:type_name -> metasrv.v1.Peer
 	1,  // 1: tsdb.v1.CreateRegionRequest.route:type_name -> tsdb.v1.Route
-	23, // 2: tsdb.v1.CreateRegionRequest.role:type_name -> metasrv.v1.ReplicaRole
-	24, // 3: tsdb.v1.CreateRegionRequest.table_name:type_name -> metasrv.v1.TableName
-	25, // 4: tsdb.v1.CreateRegionRequest.schema:type_name -> metasrv.v1.TableSchema
+	25, // 2: tsdb.v1.CreateRegionRequest.role:type_name -> metasrv.v1.ReplicaRole
+	26, // 3: tsdb.v1.CreateRegionRequest.table_name:type_name -> metasrv.v1.TableName
+	27, // 4: tsdb.v1.CreateRegionRequest.schema:type_name -> metasrv.v1.TableSchema
 	2,  // 5: tsdb.v1.CreateRegionRequest.peers:type_name -> tsdb.v1.ReplicaPeer
 	1,  // 6: tsdb.v1.WriteRequest.route:type_name -> tsdb.v1.Route
-	26, // 7: tsdb.v1.WriteRequest.rows:type_name -> tsdb.v1.RowBatch
-	26, // 8: tsdb.v1.LogRecord.rows:type_name -> tsdb.v1.RowBatch
+	28, // 7: tsdb.v1.WriteRequest.rows:type_name -> tsdb.v1.RowBatch
+	28, // 8: tsdb.v1.LogRecord.rows:type_name -> tsdb.v1.RowBatch
 	1,  // 9: tsdb.v1.ReplicateRequest.route:type_name -> tsdb.v1.Route
 	10, // 10: tsdb.v1.ReplicateRequest.records:type_name -> tsdb.v1.LogRecord
 	9,  // 11: tsdb.v1.ReplicateRequest.previous:type_name -> tsdb.v1.Position
@@ -1634,33 +1742,36 @@ var file_tsdb_v1_datanode_proto_depIdxs = []int32{
 	1,  // 13: tsdb.v1.InstallRequest.route:type_name -> tsdb.v1.Route
 	9,  // 14: tsdb.v1.InstallResponse.end:type_name -> tsdb.v1.Position
 	0,  // 15: tsdb.v1.Filter.comparison:type_name -> tsdb.v1.Comparison
-	27, // 16: tsdb.v1.Filter.values:type_name -> metasrv.v1.Value
+	29, // 16: tsdb.v1.Filter.values:type_name -> metasrv.v1.Value
 	1,  // 17: tsdb.v1.QueryRequest.route:type_name -> tsdb.v1.Route
 	15, // 18: tsdb.v1.QueryRequest.filters:type_name -> tsdb.v1.Filter
 	16, // 19: tsdb.v1.QueryRequest.order:type_name -> tsdb.v1.Order
-	26, // 20: tsdb.v1.QueryResponse.rows:type_name -> tsdb.v1.RowBatch
-	21, // 21: tsdb.v1.StatusResponse.replicas:type_name -> tsdb.v1.ReplicaStatus
-	23, // 22: tsdb.v1.ReplicaStatus.role:type_name -> metasrv.v1.ReplicaRole
-	24, // 23: tsdb.v1.ReplicaStatus.table_name:type_name -> metasrv.v1.TableName
-	3,  // 24: tsdb.v1.Datanode.CreateRegion:input_type -> tsdb.v1.CreateRegionRequest
-	5,  // 25: tsdb.v1.Datanode.DropRegion:input_type -> tsdb.v1.DropRegionRequest
-	7,  // 26: tsdb.v1.Datanode.Write:input_type -> tsdb.v1.WriteRequest
-	11, // 27: tsdb.v1.Datanode.Replicate:input_type -> tsdb.v1.ReplicateRequest
-	13, // 28: tsdb.v1.Datanode.Install:input_type -> tsdb.v1.InstallRequest
-	17, // 29: tsdb.v1.Datanode.Query:input_type -> tsdb.v1.QueryRequest
-	19, // 30: tsdb.v1.Datanode.Status:input_type -> tsdb.v1.StatusRequest
-	4,  // 31: tsdb.v1.Datanode.CreateRegion:output_type -> tsdb.v1.CreateRegionResponse
-	6,  // 32: tsdb.v1.Datanode.DropRegion:output_type -> tsdb.v1.DropRegionResponse
-	8,  // 33: tsdb.v1.Datanode.Write:output_type -> tsdb.v1.WriteResponse
-	12, // 34: tsdb.v1.Datanode.Replicate:output_type -> tsdb.v1.ReplicateResponse
-	14, // 35: tsdb.v1.Datanode.Install:output_type -> tsdb.v1.InstallResponse
-	18, // 36: tsdb.v1.Datanode.Query:output_type -> tsdb.v1.QueryResponse
-	20, // 37: tsdb.v1.Datanode.Status:output_type -> tsdb.v1.StatusResponse
-	31, // [31:38] is the sub-list for method output_type
-	24, // [24:31] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	28, // 20: tsdb.v1.QueryResponse.rows:type_name -> tsdb.v1.RowBatch
+	1,  // 21: tsdb.v1.ConfirmRequest.route:type_name -> tsdb.v1.Route
+	23, // 22: tsdb.v1.StatusResponse.replicas:type_name -> tsdb.v1.ReplicaStatus
+	25, // 23: tsdb.v1.ReplicaStatus.role:type_name -> metasrv.v1.ReplicaRole
+	26, // 24: tsdb.v1.ReplicaStatus.table_name:type_name -> metasrv.v1.TableName
+	3,  // 25: tsdb.v1.Datanode.CreateRegion:input_type -> tsdb.v1.CreateRegionRequest
+	5,  // 26: tsdb.v1.Datanode.DropRegion:input_type -> tsdb.v1.DropRegionRequest
+	7,  // 27: tsdb.v1.Datanode.Write:input_type -> tsdb.v1.WriteRequest
+	11, // 28: tsdb.v1.Datanode.Replicate:input_type -> tsdb.v1.ReplicateRequest
+	13, // 29: tsdb.v1.Datanode.Install:input_type -> tsdb.v1.InstallRequest
+	17, // 30: tsdb.v1.Datanode.Query:input_type -> tsdb.v1.QueryRequest
+	19, // 31: tsdb.v1.Datanode.Confirm:input_type -> tsdb.v1.ConfirmRequest
+	21, // 32: tsdb.v1.Datanode.Status:input_type -> tsdb.v1.StatusRequest
+	4,  // 33: tsdb.v1.Datanode.CreateRegion:output_type -> tsdb.v1.CreateRegionResponse
+	6,  // 34: tsdb.v1.Datanode.DropRegion:output_type -> tsdb.v1.DropRegionResponse
+	8,  // 35: tsdb.v1.Datanode.Write:output_type -> tsdb.v1.WriteResponse
+	12, // 36: tsdb.v1.Datanode.Replicate:output_type -> tsdb.v1.ReplicateResponse
+	14, // 37: tsdb.v1.Datanode.Install:output_type -> tsdb.v1.InstallResponse
+	18, // 38: tsdb.v1.Datanode.Query:output_type -> tsdb.v1.QueryResponse
+	20, // 39: tsdb.v1.Datanode.Confirm:output_type -> tsdb.v1.ConfirmResponse
+	22, // 40: tsdb.v1.Datanode.Status:output_type -> tsdb.v1.StatusResponse
+	33, // [33:41] is the sub-list for method output_type
+	25, // [25:33] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_tsdb_v1_datanode_proto_init() }
@@ -1675,7 +1786,7 @@ func file_tsdb_v1_datanode_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tsdb_v1_datanode_proto_rawDesc), len(file_tsdb_v1_datanode_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   21,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,7 @@ const (
 	Datanode_Replicate_FullMethodName    = "/tsdb.v1.Datanode/Replicate"
 	Datanode_Install_FullMethodName      = "/tsdb.v1.Datanode/Install"
 	Datanode_Query_FullMethodName        = "/tsdb.v1.Datanode/Query"
+	Datanode_Confirm_FullMethodName      = "/tsdb.v1.Datanode/Confirm"
 	Datanode_Status_FullMethodName       = "/tsdb.v1.Datanode/Status"
 )
 
@@ -54,8 +55,11 @@ type DatanodeClient interface {
 	// Install replaces a replica that is not in sync by a copy of the region leader's. The file is complete when the leader
 	// closes its side; before that nothing has changed.
 	Install(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[InstallRequest, InstallResponse], error)
-	// Query streams rows. The leader and in-sync followers answer.
+	// Query streams rows: all that were acknowledged before it was asked. The leader and in-sync followers answer.
 	Query(ctx context.Context, in *QueryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[QueryResponse], error)
+	// Confirm answers OK if what it is asked holds at a moment after it was asked: other datanodes ask before they answer
+	// queries.
+	Confirm(ctx context.Context, in *ConfirmRequest, opts ...grpc.CallOption) (*ConfirmResponse, error)
 	// Status describes the node and its replicas.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 }
@@ -140,6 +144,16 @@ func (c *datanodeClient) Query(ctx context.Context, in *QueryRequest, opts ...gr
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Datanode_QueryClient = grpc.ServerStreamingClient[QueryResponse]
 
+func (c *datanodeClient) Confirm(ctx context.Context, in *ConfirmRequest, opts ...grpc.CallOption) (*ConfirmResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfirmResponse)
+	err := c.cc.Invoke(ctx, Datanode_Confirm_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *datanodeClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusResponse)
@@ -176,8 +190,11 @@ type DatanodeServer interface {
 	// Install replaces a replica that is not in sync by a copy of the region leader's. The file is complete when the leader
 	// closes its side; before that nothing has changed.
 	Install(grpc.ClientStreamingServer[InstallRequest, InstallResponse]) error
-	// Query streams rows. The leader and in-sync followers answer.
+	// Query streams rows: all that were acknowledged before it was asked. The leader and in-sync followers answer.
 	Query(*QueryRequest, grpc.ServerStreamingServer[QueryResponse]) error
+	// Confirm answers OK if what it is asked holds at a moment after it was asked: other datanodes ask before they answer
+	// queries.
+	Confirm(context.Context, *ConfirmRequest) (*ConfirmResponse, error)
 	// Status describes the node and its replicas.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	mustEmbedUnimplementedDatanodeServer()
@@ -207,6 +224,9 @@ func (UnimplementedDatanodeServer) Install(grpc.ClientStreamingServer[InstallReq
 }
 func (UnimplementedDatanodeServer) Query(*QueryRequest, grpc.ServerStreamingServer[QueryResponse]) error {
 	return status.Error(codes.Unimplemented, "method Query not implemented")
+}
+func (UnimplementedDatanodeServer) Confirm(context.Context, *ConfirmRequest) (*ConfirmResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Confirm not implemented")
 }
 func (UnimplementedDatanodeServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
@@ -322,6 +342,24 @@ func _Datanode_Query_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Datanode_QueryServer = grpc.ServerStreamingServer[QueryResponse]
 
+func _Datanode_Confirm_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfirmRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DatanodeServer).Confirm(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Datanode_Confirm_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DatanodeServer).Confirm(ctx, req.(*ConfirmRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Datanode_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StatusRequest)
 	if err := dec(in); err != nil {
@@ -362,6 +400,10 @@ var Datanode_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Replicate",
 			Handler:    _Datanode_Replicate_Handler,
+		},
+		{
+			MethodName: "Confirm",
+			Handler:    _Datanode_Confirm_Handler,
 		},
 		{
 			MethodName: "Status",
