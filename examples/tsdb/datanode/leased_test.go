@@ -393,10 +393,7 @@ func TestNoLease(t *testing.T) {
 		return err == nil && len(got) == 2
 	})
 	m.grant(0)
-	eventually(t, "the end of the lease", func() bool {
-		s, err := nodes[0].Status(t.Context(), &tsdbpb.StatusRequest{})
-		return err == nil && !s.GetReplicas()[0].GetLeased()
-	})
+	nodes[0].awaitNoLease(t)
 	g.open()
 	if err := <-ended; status.Code(err) != codes.Unavailable || reasonOf(err) != metasrv.ErrOutcomeUnknown.Reason {
 		t.Errorf("the lease ended under way: %v, want OUTCOME_UNKNOWN", err)
