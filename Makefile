@@ -82,8 +82,12 @@ chaos: build ## Disturb a whole database for DURATION (such as 1h) from SEED, an
 	  $(BIN)/chaos $(BINARIES) -tsdb $(BIN)/tsdb-broken -broken "$$fence" -only 'pause datanode' -duration 4m
 	done
 
+.PHONY: chaos-times
+chaos-times: build ## Measure how long 500 regions of a killed datanode can't be written, and what a drain costs clients
+	@$(BIN)/chaos $(BINARIES) -times
+
 .PHONY: demo
-demo: build ## Show a whole cluster surviving the loss of its leader, then end it
+demo: build ## Show a whole cluster surviving the loss of its leader and of a datanode, then end it
 	$(BIN)/demo $(BINARIES)
 
 .PHONY: run

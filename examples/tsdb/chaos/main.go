@@ -46,6 +46,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags.DurationVar(&c.duration, "duration", time.Minute, "how long the cluster is disturbed")
 	flags.StringVar(&c.only, "only", "", "make only the faults whose names begin like this")
 	flags.StringVar(&c.broken, "broken", "", "fence that datanodes leave out: lease, epoch (needs a tsdb that was built with the tag broken)")
+	times := flags.Bool("times", false, "instead, measure how long a failover takes, and what a drain costs clients")
 	flags.BoolVar(&c.keep, "keep", false, "keep the folder with data and logs")
 	if err := flags.Parse(args); err != nil {
 		return 2
@@ -60,7 +61,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	out := local.NewSteps(stdout)
-	err := (&chaos{config: c, out: out}).run(ctx)
+	do := (&chaos{config: c, out: out}).run
+	if *times {
+		do = func(ctx context.Context) error { return measure(ctx, c.bin, out) }
+	}
+	err := do(ctx)
 	switch {
 	case ctx.Err() != nil:
 		out.Print("interrupted")

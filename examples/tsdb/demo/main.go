@@ -1,6 +1,6 @@
 // Command demo runs a whole cluster on loopback: three members of metasrv, three datanodes and a frontend, each a
-// process of its own. It writes the machine's own metrics while it kills the metasrv leader, and checks that every
-// acknowledged row is there in the end.
+// process of its own. It writes the machine's own metrics while it kills the metasrv leader and a datanode, and checks that
+// every acknowledged row is there in the end.
 package main
 
 import (

@@ -171,7 +171,7 @@ func (d *demo) createTable(ctx context.Context, statement, name string, wantRegi
 	return nil
 }
 
-// survive kills the metasrv leader under load and checks that nothing is lost.
+// survive kills the metasrv leader and a datanode under load, and checks that nothing is lost.
 func (d *demo) survive(ctx context.Context) error {
 	writing, stopWriting := context.WithCancel(ctx)
 	defer stopWriting()
@@ -197,6 +197,9 @@ func (d *demo) survive(ctx context.Context) error {
 		return err
 	}
 	if err := d.restart(ctx, killed); err != nil {
+		return err
+	}
+	if err := d.killDatanode(ctx, w); err != nil {
 		return err
 	}
 	if err := sleep(ctx, time.Second); err != nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,6 +28,8 @@ type ledger struct {
 type writer struct {
 	url, host, dir string
 	every          time.Duration
+	// acknowledged counts the batches, for those who watch.
+	acknowledged atomic.Int64
 }
 
 // run writes until ctx ends. A batch that is not acknowledged is sent again until it is: the rows have the same keys.
@@ -74,6 +77,7 @@ func (w *writer) send(points []point, l *ledger) error {
 		time.Sleep(50 * time.Millisecond)
 	}
 	l.batches++
+	w.acknowledged.Add(1)
 	for _, p := range points {
 		l.acknowledged[rowKey{p.metric, p.device, p.at.UnixMicro()}] = p.value
 	}

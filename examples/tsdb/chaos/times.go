@@ -1,0 +1,240 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/metasrv/metasrv/client"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+
+	"github.com/metasrv/metasrv/examples/tsdb/internal/local"
+)
+
+const (
+	// timedRegions is how many regions a datanode leads when it is killed, or drained.
+	timedRegions = 500
+	// kills is how often a datanode is killed; the first kill only brings all regions to the other one.
+	kills = 6
+	// lease is that of metasrv's defaults, and slack what a failover may take behind its end.
+	lease, slack = 3 * time.Second, 500 * time.Millisecond
+	drainWriters = 4
+	drainTimeout = 5 * time.Minute
+)
+
+// times measures, with the defaults of all programs, how long the regions of a datanode can't be written when it is killed,
+// and what clients notice when it is drained.
+type times struct {
+	out     *local.Steps
+	cluster *local.Cluster
+	client  *client.Client
+	db      *sql.DB
+}
+
+func measure(ctx context.Context, bin local.Binaries, out *local.Steps) (err error) {
+	dir, err := os.MkdirTemp("", "metasrv-times-")
+	if err != nil {
+		return err
+	}
+	t := &times{out: out}
+	if t.cluster, err = local.New(dir, bin, local.Size{Members: 3, Datanodes: 3, Frontends: 1}); err != nil {
+		return err
+	}
+	defer func() {
+		t.cluster.Kill()
+		err = errors.Join(err, os.RemoveAll(dir))
+	}()
+	if err := t.start(ctx); err != nil {
+		return err
+	}
+	defer func() { _ = t.db.Close() }()
+	defer func() { _ = t.client.Close() }()
+	if err := t.failover(ctx); err != nil {
+		return err
+	}
+	return t.drain(ctx)
+}
+
+// start brings up two datanodes, with a table of which both have all regions, and then a third one.
+func (t *times) start(ctx context.Context) (err error) {
+	_ = mysql.SetLogger(silent{}) // refused only where it is nil
+	c := t.cluster
+	for _, m := range c.Members {
+		if err := c.StartMember(m); err != nil {
+			return err
+		}
+	}
+	if err := c.Wait(ctx, "a metasrv leader", func() bool { return c.Leader(ctx) != nil }); err != nil {
+		return err
+	}
+	if err := errors.Join(c.StartDatanode(c.Datanodes[0]), c.StartDatanode(c.Datanodes[1]), c.StartFrontend(c.Frontends[0])); err != nil {
+		return err
+	}
+	if t.client, err = client.New(client.Config{Endpoints: c.Endpoints()}); err != nil {
+		return err
+	}
+	if t.db, err = sql.Open("mysql", "root@tcp("+c.Frontends[0].MySQL+")/public"); err != nil {
+		return err
+	}
+	if err := c.Wait(ctx, "two live datanodes and a frontend", func() bool {
+		return local.LiveDatanodes(ctx, t.client) == 2 && c.Frontends[0].Healthy(ctx)
+	}); err != nil {
+		return err
+	}
+	began := time.Now()
+	if _, err := t.db.ExecContext(ctx, createTimed()); err != nil {
+		return err
+	}
+	t.out.Print("a table of %d regions with 2 replicas was created in %s", timedRegions, time.Since(began).Round(time.Millisecond))
+	if err := c.StartDatanode(c.Datanodes[2]); err != nil {
+		return err
+	}
+	_, err = t.write(ctx, 0)
+	return err
+}
+
+// createTimed makes a table that has row k in its k-th region.
+func createTimed() string {
+	bounds := make([]string, timedRegions)
+	for i := range bounds {
+		bounds[i] = fmt.Sprintf("PARTITION p%d VALUES LESS THAN (%d)", i, i+1)
+	}
+	bounds[timedRegions-1] = fmt.Sprintf("PARTITION p%d VALUES LESS THAN (MAXVALUE)", timedRegions-1)
+	return "CREATE TABLE timed (k BIGINT PRIMARY KEY, v BIGINT) COMMENT 'replicas=2' PARTITION BY RANGE COLUMNS (k) (" +
+		strings.Join(bounds, ", ") + ")"
+}
+
+// write writes a row to each region, and returns how long that took.
+func (t *times) write(ctx context.Context, v int) (time.Duration, error) {
+	rows := make([]string, timedRegions)
+	for k := range rows {
+		rows[k] = fmt.Sprintf("(%d, %d)", k, v)
+	}
+	began := time.Now()
+	_, err := t.db.ExecContext(ctx, "INSERT INTO timed VALUES "+strings.Join(rows, ", "))
+	return time.Since(began), err
+}
+
+// failover kills the two datanodes in turn, each when it leads all regions.
+func (t *times) failover(ctx context.Context) error {
+	var took []time.Duration
+	for n := range kills {
+		victim := t.cluster.Datanodes[n%2]
+		if err := t.whole(ctx); err != nil {
+			return err
+		}
+		led, err := t.leads(ctx, victim.ID)
+		if err != nil {
+			return err
+		}
+		// At any moment between two heartbeats.
+		sleep(ctx, time.Duration(rand.Int64N(int64(time.Second)))) //nolint:gosec // any moment will do
+		victim.Process.Kill()
+		gone, err := t.write(ctx, n+1)
+		if err != nil {
+			return err
+		}
+		t.out.Print("killed datanode %d with %d region leaders → last writable elsewhere after %s", victim.ID, led, gone.Round(time.Millisecond))
+		if n > 0 {
+			took = append(took, gone)
+		}
+		if err := t.cluster.StartDatanode(victim); err != nil {
+			return err
+		}
+	}
+	slices.Sort(took)
+	median := took[len(took)/2]
+	t.out.Print("median of %d: %s (lease %s)", len(took), median.Round(time.Millisecond), lease)
+	if median > lease+slack {
+		return fmt.Errorf("the median is above %s", lease+slack)
+	}
+	return nil
+}
+
+// whole waits until all replicas are in sync.
+func (t *times) whole(ctx context.Context) error {
+	return t.cluster.Wait(ctx, "all replicas are in sync", func() bool {
+		answer, err := t.client.Cluster().ListRegions(ctx, &metasrvpb.ListRegionsRequest{})
+		if err != nil {
+			return false
+		}
+		for _, r := range answer.GetRegions() {
+			for _, p := range r.GetReplicas() {
+				if !p.GetInSync() {
+					return false
+				}
+			}
+		}
+		return true
+	})
+}
+
+// leads returns how many regions a datanode leads.
+func (t *times) leads(ctx context.Context, node uint64) (n int, err error) {
+	answer, err := t.client.Cluster().ListRegions(ctx, &metasrvpb.ListRegionsRequest{})
+	for _, r := range answer.GetRegions() {
+		if leader := leaderOf(r); leader.GetPeer().GetId() == node {
+			n++
+		}
+	}
+	return n, err
+}
+
+// drain drains the datanode that leads all regions while clients write: no write fails.
+func (t *times) drain(ctx context.Context) error {
+	if err := t.whole(ctx); err != nil {
+		return err
+	}
+	d := t.cluster.Datanodes[kills%2]
+	led, err := t.leads(ctx, d.ID)
+	if err != nil {
+		return err
+	}
+	writing, stop := context.WithCancel(ctx)
+	defer stop()
+	var mu sync.Mutex
+	var slowest time.Duration
+	writes, failed := 0, error(nil)
+	var clients sync.WaitGroup
+	for range drainWriters {
+		clients.Go(func() {
+			for sleep(writing, 10*time.Millisecond) {
+				began := time.Now()
+				_, err := t.db.ExecContext(ctx, fmt.Sprintf("INSERT INTO timed VALUES (%d, 1)", rand.IntN(timedRegions))) //nolint:gosec // spreads the load
+				mu.Lock()
+				writes, slowest, failed = writes+1, max(slowest, time.Since(began)), errors.Join(failed, err)
+				mu.Unlock()
+			}
+		})
+	}
+	began := time.Now()
+	started, err := t.client.Cluster().StartProcedure(ctx, &metasrvpb.StartProcedureRequest{Reason: "its time is taken", Procedure: &metasrvpb.StartProcedureRequest_DrainNode{
+		DrainNode: &metasrvpb.DrainNode{NodeId: d.ID},
+	}})
+	p := started.GetProcedure()
+	for err == nil && !ended(p) && time.Since(began) < drainTimeout && sleep(ctx, 200*time.Millisecond) {
+		var answer *metasrvpb.GetProcedureResponse
+		answer, err = t.client.Cluster().GetProcedure(ctx, &metasrvpb.GetProcedureRequest{ProcedureId: p.GetProcedureId()})
+		p = answer.GetProcedure()
+	}
+	stop()
+	clients.Wait()
+	if err = errors.Join(err, failed); err != nil {
+		return fmt.Errorf("drain of datanode %d: %w", d.ID, err)
+	}
+	if p.GetState() != metasrvpb.ProcedureState_PROCEDURE_STATE_DONE {
+		return fmt.Errorf("drain of datanode %d: %s after %s: %s", d.ID, p.GetState(), time.Since(began).Round(time.Second), p.GetError())
+	}
+	t.out.Print("drained datanode %d, which led %d of %d regions, in %s: of %d writes of clients none failed, the slowest took %s",
+		d.ID, led, timedRegions, time.Since(began).Round(100*time.Millisecond), writes, slowest.Round(time.Millisecond))
+	return nil
+}
