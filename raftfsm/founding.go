@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -169,31 +168,6 @@ func (n *Node) founderList() []string {
 	}
 	slices.Sort(list)
 	return list
-}
-
-// askHistories asks members at once; nil stands for one that didn't answer.
-func (n *Node) askHistories(ctx context.Context, servers []Server) []*peerpb.HistoryResponse {
-	answers := make([]*peerpb.HistoryResponse, len(servers))
-	var asked sync.WaitGroup
-	for i, s := range servers {
-		asked.Go(func() { answers[i] = n.askHistory(ctx, s.RaftAddr) })
-	}
-	asked.Wait()
-	return answers
-}
-
-// askHistory asks the member at an address what it is part of; nil where it doesn't answer.
-func (n *Node) askHistory(ctx context.Context, addr string) *peerpb.HistoryResponse {
-	n.fileMu.Lock()
-	nonce := n.file.Nonce
-	n.fileMu.Unlock()
-	response, err := n.peers.ask(ctx, addr, &peerpb.Request{
-		Request: &peerpb.Request_History{History: &peerpb.HistoryRequest{MemberId: n.cfg.MemberID, Nonce: nonce}},
-	})
-	if err != nil {
-		return nil
-	}
-	return response.GetHistory()
 }
 
 // errDataLost refuses a member that has taken part before and has nothing of it any more.

@@ -146,40 +146,6 @@ func (n *Node) forget(ctx context.Context, id, raftAddr string, term uint64) err
 	return err
 }
 
-// answerHistory tells another member what this one is part of, and what it knows of the asking one.
-func (n *Node) answerHistory(r *peerpb.HistoryRequest) *peerpb.HistoryResponse {
-	own := n.identity()
-	response := &peerpb.HistoryResponse{MemberId: n.cfg.MemberID, ClusterId: own.cluster, Incarnation: own.incarnation}
-	var configuration raft.Configuration
-	n.fsm.current.glance(func(v state.View) {
-		_, response.Known = machine.Member(v, r.GetMemberId())
-		_, response.Removed = machine.Removed(v, r.GetMemberId())
-		response.Generation = machine.Cluster(v).GetGeneration()
-		response.AppliedIndex = n.fsm.current.index()
-		configuration = n.fsm.current.view.Load().configuration
-	})
-	select {
-	case <-n.started:
-		configuration = n.configuration()
-	default:
-	}
-	if s, found := findServer(configuration, r.GetMemberId()); found {
-		response.RaftAddr = string(s.Address)
-	}
-	n.fileMu.Lock()
-	defer n.fileMu.Unlock()
-	switch founded := len(n.file.Founders) > 0; {
-	case founded:
-		nonce, founder := n.file.Founders[r.GetMemberId()]
-		response.Nonce = n.file.Nonce
-		response.FoundedWith = founder && r.GetNonce() == nonce
-		response.Known = response.Known || founder && r.GetNonce() != nonce
-	case n.cfg.InitialClusterState == ClusterNew && !n.admitted.Load() && own.cluster == 0:
-		response.Nonce, response.Founders = n.file.Nonce, n.founderList()
-	}
-	return response
-}
-
 func clusterOf(n *Node) *storagepb.ClusterRecord { return machine.Cluster(&n.fsm.current) }
 
 func isVoter(s raft.Server) bool { return s.Suffrage == raft.Voter }
