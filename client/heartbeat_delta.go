@@ -1,6 +1,8 @@
 package client
 
 import (
+	"math/rand/v2"
+
 	"google.golang.org/protobuf/proto"
 
 	"github.com/metasrv/metasrv/heartbeat/digest"
@@ -10,6 +12,9 @@ import (
 // fullEvery is the number of beats of which one reports every replica, changed or not.
 const fullEvery = 60
 
+// maxUnlisted is how many beats at the beginning of a stream have the digest of the replicas only.
+const maxUnlisted = 10
+
 // ReplicaDigest returns the digest of a node that has the replicas named: what a lease rests on, in any order.
 func ReplicaDigest(stats []*metasrvpb.RegionStat) uint64 { return digest.Of(stats) }
 
@@ -17,9 +22,23 @@ func ReplicaDigest(stats []*metasrvpb.RegionStat) uint64 { return digest.Of(stat
 type deltas struct {
 	// sent has what metasrv has of each replica.
 	sent map[replicaKey]*sentReplica
-	// round counts the lists, beats those since the last full one.
-	round uint64
-	beats int
+	// round counts the lists, beats those since the last full one, of which there are every at most.
+	round        uint64
+	beats, every int
+	// unlisted counts the requests that had a digest only.
+	unlisted int
+}
+
+// unlist puts only the digest of the first lists of a stream into a request, if metasrv knows digests: a new metasrv leader
+// may find by it that all is as the state has it, and asks for the lists of all nodes in turn. False: it is to be listed.
+func (d *deltas) unlist(request *metasrvpb.HeartbeatRequest, stats []*metasrvpb.RegionStat) bool {
+	if d.sent != nil || len(stats) == 0 || d.unlisted == maxUnlisted {
+		return false
+	}
+	d.unlisted++
+	sum := digest.Of(stats)
+	request.Digest = &sum
+	return true
 }
 
 type sentReplica struct {
@@ -31,7 +50,12 @@ type sentReplica struct {
 // fill puts a list into a request: in full, or what changed. Counters are those of total instead of the list's own. A
 // replica with counters that aren't 0 has always changed.
 func (d *deltas) fill(request *metasrvpb.HeartbeatRequest, stats []*metasrvpb.RegionStat, total counts, full bool) {
-	if full || d.beats >= fullEvery {
+	if full || d.beats >= d.every {
+		d.every = fullEvery
+		if d.sent == nil {
+			// Nodes that were asked at the same time don't go on at the same time.
+			d.every -= rand.N(fullEvery / 2) //nolint:gosec // spreads load, guards nothing
+		}
 		d.sent, d.beats, full = make(map[replicaKey]*sentReplica, len(stats)), 0, true
 		request.RegionStats = make([]*metasrvpb.RegionStat, 0, len(stats))
 	}

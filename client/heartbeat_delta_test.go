@@ -166,8 +166,15 @@ func TestTaskReportsChangesOnly(t *testing.T) {
 	eventually(t, "a refused stream", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.streams > streams })
 	n = len(f.all())
 	f.set(func() { f.end = nil })
-	if first := f.await(t, n+1)[n]; !first.GetFullReport() {
+	if first := f.await(t, n+1)[n]; first.GetFullReport() || len(first.GetRegionStats()) > 0 || first.GetDigest() != ReplicaDigest(list) {
 		t.Errorf("a stream began with %v", first)
+	}
+	// A member that never asks is told nevertheless.
+	eventually(t, "a full report", func() bool { return full() == 2 })
+	for i, b := range f.all()[n : len(f.all())-1] {
+		if b.GetFullReport() && i != maxUnlisted {
+			t.Errorf("beat %d of the stream is a full report", i+1)
+		}
 	}
 }
 

@@ -87,6 +87,9 @@ func (l *ledger) report(request *metasrvpb.HeartbeatRequest, report HeartbeatRep
 	return total
 }
 
+// postpone leaves the counts of a report, and its time, to the next one.
+func (l *ledger) postpone(report HeartbeatReport) { l.carried.add(countsOf(report)) }
+
 // sent notes that request is on its way, and gives it the replies that wait.
 func (l *ledger) sent(request *metasrvpb.HeartbeatRequest) {
 	request.InstructionReplies, l.replies = l.replies, nil

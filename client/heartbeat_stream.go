@@ -171,8 +171,7 @@ func (s *heartbeatStream) beat(ctx context.Context) error {
 	if collectErr == nil {
 		request.IsLeader = report.IsLeader
 		request.ReplicaStats = report.ReplicaStats
-		full := s.fullWanted.Swap(false) || !s.digests.Load() || s.deltas.sent == nil
-		s.deltas.fill(request, report.RegionStats, t.ledger.report(request, report, now), full)
+		s.list(request, report, now)
 		s.reportGroup(request, report)
 	}
 	t.askInSync(s, request)
@@ -182,6 +181,18 @@ func (s *heartbeatStream) beat(ctx context.Context) error {
 		s.addTicket(request, report.RegionStats)
 	}
 	return s.stream.Send(request)
+}
+
+// list puts the node's replicas into a request: all, those that changed, or their digest.
+func (s *heartbeatStream) list(request *metasrvpb.HeartbeatRequest, report HeartbeatReport, now uint64) {
+	t := s.task
+	wanted := s.fullWanted.Swap(false)
+	if !wanted && t.digests && s.deltas.unlist(request, report.RegionStats) {
+		t.ledger.postpone(report)
+		return
+	}
+	full := wanted || !s.digests.Load() || s.deltas.sent == nil
+	s.deltas.fill(request, report.RegionStats, t.ledger.report(request, report, now), full)
 }
 
 // receive handles responses until the stream ends.
@@ -218,6 +229,7 @@ func (s *heartbeatStream) handle(response *metasrvpb.HeartbeatResponse, learned 
 	t := s.task
 	t.mu.Lock()
 	t.ledger.delivered(response.GetSequence())
+	t.digests = response.Digest != nil
 	registered := response.GetIncarnation() != 0 && (learned || response.GetIncarnation() != t.incarnation)
 	if registered {
 		t.incarnation = response.GetIncarnation()

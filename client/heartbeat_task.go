@@ -127,7 +127,9 @@ type HeartbeatTask struct {
 	cluster     uint64
 	incarnation uint64
 	interval    time.Duration
-	ledger      ledger
+	// digests: the last answer had a digest.
+	digests bool
+	ledger  ledger
 	// inSync has the changes of in-sync sets that have no outcome yet.
 	inSync map[replicaKey]*inSyncRequest
 }

@@ -21,9 +21,13 @@ const maxInstructions = 1024
 type accord struct {
 	// digest is that of the reports.
 	digest uint64
-	// everything: all that the node reports is to be judged, besides dirty.
+	// everything: all that the node reports or should report is to be judged, besides dirty: as a whole, where it is known
+	// what to expect.
 	everything bool
-	dirty      map[metasrv.TableID]struct{}
+	expected   *expectation
+	// placed are the tables that the node should report replicas of, as long as everything is to be judged.
+	placed []metasrv.TableID
+	dirty  map[metasrv.TableID]struct{}
 	// differences are those that the last judgement found, by table.
 	differences map[metasrv.TableID]*difference
 	// withheld counts the Withholds of regions.
@@ -79,9 +83,19 @@ func (h *heard) markTable(table metasrv.TableID) {
 	h.wake()
 }
 
-// markAll has everything judged before the next grant. h.mu is held.
+// markAll has everything judged before the next grant, table by table: the node's record changed. h.mu is held.
 func (h *heard) markAll() {
-	h.everything, h.group.news = true, true
+	h.everything, h.expected, h.group.news = true, nil, true
+	h.wake()
+}
+
+// expect has everything judged by what the state expects of the node, nil where it expects nothing. h.mu is held.
+func (h *heard) expect(e *expectation) {
+	h.everything, h.expected, h.placed, h.group.news = true, e, nil, true
+	if e != nil {
+		h.placed = e.tables
+		h.addDirty(e.inexact...)
+	}
 	h.wake()
 }
 
@@ -112,6 +126,13 @@ func (t *Tracker) unjudged(s *stream) bool {
 	return s.node.everything || len(s.node.dirty) > 0
 }
 
+// dirty says whether some tables are to be judged.
+func (t *Tracker) dirty(s *stream) bool {
+	s.node.mu.Lock()
+	defer s.node.mu.Unlock()
+	return len(s.node.dirty) > 0
+}
+
 // unfinished says whether something is to be judged, or is left to be done.
 func (t *Tracker) unfinished(s *stream) bool {
 	s.node.mu.Lock()
@@ -124,6 +145,8 @@ type decision struct {
 	// granted: the node gets a lease, for all that it reports as led but ungranted.
 	granted   bool
 	ungranted []*metasrvpb.ReplicaRef
+	// presumed: for what the node has not reported, but whose digest it has sent. full: it is the node's turn to report it.
+	presumed, full bool
 	// payload has all instructions that are not done yet, or as many as an answer holds; news those that came up with
 	// this decision.
 	payload, news [][]byte
@@ -157,6 +180,14 @@ func (t *Tracker) decide(s *stream, rules Rules, viewer state.Viewer, behind sta
 	}
 	by := Reporter{Node: s.id, StorageGeneration: record.StorageGeneration, KeepsLeases: keepsLeases(record)}
 	out := decision{}
+	if b.unlisted {
+		if out.granted = h.presumes(by, b); out.granted {
+			out.presumed = true
+			out.full = t.mayAsk(b.arrived, h.expected.count)
+			t.grant(h, b.arrived)
+		}
+		return out, nil
+	}
 	if err := h.judge(rules, view, by, b.arrived, &out); err != nil {
 		return decision{}, err
 	}
@@ -171,13 +202,10 @@ func (t *Tracker) decide(s *stream, rules Rules, viewer state.Viewer, behind sta
 // judge compares what has changed. Tables that could not be compared stay to be judged.
 func (h *heard) judge(rules Rules, view state.View, by Reporter, arrived time.Time, out *decision) error {
 	if h.everything {
-		for _, r := range h.reports {
-			h.addDirty(r.Region.Table())
+		if !h.settle(rules, by, out) {
+			h.dirtyAll()
 		}
-		for table := range h.differences {
-			h.addDirty(table)
-		}
-		h.everything = false
+		h.everything, h.expected, h.placed = false, nil, nil
 	}
 	for table := range h.dirty {
 		lines := h.reports.table(table)
@@ -210,6 +238,17 @@ func (h *heard) judge(rules Rules, view state.View, by Reporter, arrived time.Ti
 	}
 	out.news = out.news[:min(len(out.news), maxInstructions)]
 	return nil
+}
+
+// dirtyAll has each table judged. h.mu is held.
+func (h *heard) dirtyAll() {
+	h.addDirty(h.placed...)
+	for _, r := range h.reports {
+		h.addDirty(r.Region.Table())
+	}
+	for table := range h.differences {
+		h.addDirty(table)
+	}
 }
 
 // differenceOf returns what is left to agree on, nil where that is nothing, and remembers of which lines the node knows all.

@@ -107,6 +107,9 @@ func (s *Session) addDecision(resp *metasrvpb.HeartbeatResponse, d decision) {
 	if !d.granted {
 		return
 	}
+	if d.presumed {
+		resp.Digest, resp.FullReportWanted = &s.last.said, d.full
+	}
 	resp.LeaseMs = uint64(s.cfg.Tracker.cfg.Lease / time.Millisecond) //nolint:gosec // validated
 	resp.Ungranted = d.ungranted
 }
@@ -151,7 +154,14 @@ func (s *Session) Push(ctx context.Context) (*metasrvpb.HeartbeatResponse, error
 	if s.inGroup() {
 		return s.pushGroup(ctx)
 	}
-	if !s.keepsLeases() || !s.last.agreed || !s.cfg.Tracker.unjudged(s.stream) {
+	if !s.keepsLeases() || !s.cfg.Tracker.unjudged(s.stream) {
+		return nil, nil
+	}
+	if s.last.unlisted && s.cfg.Tracker.dirty(s.stream) {
+		// To be judged, it takes the list.
+		return s.answer(s.last), nil
+	}
+	if !s.last.agreed {
 		return nil, nil
 	}
 	d, ok, err := s.agree(ctx, s.last)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/raftfsm/state"
@@ -25,6 +26,8 @@ type Dispatcher struct {
 	// revision is the one up to which all changes are marked. It is moved with mu held.
 	revision atomic.Uint64
 	begun    bool
+	// base is the state that the nodes were last expected to report.
+	base *base
 }
 
 // NewDispatcher returns the dispatcher of a tracker. It does nothing before Run or a beat.
@@ -89,6 +92,7 @@ func (d *Dispatcher) take(revisions []state.Revision, err error) error {
 	if err != nil {
 		return err
 	}
+	d.base.expire(time.Now())
 	view := d.viewer.View()
 	for i := range revisions {
 		if revisions[i].Number <= d.revision.Load() {
@@ -141,18 +145,18 @@ func (d *Dispatcher) markGroup(c *state.Change) error {
 	return nil
 }
 
-// markEverything marks all that the state says and all that was reported. d.mu is held.
+// markEverything has all judged that the state says and all that was reported. d.mu is held.
 func (d *Dispatcher) markEverything() error {
 	view := d.viewer.View()
-	err := d.rules.Tables(view, func(table metasrv.TableID, nodes []metasrv.NodeID) {
-		for _, node := range nodes {
-			d.tracker.touch(node, func(h *heard) { h.addDirty(table) })
-		}
-	})
+	expected, base, err := d.tracker.expectations(d.rules, view)
 	if err != nil {
 		return err
 	}
-	d.tracker.touchAll()
+	for node := range expected {
+		d.tracker.getOrAdd(node)
+	}
+	d.tracker.expect(expected)
+	d.base = base
 	d.revision.Store(view.Revision())
 	d.begun = true
 	return nil
@@ -166,13 +170,13 @@ func (t *Tracker) touch(node metasrv.NodeID, change func(*heard)) {
 	change(h)
 }
 
-// touchAll has everything judged of every node that is known.
-func (t *Tracker) touchAll() {
+// expect has everything judged of every node that is known.
+func (t *Tracker) expect(expected map[metasrv.NodeID]*expectation) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	for _, h := range t.nodes {
+	for node, h := range t.nodes {
 		h.mu.Lock()
-		h.markAll()
+		h.expect(expected[node])
 		h.mu.Unlock()
 	}
 }

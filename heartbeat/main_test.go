@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/heartbeat/digest"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/raftfsm/memory"
@@ -77,16 +78,33 @@ func regionKey(id uint64) string { return fmt.Sprintf("region/%016x", id) }
 
 // fakeRules stand in for the router's. Without agree all that is reported is agreed on.
 type fakeRules struct {
-	agree  func(v state.View, by Reporter, table metasrv.TableID, report []RegionReport) (Agreement, error)
+	agree func(v state.View, by Reporter, table metasrv.TableID, report []RegionReport) (Agreement, error)
+	// exact: a node may be judged by the digest of its replicas.
+	exact  bool
 	judged []metasrv.TableID
 	views  []state.View
 }
 
-func (f *fakeRules) Tables(v state.View, visit func(metasrv.TableID, []metasrv.NodeID)) error {
-	for key := range v.Ascend("region/", "region0") {
-		visit(tableIn(key), []metasrv.NodeID{1})
+func (f *fakeRules) Placements(v state.View, visit func(Placement)) error {
+	for key, value := range v.Ascend("region/", "region0") {
+		region := &storagepb.RegionRecord{}
+		if err := state.Decode(value, region); err != nil {
+			return err
+		}
+		visit(Placement{Table: tableIn(key), Node: 1, Exact: f.exact && !region.Demoting, Sum: digest.Replica{
+			RegionID: region.RegionId, ReplicaID: region.LeaderReplicaId, LeaderEpoch: region.LeaderEpoch, ConfVersion: region.ConfVersion,
+			Role: metasrvpb.ReplicaRole_REPLICA_ROLE_LEADER,
+		}.Sum()})
 	}
 	return nil
+}
+
+func (f *fakeRules) PlacementsOf(v state.View, table metasrv.TableID, visit func(Placement)) error {
+	return f.Placements(v, func(p Placement) {
+		if p.Table == table {
+			visit(p)
+		}
+	})
 }
 
 func (f *fakeRules) Concerns(_ state.View, changes []state.Change, visit func(metasrv.TableID, []metasrv.NodeID)) error {

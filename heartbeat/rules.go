@@ -10,8 +10,10 @@ import (
 // Rules are the router's: where replicas belong, and what a report of them calls for. They are pure, and keep nothing
 // that they are given.
 type Rules interface {
-	// Tables calls f with each table, in any state, and the nodes that have replicas of it. f must not keep nodes.
-	Tables(v state.View, f func(table metasrv.TableID, nodes []metasrv.NodeID)) error
+	// Placements calls f with each replica of each table, in any state: in the order of the tables' ids.
+	Placements(v state.View, f func(Placement)) error
+	// PlacementsOf calls f with each replica of one table.
+	PlacementsOf(v state.View, table metasrv.TableID, f func(Placement)) error
 	// Concerns calls f with what must be judged again after the changes of one revision: each table, on some nodes. v is a state
 	// at or after them. f must not keep nodes.
 	Concerns(v state.View, changes []state.Change, f func(table metasrv.TableID, nodes []metasrv.NodeID)) error

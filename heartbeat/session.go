@@ -79,7 +79,7 @@ func (s *Session) HandleBeat(ctx context.Context, req *metasrvpb.HeartbeatReques
 	if resp.Group, err = s.group(ctx, b, true); err != nil {
 		return nil, err
 	}
-	if !b.complete || !s.judged() || !s.keepsLeases() && !s.cfg.Tracker.unfinished(s.stream) {
+	if !b.complete && !b.unlisted || !s.judged() || !s.keepsLeases() && !s.cfg.Tracker.unfinished(s.stream) {
 		return resp, nil
 	}
 	d, ok, err := s.agree(ctx, b)

@@ -21,6 +21,9 @@ type Tracker struct {
 	nodes map[metasrv.NodeID]*heard
 
 	records recordCache
+
+	askMu sync.Mutex
+	askAt time.Time // when the next full report may be asked for without a hurry
 }
 
 // heard is what arrived from one node in this term.
@@ -301,9 +304,12 @@ type beat struct {
 	complete bool
 	// agreed: the node's own digest says so.
 	agreed bool
-	// digested: the request has a digest.
+	// digested: the request has a digest, said.
 	digested bool
-	// digest is that of the reports.
+	said     uint64
+	// unlisted: the request has only the digest of replicas which this metasrv leader has not been told of.
+	unlisted bool
+	// digest is that of what is judged: of the reports, or said where that is taken for them.
 	digest uint64
 	// repeated: a request with this number or a later one came before.
 	repeated bool
@@ -323,7 +329,7 @@ func (t *Tracker) observe(now time.Time, s *stream, req *metasrvpb.HeartbeatRequ
 	if !h.beaten || now.After(h.lastBeat) {
 		h.lastBeat, h.beaten = now, true
 	}
-	b := beat{arrived: now, sequence: req.GetSequence(), digested: req.Digest != nil}
+	b := beat{arrived: now, sequence: req.GetSequence(), digested: req.Digest != nil, said: req.GetDigest()}
 	if repeated := s.number(req.GetSequence(), &h.anomalies); repeated {
 		b.digest, b.repeated = h.digest, true
 		return b, nil
@@ -331,7 +337,10 @@ func (t *Tracker) observe(now time.Time, s *stream, req *metasrvpb.HeartbeatRequ
 	b.group = h.group.take(req)
 	// The early public protocol knows no partial list.
 	full := req.GetFullReport() || s.legacy
-	h.report(t.cfg, now, req, full)
+	b.unlisted = b.digested && b.said != 0 && !full && len(h.reports)+len(req.GetRegionStats()) == 0
+	if !b.unlisted || req.GetNodeStat() != nil {
+		h.report(t.cfg, now, req, full)
+	}
 	b.digest = h.digest
 	b.agreed = b.digested && req.GetDigest() == h.digest
 	b.complete = b.agreed || full && !b.digested
@@ -373,7 +382,9 @@ func (h *heard) report(cfg Config, now time.Time, req *metasrvpb.HeartbeatReques
 		h.reports, d = h.reports.update(req.GetRegionStats(), req.GetRemovedReplicas())
 	}
 	h.digest += d.digest
-	h.addDirty(d.tables...)
+	if !h.everything {
+		h.addDirty(d.tables...)
+	}
 }
 
 func errStale(id metasrv.NodeID, incarnation, present metasrv.Incarnation) error {

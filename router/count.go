@@ -11,6 +11,7 @@ import (
 // Numbers of the fields of the stored records that are read without decoding them.
 const (
 	regionsField           = 3 // of RouteRecord
+	storedRegionIDField    = 1 // of RegionRecord
 	regionEpochField       = 4 // of RegionRecord
 	regionConfField        = 5 // of RegionRecord
 	regionLeaderField      = 6 // of RegionRecord

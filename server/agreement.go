@@ -5,6 +5,7 @@ import (
 
 	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/heartbeat"
+	"github.com/metasrv/metasrv/heartbeat/digest"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/raftfsm/state"
 	"github.com/metasrv/metasrv/router"
@@ -15,9 +16,24 @@ type rules struct{}
 
 var _ heartbeat.Rules = rules{}
 
-// Tables implements heartbeat.Rules.
-func (rules) Tables(v state.View, f func(metasrv.TableID, []metasrv.NodeID)) error {
-	return router.Placed(v, f)
+// Placements implements heartbeat.Rules.
+func (rules) Placements(v state.View, f func(heartbeat.Placement)) error {
+	return router.Placements(v, func(p router.Placement) { f(placementOf(p)) })
+}
+
+// PlacementsOf implements heartbeat.Rules.
+func (rules) PlacementsOf(v state.View, table metasrv.TableID, f func(heartbeat.Placement)) error {
+	return router.PlacementsOf(v, table, func(p router.Placement) { f(placementOf(p)) })
+}
+
+func placementOf(p router.Placement) heartbeat.Placement {
+	return heartbeat.Placement{
+		Table: p.Table, Node: p.Node, StorageGeneration: p.StorageGeneration, Exact: p.Settled,
+		Sum: digest.Replica{
+			RegionID: uint64(p.Report.Region), ReplicaID: uint64(p.Report.Replica), LeaderEpoch: p.Report.LeaderEpoch,
+			ConfVersion: p.Report.ConfVersion, Role: p.Report.Role,
+		}.Sum(),
+	}
 }
 
 // Concerns implements heartbeat.Rules.

@@ -155,7 +155,8 @@ type HeartbeatRequest struct {
 	// Replicas that the node had in the request before, and no longer has. Not with full_report.
 	RemovedReplicas []*ReplicaRef `protobuf:"bytes,25,rep,name=removed_replicas,json=removedReplicas,proto3" json:"removed_replicas,omitempty"`
 	// Digest over all replicas that the node has now, of what a lease rests on: see client.ReplicaDigest. A metasrv
-	// leader that holds another one for the node asks for a full report, and grants nothing.
+	// leader that holds another one for the node asks for a full report, and grants nothing. A stream may begin with digests
+	// alone: one that has not been told of the replicas compares them with what the state says.
 	Digest *uint64 `protobuf:"fixed64,26,opt,name=digest,proto3,oneof" json:"digest,omitempty"`
 	// Changes of in-sync sets that region leaders on the node ask for.
 	InSyncChanges []*InSyncChange `protobuf:"bytes,27,rep,name=in_sync_changes,json=inSyncChanges,proto3" json:"in_sync_changes,omitempty"`
