@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -53,6 +54,8 @@ type Cluster struct {
 	routes  *client.RouteCache
 	nodes   *nodes
 	schemas schemas
+	// silentUntil is the time, in ns since 1970, until which scans wait less for metasrv, since it didn't answer lately.
+	silentUntil atomic.Int64
 	// background is the context of what no caller waits for; end ends it.
 	background context.Context
 	end        context.CancelFunc

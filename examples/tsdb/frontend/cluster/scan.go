@@ -141,11 +141,28 @@ func (s *scan) region(ctx context.Context, route *client.TableRoute, task client
 
 // freshRoute returns the route as metasrv has it now.
 func (s *scan) freshRoute(ctx context.Context) (*client.TableRoute, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.c.cfg.RoutePatience)
+	patience := s.c.cfg.RoutePatience
+	if time.Now().UnixNano() < s.c.silentUntil.Load() {
+		patience = shortPatience
+	}
+	asking, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	s.c.routes.Invalidate(s.table.Name, 0)
-	return s.c.route(ctx, s.table)
+	route, err := s.c.route(asking, s.table)
+	switch {
+	case err == nil:
+		s.c.silentUntil.Store(0)
+	case asking.Err() != nil && ctx.Err() == nil && patience > shortPatience:
+		s.c.silentUntil.Store(time.Now().Add(silence).UnixNano())
+	}
+	return route, err
 }
+
+const (
+	// silence is how long metasrv is not waited for again, for long, once it has not answered.
+	silence       = 5 * time.Second
+	shortPatience = 100 * time.Millisecond
+)
 
 func regionOf(r *client.TableRoute, id metasrv.RegionID) *client.Region {
 	for i := range r.Regions {
