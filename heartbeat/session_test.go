@@ -314,8 +314,9 @@ func TestSilence(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		s.Close()
-		time.Sleep(time.Second)
 		check(live)
+		time.Sleep(time.Second)
+		check(suspect) // it was never silent for so long
 		time.Sleep(time.Second)
 		check(suspect)
 		time.Sleep(7 * time.Second)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/heartbeat/phi"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/raftfsm/state"
@@ -42,6 +43,9 @@ type heard struct {
 	reports     reports
 	anomalies   Anomalies
 	group       groupSide
+	// history is that of the beats that came when they were due.
+	history phi.History
+	noted   time.Time
 
 	accord
 }
@@ -197,6 +201,9 @@ func (t *Tracker) fill(s *NodeStatus, record *storagepb.NodeRecord, now time.Tim
 	s.Heard = true
 	s.Age = max(0, now.Sub(h.lastBeat))
 	s.State = t.stateOf(true, s.Age)
+	if s.State == metasrvpb.NodeState_NODE_STATE_LIVE && t.suspects(h, now) {
+		s.State = metasrvpb.NodeState_NODE_STATE_SUSPECT
+	}
 	s.Stat = h.stat
 	s.Rates = h.rates
 	s.Period = h.period
@@ -258,6 +265,7 @@ func (t *Tracker) connect(id metasrv.NodeID, incarnation metasrv.Incarnation, le
 		h.incarnation = incarnation
 		h.lastReport, h.periodEnd, h.period = time.Time{}, 0, 0
 		h.stat, h.rates = nil, Rates{}
+		h.history.Forget()
 		h.group.forget()
 		h.forgetReports()
 	}
@@ -329,6 +337,7 @@ func (t *Tracker) observe(now time.Time, s *stream, req *metasrvpb.HeartbeatRequ
 	if !h.beaten || now.After(h.lastBeat) {
 		h.lastBeat, h.beaten = now, true
 	}
+	h.note(now, t.cfg.Interval)
 	b := beat{arrived: now, sequence: req.GetSequence(), digested: req.Digest != nil, said: req.GetDigest()}
 	if repeated := s.number(req.GetSequence(), &h.anomalies); repeated {
 		b.digest, b.repeated = h.digest, true
