@@ -15,8 +15,8 @@ func (c *comparison) heartbeatLoad() load {
 	if c.quick {
 		nodes, regions = 30, 100
 	}
-	return load{op: "heartbeat", clients: 64, warmup: c.warmup, duration: c.duration, more: []string{
-		"--nodes", fmt.Sprint(nodes), "--regions", fmt.Sprint(regions), "--regions-per-table", "100", "--keep",
+	return load{op: "heartbeat", clients: 4, warmup: c.warmup, duration: c.duration, more: []string{
+		"--nodes", fmt.Sprint(nodes), "--regions", fmt.Sprint(regions), "--regions-per-table", fmt.Sprint(regions), "--keep",
 	}}
 }
 

@@ -183,6 +183,7 @@ func (t *Tracker) decide(s *stream, rules Rules, viewer state.Viewer, behind sta
 	if b.unlisted {
 		if out.granted = h.presumes(by, b); out.granted {
 			out.presumed = true
+			t.counters.Presumed.Add(1)
 			out.full = t.mayAsk(b.arrived, h.expected.count)
 			t.grant(h, b.arrived)
 		}
@@ -194,6 +195,7 @@ func (t *Tracker) decide(s *stream, rules Rules, viewer state.Viewer, behind sta
 	out.payload = h.payload()
 	if by.KeepsLeases && b.agreed {
 		out.granted = true
+		t.counters.Grants.Add(1)
 		out.ungranted = t.grant(h, b.arrived)
 	}
 	return out, nil

@@ -86,6 +86,7 @@ func (t *Tracker) grant(h *heard, arrived time.Time) []*metasrvpb.ReplicaRef {
 	for _, d := range h.differences {
 		ungranted = append(ungranted, d.refused...)
 	}
+	refused := len(ungranted)
 	for region := range h.withheld {
 		for _, r := range h.reports.region(region) {
 			if r.Leads() {
@@ -93,6 +94,8 @@ func (t *Tracker) grant(h *heard, arrived time.Time) []*metasrvpb.ReplicaRef {
 			}
 		}
 	}
+	t.counters.Refused.Add(uint64(refused))
+	t.counters.Withheld.Add(uint64(len(ungranted) - refused)) //nolint:gosec // not negative
 	if until := arrived.Add(t.cfg.heldFor()); until.After(h.grantedUntil) {
 		h.grantedUntil = until
 	}

@@ -21,7 +21,8 @@ type Tracker struct {
 	mu    sync.RWMutex // guards the map, not what it points to
 	nodes map[metasrv.NodeID]*heard
 
-	records recordCache
+	records  recordCache
+	counters *Counters
 
 	askMu sync.Mutex
 	askAt time.Time // when the next full report may be asked for without a hurry
@@ -95,7 +96,7 @@ func NewTracker(cfg Config, term uint64, now time.Time) (*Tracker, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Tracker{cfg: cfg, term: term, started: now, nodes: map[metasrv.NodeID]*heard{}}, nil
+	return &Tracker{cfg: cfg, term: term, started: now, nodes: map[metasrv.NodeID]*heard{}, counters: &Counters{}}, nil
 }
 
 // Term returns the term in which what the tracker has heard counts.
@@ -328,6 +329,8 @@ type beat struct {
 // observe takes a beat that arrived at now on a stream. The request's stat belongs to the tracker from then
 // on. ErrStreamReplaced, ErrStaleIncarnation: the stream no longer counts.
 func (t *Tracker) observe(now time.Time, s *stream, req *metasrvpb.HeartbeatRequest) (beat, error) {
+	t.counters.Beats.Add(1)
+	t.counters.Lines.Add(uint64(len(req.GetRegionStats())))
 	h := s.node
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -352,6 +355,9 @@ func (t *Tracker) observe(now time.Time, s *stream, req *metasrvpb.HeartbeatRequ
 	}
 	b.digest = h.digest
 	b.agreed = b.digested && req.GetDigest() == h.digest
+	if b.digested && !b.agreed && !b.unlisted {
+		t.counters.Mismatches.Add(1)
+	}
 	b.complete = b.agreed || full && !b.digested
 	return b, nil
 }

@@ -82,6 +82,7 @@ func (d *duties) run(ctx context.Context, l raftfsm.Leadership) error {
 	if err != nil {
 		return err
 	}
+	tracker.CountIn(&d.beats.Counters)
 	ctx, cancel := withCause(ctx, metasrv.ErrNotLeader.With("member %s is no longer the metasrv leader of term %d", d.memberID, l.Term))
 	defer cancel()
 	if err := d.createDefaults(ctx, l, log); err != nil {

@@ -98,6 +98,7 @@ func (n *nodeStream) serve(ctx context.Context, first *metasrvpb.HeartbeatReques
 
 // beat answers one request.
 func (n *nodeStream) beat(ctx context.Context, req *metasrvpb.HeartbeatRequest) error {
+	defer n.beats.answered(time.Now())
 	discardUnknown(req.GetNode())
 	discardUnknown(req.GetPeer())
 	return n.respond(func() (*metasrvpb.HeartbeatResponse, error) { return n.session.HandleBeat(ctx, req) })
@@ -113,6 +114,9 @@ func (n *nodeStream) respond(answer func() (*metasrvpb.HeartbeatResponse, error)
 	n.term.leave()
 	if err != nil || resp == nil {
 		return err
+	}
+	if resp.GetFullReportWanted() {
+		n.beats.FullAsked.Add(1)
 	}
 	resp.Header = revision(n.node.View())
 	return n.stream.Send(resp)

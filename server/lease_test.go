@@ -1,6 +1,7 @@
 package server
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -155,4 +156,29 @@ func TestLeaseOfCreatedTable(t *testing.T) {
 		}
 		return dropped == len(have)-1
 	})
+}
+
+func TestLeaseMetrics(t *testing.T) {
+	m := startLeader(t)
+	d := m.addLeased(t, 1)
+	unknown := &metasrvpb.RegionStat{RegionId: 1 << 40, ReplicaId: 1, Role: metasrvpb.ReplicaRole_REPLICA_ROLE_LEADER}
+	d.send(unknown)
+	d.receive()
+	if err := d.stream.Send(&metasrvpb.HeartbeatRequest{Sequence: d.sequence + 1, Digest: proto.Uint64(7)}); err != nil {
+		t.Fatal(err)
+	}
+	if resp := d.receive(); !resp.GetFullReportWanted() {
+		t.Fatalf("answered %v", resp)
+	}
+	_, body := m.get(t, "/metrics")
+	for _, want := range []string{
+		"metasrv_heartbeat_requests_total 3", "metasrv_heartbeat_region_reports_total 1", "metasrv_heartbeat_digest_mismatches_total 1",
+		"metasrv_heartbeat_full_reports_asked_total 1", `metasrv_lease_grants_total{by="report"} 2`, `metasrv_lease_grants_total{by="digest"} 0`,
+		`metasrv_lease_ungranted_regions_total{reason="state"} 1`, `metasrv_lease_ungranted_regions_total{reason="withheld"} 0`,
+		"metasrv_heartbeat_answer_duration_seconds_count",
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
 }

@@ -71,6 +71,7 @@ func start(cfg Config, open nodeOpener) (_ *Server, err error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, services: &services{memberID: cfg.NodeID, started: time.Now(), log: cfg.Logger, routes: newEncoder()}}
+	s.services.beats.duration = newAnswerHistogram()
 	s.duties = &duties{services: s.services, cfg: cfg.heartbeats(), metrics: newFailoverMetrics(s.services)}
 	if s.dir, err = openDataDir(cfg.DataDir, cfg.NodeID); err != nil {
 		return nil, err
@@ -104,6 +105,7 @@ func (s *Server) serve() {
 	s.services.hub = newHub(s.services.node)
 	s.services.placed.source = s.services.node
 	s.registry.MustRegister(newNodeCollector(s.services.node), s.duties.metrics)
+	s.services.beats.register(s.registry)
 	s.health = health.NewServer()
 	s.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 	s.health.SetServingStatus(leaderService, healthpb.HealthCheckResponse_NOT_SERVING)

@@ -28,6 +28,8 @@ type services struct {
 	term atomic.Pointer[term]
 	// helpers are goroutines of streams that read or write them; they end with their streams.
 	helpers sync.WaitGroup
+	// beats counts heartbeats and leases.
+	beats heartbeatMetrics
 	// hub hands the changes of the state to watches.
 	hub *hub
 	// routeWatches and catalogWatches are what watches of them have in common.

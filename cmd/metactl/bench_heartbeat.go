@@ -40,6 +40,9 @@ type heartbeatBench struct {
 // garbagePercent is by how much the heap may grow until garbage is collected.
 const garbagePercent = 300
 
+// creatingClients is how many create the tables by default.
+const creatingClients = "4"
+
 const defaultChanged = 5 // percent
 
 func (a *app) benchHeartbeatCommand() *cobra.Command {
@@ -59,6 +62,10 @@ func (a *app) benchHeartbeatCommand() *cobra.Command {
 			f.DurationVar(&h.interval, "interval", 0, "`TIME` from beat to beat; 0 means what metasrv asks for")
 			f.Var(&h.changed, "changed", "`PERCENT` of the replicas on a node are written between two beats")
 			keepFlag(o, f)
+			// To place a table on many nodes is work: more at once would take the processor from the members.
+			clients := f.Lookup("clients")
+			clients.DefValue = creatingClients
+			_ = clients.Value.Set(creatingClients) // it is a number
 		},
 		func(o *benchOptions) (workload, error) { return h.workload(a, o) })
 }
