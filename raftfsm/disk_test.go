@@ -125,6 +125,8 @@ func TestWritesAreRefusedBelowTheFloor(t *testing.T) {
 		if view, err := leader.Barrier(within(t, time.Minute)); err != nil || get(view, "before") != "v" || get(view, "refused") != "<absent>" {
 			t.Errorf("a read without space: %v", err)
 		}
+		free[at].Store(1 << 30) // first, for it would hand over to members that have space before it knows of its own
+		eventually(t, "the metasrv leader has space", func() bool { return leader.Status().DiskFull == nil })
 		setAll(1 << 30)
 		eventually(t, "writes go on", func() bool {
 			_, err := put(within(t, time.Minute), leader, "after", "v")
