@@ -52,6 +52,8 @@ type Config struct {
 	SuspectAfter time.Duration
 	// DownAfter is how long a node may be silent before it counts as down.
 	DownAfter time.Duration
+	// RepairAfter is how long a datanode may be silent before its replicas are rebuilt elsewhere; 0: nothing is rebuilt.
+	RepairAfter time.Duration
 	// RegionLease is how long a node may serve its regions after a heartbeat that was answered.
 	RegionLease time.Duration
 
@@ -89,6 +91,7 @@ func Default() Config {
 		HeartbeatInterval:   beats.Interval,
 		SuspectAfter:        beats.SuspectAfter,
 		DownAfter:           beats.DownAfter,
+		RepairAfter:         10 * time.Minute,
 		RegionLease:         beats.Lease,
 		MinFreeDisk:         256 << 20,
 		ShutdownTimeout:     5 * time.Second,
@@ -261,6 +264,9 @@ func (c *Config) validateTimes() error {
 	}
 	if c.DownAfter <= c.SuspectAfter {
 		errs = append(errs, wrong("down-after", "%s must be longer than --suspect-after %s", c.DownAfter, c.SuspectAfter))
+	}
+	if c.RepairAfter < 0 || c.RepairAfter > 0 && c.RepairAfter < c.DownAfter {
+		errs = append(errs, wrong("repair-after", "%s is shorter than --down-after %s; 0 means never", c.RepairAfter, c.DownAfter))
 	}
 	if c.RegionLease < 2*c.HeartbeatInterval {
 		errs = append(errs, wrong("region-lease", "%s must be at least twice as long as --heartbeat-interval %s, or one lost heartbeat "+

@@ -72,6 +72,8 @@ type duties struct {
 	*services
 	cfg     heartbeat.Config
 	metrics *failoverMetrics
+	// repairAfter is that of Config.
+	repairAfter time.Duration
 }
 
 // run does the duties of one term until ctx ends. Clients are answered as by a leader from the moment on that

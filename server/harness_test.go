@@ -33,6 +33,7 @@ func testConfig(t testing.TB) Config {
 	cfg.Logger = slog.New(slog.DiscardHandler)
 	// Test datanodes beat only when told to, and a busy machine must not make them suspect.
 	cfg.SuspectAfter, cfg.DownAfter = time.Minute, 2*time.Minute
+	cfg.RepairAfter = 0 // what a test takes away stays away
 	return cfg
 }
 

@@ -38,7 +38,8 @@ type driver struct {
 	paused   map[uint64]pause
 	moves    map[uint64]*moveQueue
 	// chosen counts the replicas of procedures that were planned in this round, by node.
-	chosen placement
+	chosen  placement
+	repairs repairs
 }
 
 // withheld is the region that a procedure keeps out of the grants to the node of its leader.
@@ -70,8 +71,10 @@ func (d *duties) runProcedures(ctx context.Context, t *term, log *slog.Logger) {
 		wait := idlePeriod
 		any := false
 		d.node.Glance(func(v state.View) { any = procedure.AnyRunning(v) })
-		if any || len(r.withheld) > 0 {
-			wait = procedurePeriod
+		if any || len(r.withheld) > 0 || !time.Now().Before(r.repairs.next) {
+			if any {
+				wait = procedurePeriod
+			}
 			moved, err := r.round(ctx)
 			switch {
 			case err != nil && ctx.Err() == nil:
@@ -102,9 +105,17 @@ func (d *driver) round(ctx context.Context) (moved bool, err error) {
 	d.forget(running)
 	seen := d.look(view)
 	d.chosen = placement{}
+	stopped, _, err := halted(view)
+	if err != nil {
+		return false, err
+	}
 	var work []proposal
+	automatic := 0
 	for _, r := range records {
-		if d.paused[r.Id].until.After(time.Now()) {
+		if r.Spec.Automatic {
+			automatic++
+		}
+		if d.paused[r.Id].until.After(time.Now()) || stopped.kind != "" && !mayGoOn(r) {
 			continue
 		}
 		p, err := d.plan(ctx, seen, r, records)
@@ -113,7 +124,11 @@ func (d *driver) round(ctx context.Context) (moved bool, err error) {
 		}
 		work = append(work, p...)
 	}
-	return d.proposeAll(ctx, work), nil
+	missing, err := d.planRepairs(ctx, seen, automatic)
+	if err != nil {
+		return false, err
+	}
+	return d.proposeAll(ctx, append(work, missing...)), nil
 }
 
 // proposal is a command that brings a procedure on.
@@ -261,6 +276,11 @@ func isRefusal(err error) bool {
 }
 
 func (d *driver) logStep(p proposal) {
+	if c, is := p.command.(*storagepb.CreateProcedure); is {
+		d.log.Info("procedure started", "what", procedure.Describe(c.Spec), "reason", c.Spec.Reason, "region_id", c.Spec.RegionId,
+			"node_id", c.Spec.NodeId)
+		return
+	}
 	step, is := p.command.(*storagepb.StepProcedure)
 	if !is {
 		return

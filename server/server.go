@@ -72,7 +72,9 @@ func start(cfg Config, open nodeOpener) (_ *Server, err error) {
 	}
 	s := &Server{cfg: cfg, services: &services{memberID: cfg.NodeID, started: time.Now(), log: cfg.Logger, routes: newEncoder()}}
 	s.services.beats.duration = newAnswerHistogram()
-	s.duties = &duties{services: s.services, cfg: cfg.heartbeats(), metrics: newFailoverMetrics(s.services)}
+	s.duties = &duties{
+		services: s.services, cfg: cfg.heartbeats(), metrics: newFailoverMetrics(s.services), repairAfter: cfg.RepairAfter,
+	}
 	if s.dir, err = openDataDir(cfg.DataDir, cfg.NodeID); err != nil {
 		return nil, err
 	}

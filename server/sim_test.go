@@ -45,6 +45,7 @@ type simNode struct {
 	*simCluster
 	id          uint64
 	storage     string
+	nonce       uint64
 	incarnation uint64
 	replicas    map[uint64]*simReplica // by region
 	// deaf nodes do nothing that they are told; stubborn ones don't stop leading; slow ones are never caught up; full ones
@@ -72,7 +73,7 @@ func newSimCluster(t *testing.T, m *testMemberServer, nodes int) *simCluster {
 // start starts a node with an empty disk, and waits until it is registered.
 func (c *simCluster) start(id uint64) *simNode {
 	c.t.Helper()
-	n := &simNode{simCluster: c, id: id, storage: "disk", replicas: map[uint64]*simReplica{}}
+	n := &simNode{simCluster: c, id: id, storage: "disk", nonce: id, replicas: map[uint64]*simReplica{}}
 	c.mu.Lock()
 	c.nodes[id] = n
 	c.mu.Unlock()
@@ -83,6 +84,15 @@ func (c *simCluster) start(id uint64) *simNode {
 		return n.incarnation != 0
 	})
 	return n
+}
+
+// replaceDisk stops a node and starts it anew with an empty disk.
+func (n *simNode) replaceDisk() {
+	n.stop()
+	n.change(func(n *simNode) {
+		n.storage, n.nonce, n.incarnation, n.replicas = n.storage+"+", n.nonce+1000, 0, map[uint64]*simReplica{}
+	})
+	n.run()
 }
 
 // run has the node beat until it is stopped.
@@ -172,7 +182,7 @@ func (n *simNode) beat(sequence uint64) *metasrvpb.HeartbeatRequest {
 	req := &metasrvpb.HeartbeatRequest{
 		Peer: &metasrvpb.Peer{Id: n.id, Addr: "127.0.0.1:1"},
 		Node: &metasrvpb.NodeInfo{
-			Role: metasrvpb.NodeRole_NODE_ROLE_DATANODE, RegistrationNonce: n.id, KeepsLeases: true, StorageUuid: n.storage,
+			Role: metasrvpb.NodeRole_NODE_ROLE_DATANODE, RegistrationNonce: n.nonce, KeepsLeases: true, StorageUuid: n.storage,
 			Labels: map[string]string{"zone": n.zone},
 		},
 		Sequence: sequence, Incarnation: n.incarnation, FullReport: true,

@@ -97,6 +97,8 @@ func registerMember(flags *pflag.FlagSet, cfg *server.Config) {
 func registerIntervals(flags *pflag.FlagSet, cfg *server.Config) {
 	flags.DurationVar(&cfg.HeartbeatInterval, "heartbeat-interval", cfg.HeartbeatInterval, "`DURATION` how often nodes are asked for a heartbeat")
 	flags.DurationVar(&cfg.SuspectAfter, "suspect-after", cfg.SuspectAfter, "`DURATION` silence after which a node gets no new regions")
+	flags.DurationVar(&cfg.RepairAfter, "repair-after", cfg.RepairAfter,
+		"`DURATION` silence of a datanode after which its replicas are rebuilt elsewhere; 0: never")
 	flags.DurationVar(&cfg.DownAfter, "down-after", cfg.DownAfter, "`DURATION` silence after which a node counts as down")
 	flags.DurationVar(&cfg.RegionLease, "region-lease", cfg.RegionLease,
 		"`DURATION` how long a node may serve its regions after a heartbeat that was answered: the same on all members")

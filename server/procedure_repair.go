@@ -1,0 +1,171 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/heartbeat"
+	"github.com/metasrv/metasrv/procedure"
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/router"
+)
+
+const (
+	// repairPeriod is how often some regions are looked at, repairRegions how many about: all of a small cluster each time,
+	// a million in some minutes, for a look at all of them at once would cost a second.
+	repairPeriod  = time.Second
+	repairRegions = 2000
+	// maxRepairs is how many repairs run at once: each copies a replica, beside the work of clients.
+	maxRepairs = 8
+)
+
+// repairs is how far the look for regions that lack replicas is.
+type repairs struct {
+	next   time.Time
+	behind metasrv.TableID
+	// silent are the datanodes that have been silent for so long that their replicas are rebuilt elsewhere.
+	silent map[metasrv.NodeID]time.Duration
+}
+
+// planRepairs returns the procedures that rebuild what is missing of some regions. None in maintenance, and none while so many
+// datanodes are down that the others could not take what they had.
+func (d *driver) planRepairs(ctx context.Context, seen *sight, running int) ([]proposal, error) {
+	if d.repairAfter == 0 || seen.now.Before(d.repairs.next) || running >= maxRepairs {
+		return nil, nil
+	}
+	d.repairs.next = seen.now.Add(repairPeriod)
+	stopped, cfg, err := halted(seen.View)
+	if err != nil || stopped.kind != "" {
+		return nil, err
+	}
+	statuses, err := d.t.tracker.Nodes(seen.View, seen.now)
+	if err != nil || d.tooManySilent(seen, statuses, int(cfg.GetMaxFailedPercent())) {
+		return nil, err
+	}
+	var work []proposal
+	looked := 0
+	behind := d.repairs.behind
+	d.repairs.behind = 0 // of the last table there is
+	for record, err := range router.TablesBehind(seen.View, behind) {
+		if err != nil {
+			return nil, err
+		}
+		id := metasrv.TableID(record.Table.GetId())
+		if record.Table.GetState() == metasrvpb.TableState_TABLE_STATE_PUBLIC && procedure.OfTable(seen.View, id) == 0 {
+			seen.tables[id] = record.Route
+			p, err := d.repairTable(ctx, seen, record.Route, maxRepairs-running-len(work))
+			if err != nil {
+				return nil, err
+			}
+			work = append(work, p...)
+		}
+		looked += len(record.Route.GetRegions())
+		if running+len(work) >= maxRepairs || looked >= repairRegions {
+			d.repairs.behind = id
+			break
+		}
+	}
+	return work, nil
+}
+
+// tooManySilent notes which nodes have been silent for long, and reports whether they are more than may fail.
+func (d *driver) tooManySilent(seen *sight, statuses []heartbeat.NodeStatus, maxPercent int) bool {
+	d.repairs.silent = map[metasrv.NodeID]time.Duration{}
+	all := 0
+	for _, s := range statuses {
+		if s.Role != metasrvpb.NodeRole_NODE_ROLE_DATANODE || !s.Record.GetInfo().GetKeepsLeases() {
+			continue
+		}
+		all++
+		if silence := d.t.tracker.Silence(s, seen.now); s.State == metasrvpb.NodeState_NODE_STATE_DOWN && silence >= d.repairAfter {
+			d.repairs.silent[s.ID] = silence
+		}
+	}
+	n := len(d.repairs.silent)
+	return n > 1 && n*100 > all*maxPercent
+}
+
+// repairTable returns the repairs of a table's regions, at most so many.
+func (d *driver) repairTable(ctx context.Context, seen *sight, route *storagepb.RouteRecord, most int) (work []proposal, err error) {
+	for _, region := range route.Regions {
+		if len(work) >= most {
+			return work, nil
+		}
+		if procedure.OfRegion(seen.View, metasrv.RegionID(region.RegionId)) != 0 {
+			continue
+		}
+		spec := d.repair(ctx, seen, route, region)
+		if spec == nil {
+			continue
+		}
+		spec.Automatic = true
+		command, err := starter{services: d.services, ctx: ctx, seen: seen}.create(spec, 0)
+		if err != nil {
+			return nil, err
+		}
+		work = append(work, proposal{
+			record: &storagepb.ProcedureRecord{Spec: spec}, kind: storagepb.CommandKind_COMMAND_KIND_CREATE_PROCEDURE, command: command,
+		})
+	}
+	return work, nil
+}
+
+// repair returns what a region needs next, nil where it needs nothing, or nobody could give it. A region is fed by its leader,
+// so one whose leader is not there waits for failover.
+func (d *driver) repair(ctx context.Context, seen *sight, route *storagepb.RouteRecord, region *storagepb.RegionRecord) *storagepb.ProcedureSpec {
+	if !seen.node(leaderNode(region)).Live {
+		return nil
+	}
+	there := 0
+	for _, r := range region.Replicas {
+		if r.ReplicaId == region.LeaderReplicaId {
+			there++
+			continue
+		}
+		id := metasrv.NodeID(r.NodeId)
+		spec := &storagepb.ProcedureSpec{
+			Kind:     metasrvpb.ProcedureKind_PROCEDURE_KIND_REMOVE_REPLICA,
+			RegionId: region.RegionId, NodeId: r.NodeId, ReplicaId: r.ReplicaId,
+		}
+		silence, silent := d.repairs.silent[id]
+		switch {
+		case !seen.node(id).Registered:
+			spec.Reason = fmt.Sprintf("node %d was removed", id)
+			return spec
+		case seen.lost(r):
+			spec.Reason = fmt.Sprintf("node %d came back with other storage", id)
+			return spec
+		case silent:
+			to, err := d.choose(ctx, seen, region, r.NodeId)
+			if err != nil {
+				continue
+			}
+			spec.Kind, spec.TargetNodeId = metasrvpb.ProcedureKind_PROCEDURE_KIND_MIGRATE_REGION, to
+			spec.Reason = fmt.Sprintf("node %d has been silent for %s", id, silence.Round(time.Second))
+			return spec
+		}
+		there++
+	}
+	if wanted := int(route.Replicas); there < wanted {
+		if to, err := d.choose(ctx, seen, region, 0); err == nil {
+			return &storagepb.ProcedureSpec{
+				Kind: metasrvpb.ProcedureKind_PROCEDURE_KIND_ADD_REPLICA, RegionId: region.RegionId, TargetNodeId: to,
+				Reason: fmt.Sprintf("the region has %d of %d replicas", there, wanted),
+			}
+		}
+	}
+	return nil
+}
+
+// mayGoOn reports whether a procedure goes on in maintenance: those of people do, and what hands a region over, for it would
+// be left without a leader.
+func mayGoOn(r *storagepb.ProcedureRecord) bool {
+	switch r.Step {
+	case metasrvpb.ProcedureStep_PROCEDURE_STEP_ADD, metasrvpb.ProcedureStep_PROCEDURE_STEP_CATCH_UP, metasrvpb.ProcedureStep_PROCEDURE_STEP_DEMOTE:
+		return !r.Spec.Automatic
+	}
+	return true
+}
