@@ -44,6 +44,11 @@ func TestRepair(t *testing.T) {
 	for _, region := range regions {
 		eventually(t, fmt.Sprintf("node 2 has a replica of region %d again", region), func() bool { return c.has(2, region) })
 	}
+	c.whole(regions, 3, 1)
+	eventually(t, "all repairs have ended", func() bool {
+		resp, err := m.cluster().ListProcedures(timeout(t), &metasrvpb.ListProceduresRequest{})
+		return err == nil && len(resp.GetProcedures()) == 0
+	})
 	resp, err := m.cluster().ListProcedures(timeout(t), &metasrvpb.ListProceduresRequest{Ended: true})
 	if err != nil {
 		t.Fatal(err)
