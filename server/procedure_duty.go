@@ -38,8 +38,8 @@ type driver struct {
 	paused   map[uint64]pause
 	moves    map[uint64]*moveQueue
 	// chosen counts the replicas of procedures that were planned in this round, by node.
-	chosen  placement
-	repairs repairs
+	chosen   placement
+	rebuilds rebuilds
 }
 
 // withheld is the region that a procedure keeps out of the grants to the node of its leader.
@@ -71,7 +71,7 @@ func (d *duties) runProcedures(ctx context.Context, t *term, log *slog.Logger) {
 		wait := idlePeriod
 		any := false
 		d.node.Glance(func(v state.View) { any = procedure.AnyRunning(v) })
-		if any || len(r.withheld) > 0 || !time.Now().Before(r.repairs.next) {
+		if any || len(r.withheld) > 0 || !time.Now().Before(r.rebuilds.next) {
 			if any {
 				wait = procedurePeriod
 			}

@@ -22,21 +22,23 @@ const (
 	maxRepairs = 8
 )
 
-// repairs is how far the look for regions that lack replicas is.
-type repairs struct {
+// rebuilds is how far the look for regions that lack replicas is.
+type rebuilds struct {
 	next   time.Time
 	behind metasrv.TableID
 	// silent are the datanodes that have been silent for so long that their replicas are rebuilt elsewhere.
 	silent map[metasrv.NodeID]time.Duration
+	// absent are the replicas that their nodes are heard without.
+	absent absences
 }
 
 // planRepairs returns the procedures that rebuild what is missing of some regions. None in maintenance, and none while so many
 // datanodes are down that the others could not take what they had.
 func (d *driver) planRepairs(ctx context.Context, seen *sight, running int) ([]proposal, error) {
-	if d.repairAfter == 0 || seen.now.Before(d.repairs.next) || running >= maxRepairs {
+	if d.repairAfter == 0 || seen.now.Before(d.rebuilds.next) || running >= maxRepairs {
 		return nil, nil
 	}
-	d.repairs.next = seen.now.Add(repairPeriod)
+	d.rebuilds.next = seen.now.Add(repairPeriod)
 	stopped, cfg, err := halted(seen.View)
 	if err != nil || stopped.kind != "" {
 		return nil, err
@@ -45,10 +47,11 @@ func (d *driver) planRepairs(ctx context.Context, seen *sight, running int) ([]p
 	if err != nil || d.tooManySilent(seen, statuses, int(cfg.GetMaxFailedPercent())) {
 		return nil, err
 	}
+	d.rebuilds.absent = absencesOf(d.t.tracker)
 	var work []proposal
 	looked := 0
-	behind := d.repairs.behind
-	d.repairs.behind = 0 // of the last table there is
+	behind := d.rebuilds.behind
+	d.rebuilds.behind = 0 // of the last table there is
 	for record, err := range router.TablesBehind(seen.View, behind) {
 		if err != nil {
 			return nil, err
@@ -64,7 +67,7 @@ func (d *driver) planRepairs(ctx context.Context, seen *sight, running int) ([]p
 		}
 		looked += len(record.Route.GetRegions())
 		if running+len(work) >= maxRepairs || looked >= repairRegions {
-			d.repairs.behind = id
+			d.rebuilds.behind = id
 			break
 		}
 	}
@@ -73,7 +76,7 @@ func (d *driver) planRepairs(ctx context.Context, seen *sight, running int) ([]p
 
 // tooManySilent notes which nodes have been silent for long, and reports whether they are more than may fail.
 func (d *driver) tooManySilent(seen *sight, statuses []heartbeat.NodeStatus, maxPercent int) bool {
-	d.repairs.silent = map[metasrv.NodeID]time.Duration{}
+	d.rebuilds.silent = map[metasrv.NodeID]time.Duration{}
 	all := 0
 	for _, s := range statuses {
 		if s.Role != metasrvpb.NodeRole_NODE_ROLE_DATANODE || !s.Record.GetInfo().GetKeepsLeases() {
@@ -81,10 +84,10 @@ func (d *driver) tooManySilent(seen *sight, statuses []heartbeat.NodeStatus, max
 		}
 		all++
 		if silence := d.t.tracker.Silence(s, seen.now); s.State == metasrvpb.NodeState_NODE_STATE_DOWN && silence >= d.repairAfter {
-			d.repairs.silent[s.ID] = silence
+			d.rebuilds.silent[s.ID] = silence
 		}
 	}
-	n := len(d.repairs.silent)
+	n := len(d.rebuilds.silent)
 	return n > 1 && n*100 > all*maxPercent
 }
 
@@ -130,13 +133,17 @@ func (d *driver) repair(ctx context.Context, seen *sight, route *storagepb.Route
 			Kind:     metasrvpb.ProcedureKind_PROCEDURE_KIND_REMOVE_REPLICA,
 			RegionId: region.RegionId, NodeId: r.NodeId, ReplicaId: r.ReplicaId,
 		}
-		silence, silent := d.repairs.silent[id]
+		silence, silent := d.rebuilds.silent[id]
+		_, absent := d.rebuilds.absent[metasrv.ReplicaID(r.ReplicaId)]
 		switch {
 		case !seen.node(id).Registered:
 			spec.Reason = fmt.Sprintf("node %d was removed", id)
 			return spec
 		case seen.lost(r):
 			spec.Reason = fmt.Sprintf("node %d came back with other storage", id)
+			return spec
+		case absent && !r.InSync:
+			spec.Reason = fmt.Sprintf("node %d doesn't have replica %d", id, r.ReplicaId)
 			return spec
 		case silent:
 			to, err := d.choose(ctx, seen, region, r.NodeId)
