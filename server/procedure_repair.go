@@ -28,8 +28,8 @@ type rebuilds struct {
 	behind metasrv.TableID
 	// silent are the datanodes that have been silent for so long that their replicas are rebuilt elsewhere.
 	silent map[metasrv.NodeID]time.Duration
-	// absent are the replicas that their nodes are heard without.
-	absent absences
+	// missing says since when replicas that are not in sync are not reported by their nodes, which are heard.
+	missing map[metasrv.ReplicaID]time.Time
 }
 
 // planRepairs returns the procedures that rebuild what is missing of some regions. None in maintenance, and none while so many
@@ -47,7 +47,6 @@ func (d *driver) planRepairs(ctx context.Context, seen *sight, running int) ([]p
 	if err != nil || d.tooManySilent(seen, statuses, int(cfg.GetMaxFailedPercent())) {
 		return nil, err
 	}
-	d.rebuilds.absent = absencesOf(d.t.tracker)
 	var work []proposal
 	looked := 0
 	behind := d.rebuilds.behind
@@ -134,7 +133,6 @@ func (d *driver) repair(ctx context.Context, seen *sight, route *storagepb.Route
 			RegionId: region.RegionId, NodeId: r.NodeId, ReplicaId: r.ReplicaId,
 		}
 		silence, silent := d.rebuilds.silent[id]
-		_, absent := d.rebuilds.absent[metasrv.ReplicaID(r.ReplicaId)]
 		switch {
 		case !seen.node(id).Registered:
 			spec.Reason = fmt.Sprintf("node %d was removed", id)
@@ -142,7 +140,7 @@ func (d *driver) repair(ctx context.Context, seen *sight, route *storagepb.Route
 		case seen.lost(r):
 			spec.Reason = fmt.Sprintf("node %d came back with other storage", id)
 			return spec
-		case absent && !r.InSync:
+		case d.isMissing(seen, region, r):
 			spec.Reason = fmt.Sprintf("node %d doesn't have replica %d", id, r.ReplicaId)
 			return spec
 		case silent:
@@ -165,6 +163,25 @@ func (d *driver) repair(ctx context.Context, seen *sight, route *storagepb.Route
 		}
 	}
 	return nil
+}
+
+// isMissing reports whether the node of a replica that is not in sync has been heard without it for as long as makes a node
+// down. What is in sync by the state leaves the set first, which is failover's.
+func (d *driver) isMissing(seen *sight, region *storagepb.RegionRecord, r *storagepb.ReplicaRecord) bool {
+	id, node := metasrv.ReplicaID(r.ReplicaId), metasrv.NodeID(r.NodeId)
+	_, reported := d.t.tracker.Region(node, metasrv.RegionID(region.RegionId), id)
+	if r.InSync || reported || !seen.node(node).Live {
+		delete(d.rebuilds.missing, id)
+		return false
+	}
+	since, known := d.rebuilds.missing[id]
+	if !known {
+		if d.rebuilds.missing == nil {
+			d.rebuilds.missing = map[metasrv.ReplicaID]time.Time{}
+		}
+		d.rebuilds.missing[id] = seen.now
+	}
+	return known && seen.now.Sub(since) >= d.t.tracker.Config().DownAfter
 }
 
 // mayGoOn reports whether a procedure goes on in maintenance: those of people do, and what hands a region over, for it would

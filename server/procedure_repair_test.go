@@ -60,6 +60,25 @@ func TestRepair(t *testing.T) {
 	}
 }
 
+// A replica whose files were taken from under its node is made anew.
+func TestRepairOfWhatANodeDoesNotHave(t *testing.T) {
+	m := startLeader(t, repairing)
+	c := newSimCluster(t, m, 2)
+	region := c.createTable("a", 1, 2)[0]
+	follower := others(2, c.look(region).leader)[0]
+	var was uint64
+	c.nodes[follower].change(func(n *simNode) {
+		was = n.replicas[region].ReplicaId
+		delete(n.replicas, region)
+	})
+	eventually(t, "another replica is in sync", func() bool {
+		c.mu.Lock()
+		r := c.nodes[follower].replicas[region]
+		c.mu.Unlock()
+		return r != nil && !r.is(was) && len(c.look(region).inSync) == 2
+	})
+}
+
 // In maintenance nothing is rebuilt, and what was begun stops where the region is safe; when it ends, that goes on.
 func TestMaintenanceStopsRepairs(t *testing.T) {
 	m := startLeader(t, repairing)
