@@ -33,6 +33,8 @@ type streams struct {
 	out, err io.Writer
 	// interactive: a person sits at in.
 	interactive bool
+	// size returns the size of the terminal that out is, false where it is none; nil is none.
+	size func() (width, height int, terminal bool)
 }
 
 // usageError is a command line that metactl does not understand.
@@ -78,7 +80,7 @@ func (a *app) run(ctx context.Context, args []string, getenv func(string) string
 func (a *app) command(getenv func(string) string) *cobra.Command {
 	root := group("metactl", "Ask and tell a metasrv cluster",
 		a.statusCommand(), a.hashCommand(), a.sessionCommand(), a.memberCommand(), a.snapshotCommand(), a.quarantineCommand(), a.maintenanceCommand(), a.configCommand(), a.nodeCommand(), a.regionCommand(), a.procedureCommand(),
-		a.catalogCommand(), a.schemaCommand(), a.tableCommand(), a.kvCommand(), a.lockCommand(), a.electionCommand(), a.benchCommand())
+		a.catalogCommand(), a.schemaCommand(), a.tableCommand(), a.kvCommand(), a.lockCommand(), a.electionCommand(), a.groupCommand(), a.topCommand(), a.benchCommand())
 	root.AddCommand(hints()...)
 	root.Long = `metactl asks and tells a metasrv cluster.
 

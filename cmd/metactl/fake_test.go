@@ -313,6 +313,47 @@ func (m *fakeMember) ListRegions(
 	return &metasrvpb.ListRegionsResponse{Header: m.staleHeader(r.Header), Regions: fakeRegions()}, nil
 }
 
+func (m *fakeMember) ListGroups(_ context.Context, r *metasrvpb.ListGroupsRequest) (*metasrvpb.ListGroupsResponse, error) {
+	if err := m.refuse(r.Header); err != nil {
+		return nil, err
+	}
+	return &metasrvpb.ListGroupsResponse{Header: m.staleHeader(r.Header), Groups: fakeGroups()}, nil
+}
+
+func (m *fakeMember) ElectGroupWriter(
+	_ context.Context, r *metasrvpb.ElectGroupWriterRequest,
+) (*metasrvpb.ElectGroupWriterResponse, error) {
+	if err := m.refuse(r.Header); err != nil {
+		return nil, err
+	}
+	info := fakeGroups()[0]
+	info.Successor = &metasrvpb.Peer{Id: r.GetNodeId()}
+	return &metasrvpb.ElectGroupWriterResponse{Header: m.header(), Group: info}, nil
+}
+
+// fakeGroups are one that is written, and one that can't be.
+func fakeGroups() []*metasrvpb.GroupInfo {
+	member := func(id uint64, inSync bool) *metasrvpb.GroupMember {
+		return &metasrvpb.GroupMember{Peer: &metasrvpb.Peer{Id: id}, InSync: inSync}
+	}
+	return []*metasrvpb.GroupInfo{
+		{
+			Status: &metasrvpb.GroupStatus{
+				Name: "shard-1", Epoch: 3, Version: 9, Writer: &metasrvpb.Peer{Id: 1, Addr: "10.0.0.1:4001"},
+				Members: []*metasrvpb.GroupMember{member(1, true), member(2, true), member(5, false)},
+			},
+			LeaseLeftMs: 2600, Writing: true,
+		},
+		{
+			Status: &metasrvpb.GroupStatus{
+				Name: "shard-2", Epoch: 1, Version: 4, Writer: &metasrvpb.Peer{Id: 3, Addr: "10.0.0.1:4003"},
+				Members: []*metasrvpb.GroupMember{member(3, true), member(4, false)},
+			},
+			Problem: "its writer, node 3, sends no heartbeats, and none of the others that are in sync is live and keeps leases",
+		},
+	}
+}
+
 func (m *fakeMember) ListCatalogs(
 	_ context.Context, r *metasrvpb.ListCatalogsRequest,
 ) (*metasrvpb.ListCatalogsResponse, error) {

@@ -88,19 +88,9 @@ func (a *app) getNode(ctx context.Context, c *client.Client, id uint64) error {
 	n := resp.GetNode()
 	return a.show(resp, func(w io.Writer) {
 		g := newGrid(w)
-		g.row("Node", number(n.GetPeer().GetId()))
-		g.row("Address", n.GetPeer().GetAddr())
-		g.row("Role", nodeRole(n))
-		g.row("State", nodeStates(n))
-		g.row("Last heartbeat", lastBeat(n))
-		g.row("Incarnation", number(n.GetIncarnation()))
-		g.row("Version", n.GetInfo().GetVersion())
-		g.row("Labels", pairs(n.GetInfo().GetLabels()))
-		g.row("Attributes", pairs(n.GetInfo().GetAttrs()))
-		g.row("Replicas", fmt.Sprintf("%d, %d of them region leaders", n.GetReplicas(), n.GetRegionLeaders()))
-		g.row("CPU", cpu(n.GetStat()))
-		g.row("Memory used", bytesOf(n.GetStat().GetMemoryUsedBytes()))
-		g.row("Disk used", bytesOf(n.GetStat().GetDiskUsedBytes()))
+		for _, row := range nodeRows(n) {
+			g.row(row[0], row[1])
+		}
 		g.end()
 	})
 }
