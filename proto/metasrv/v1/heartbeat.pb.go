@@ -2056,7 +2056,7 @@ func (x *OpenRegion) GetConfig() *RegionConfig {
 	return nil
 }
 
-// CloseRegion tells a datanode to close a replica and keep its data.
+// CloseRegion tells a datanode to close a replica and keep its data. metasrv sends none at present.
 type CloseRegion struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RegionId      uint64                 `protobuf:"varint,1,opt,name=region_id,json=regionId,proto3" json:"region_id,omitempty"`
@@ -2242,7 +2242,7 @@ func (x *DemoteRegion) GetReason() string {
 	return ""
 }
 
-// FlushRegion tells a replica to write out what it holds in memory only.
+// FlushRegion tells a replica to write out what it holds in memory only. metasrv sends none at present.
 type FlushRegion struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RegionId      uint64                 `protobuf:"varint,1,opt,name=region_id,json=regionId,proto3" json:"region_id,omitempty"`
@@ -2433,7 +2433,7 @@ func (x *AddLearner) GetRegion() *Region {
 	return nil
 }
 
-// InvalidateCaches tells a frontend that routes have changed.
+// InvalidateCaches tells a frontend that routes have changed. metasrv sends none at present: see Router.Watch.
 type InvalidateCaches struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TableIds      []uint64               `protobuf:"varint,1,rep,packed,name=table_ids,json=tableIds,proto3" json:"table_ids,omitempty"`
