@@ -81,9 +81,9 @@ func TestWhatTakesLongToExecuteIsFlushed(t *testing.T) {
 		}
 	}
 	b := newBench(t)
-	b.fsm.mu.Lock()
+	b.mu.Lock()
 	b.flusher.timing.FlushReplay = 1 // every entry takes longer
-	b.fsm.mu.Unlock()
+	b.mu.Unlock()
 	b.putNext()
 	eventually(t, "the entry is flushed", func() bool { return b.flusher.flushed.Load() == 1 })
 	if err := b.flusher.close(false); err != nil {

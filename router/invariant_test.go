@@ -262,7 +262,7 @@ func (l *life) checkSteps(t *rapid.T, present map[uint64]metasrvpb.TableState) {
 	}
 	for id, from := range l.states {
 		way := [2]metasrvpb.TableState{from, gone}
-		if _, ok := present[id]; !ok && !steps[way] && !(ofRemoved[way] && l.allRemoved(id)) {
+		if _, ok := present[id]; !ok && !steps[way] && (!ofRemoved[way] || !l.allRemoved(id)) {
 			t.Fatalf("table %d vanished from %s", id, from)
 		}
 	}

@@ -41,7 +41,7 @@ func socketOf(addr string) string {
 	if err != nil {
 		return ""
 	}
-	defer list.Close()
+	defer func() { _ = list.Close() }()
 	for lines := bufio.NewScanner(list); lines.Scan(); {
 		if fields := strings.Fields(lines.Text()); len(fields) > 9 && fields[1] == want {
 			return fields[9]

@@ -120,7 +120,7 @@ func (n *groupNode) onGroup(_ context.Context, status *metasrvpb.GroupStatus) {
 // running waits while the process is paused.
 func (n *groupNode) running() {
 	n.gate.RLock()
-	n.gate.RUnlock() //nolint:staticcheck // that is all
+	defer n.gate.RUnlock()
 }
 
 // collect reports the followers, and brings those up that are behind.
