@@ -116,9 +116,11 @@ func (d *driver) repairTable(ctx context.Context, seen *sight, route *storagepb.
 }
 
 // repair returns what a region needs next, nil where it needs nothing, or nobody could give it. A region is fed by its leader,
-// so one whose leader is not there waits for failover.
+// so one whose leader is not there waits for failover;
+// one whose leader keeps no leases takes no part in any of this.
 func (d *driver) repair(ctx context.Context, seen *sight, route *storagepb.RouteRecord, region *storagepb.RegionRecord) *storagepb.ProcedureSpec {
-	if !seen.node(leaderNode(region)).Live {
+	leader := leaderNode(region)
+	if r, _ := heartbeat.Registration(seen.View, leader); !r.KeepsLeases || !seen.node(leader).Live {
 		return nil
 	}
 	there := 0
