@@ -84,7 +84,7 @@ type cluster struct {
 	t fataler
 }
 
-func newCluster(t *testing.T) *cluster { return clusterFor(t) }
+func newCluster(t testing.TB) *cluster { return clusterFor(t) }
 
 func clusterFor(t fataler) *cluster {
 	c := &cluster{memory.New(catalog.NewApplier(), router.NewApplier(registered), nodes{}), t}

@@ -1,6 +1,7 @@
 package router_test
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/metasrv/metasrv"
@@ -62,6 +63,21 @@ func TestPlacementsAreWhatAgrees(t *testing.T) {
 			if agree(node, other) == 0 {
 				t.Errorf("node %d: another configuration of %+v goes unnoticed", node, report[i])
 			}
+		}
+	}
+}
+
+// BenchmarkPlacements is the pass of a new metasrv leader over 100,000 replicas.
+func BenchmarkPlacements(b *testing.B) {
+	c := newCluster(b)
+	for i := range 500 {
+		c.public("t"+strconv.Itoa(i), 100, 1, 2, 3, 4)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		count := 0
+		if err := router.Placements(c.View(), func(router.Placement) { count++ }); err != nil || count != 100_000 {
+			b.Fatal(count, err)
 		}
 	}
 }
