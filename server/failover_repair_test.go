@@ -32,6 +32,17 @@ func (c *keeperCluster) inSync(id metasrv.TableID, replica uint64) bool {
 	return false
 }
 
+// propose changes a region as it is shown, without regard to leases.
+func (c *keeperCluster) propose(region *metasrvpb.RegionInfo, change *storagepb.RegionChange) {
+	c.t.Helper()
+	change.RegionId, change.LeaderEpoch, change.ConfVersion = region.GetRegionId(), region.GetLeaderEpoch(), region.GetConfVersion()
+	if _, err := c.node.Propose(c.t.Context(), state.Proposal{
+		Kind: storagepb.CommandKind_COMMAND_KIND_CHANGE_REGIONS, Payload: &storagepb.ChangeRegions{Changes: []*storagepb.RegionChange{change}},
+	}); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
 // lose makes a node report a replica no more, nor find it when it is told to open it.
 func (k *keeper) lose(replica uint64) {
 	k.change(func(k *keeper) {
@@ -101,15 +112,7 @@ func TestDemotionThatNobodyEnds(t *testing.T) {
 	c := startKeepers(t, 2)
 	id := c.table("t", replicasOf(2))
 	region, leader, _ := c.region(id)
-	if _, err := c.node.Propose(t.Context(), state.Proposal{
-		Kind: storagepb.CommandKind_COMMAND_KIND_CHANGE_REGIONS,
-		Payload: &storagepb.ChangeRegions{Changes: []*storagepb.RegionChange{{
-			RegionId: region.GetRegionId(), LeaderEpoch: region.GetLeaderEpoch(), ConfVersion: region.GetConfVersion(),
-			Change: &storagepb.RegionChange_BeginDemotion{BeginDemotion: &storagepb.BeginDemotion{}},
-		}}},
-	}); err != nil {
-		t.Fatal(err)
-	}
+	c.propose(region, &storagepb.RegionChange{Change: &storagepb.RegionChange_BeginDemotion{BeginDemotion: &storagepb.BeginDemotion{}}})
 	eventually(t, "it is taken back", func() bool { return c.regions(id)[0].GetLeaderEpoch() > region.GetLeaderEpoch() })
 	c.eventuallyServed(id)
 	if _, now, _ := c.region(id); now.GetReplicaId() != leader.GetReplicaId() || c.regions(id)[0].GetDemoting() {
@@ -117,5 +120,39 @@ func TestDemotionThatNobodyEnds(t *testing.T) {
 	}
 	if slices.ContainsFunc(c.regions(id), func(r *metasrvpb.RegionInfo) bool { return r.GetProblem() != "" }) {
 		t.Errorf("problems:\n%s", c.problems())
+	}
+}
+
+// Nobody in the set is left: a table that allows to lose rows gets the replica that is there, once the others count as down;
+// any other table waits.
+func TestUncleanFailover(t *testing.T) {
+	c := startKeepers(t, 2, func(c *Config) { c.SuspectAfter, c.DownAfter = testLease+testInterval, 2*testLease })
+	one := func(unclean bool) func(*metasrvpb.CreateRequest) {
+		return func(r *metasrvpb.CreateRequest) {
+			r.PartitionRule, r.Replicas, r.UncleanFailover = hashRule([]string{"host"}, 1), 2, unclean
+		}
+	}
+	tables := map[bool]metasrv.TableID{true: c.table("lossy", one(true)), false: c.table("strict", one(false))}
+	for _, id := range tables {
+		region, leader, follower := c.region(id)
+		if leader.GetPeer().GetId() != 1 { // both are to be led on one node
+			c.propose(region, &storagepb.RegionChange{Change: &storagepb.RegionChange_Elect{
+				Elect: &storagepb.ElectReplica{ReplicaId: follower.GetReplicaId()},
+			}})
+			region, leader, _ = c.region(id)
+		}
+		c.propose(region, &storagepb.RegionChange{Change: &storagepb.RegionChange_SetInSync{
+			SetInSync: &storagepb.SetInSync{ReplicaIds: []uint64{leader.GetReplicaId()}},
+		}})
+	}
+	killed := c.nodes[1].kill()
+	eventually(t, "the lossy table has another leader", func() bool { return c.ledBy(tables[true])[2] == 1 })
+	if took := time.Since(killed); took < 2*testLease-testInterval {
+		t.Errorf("it has it after %s, while its node did not count as down", took)
+	}
+	c.eventuallyServed(tables[true])
+	c.stays(tables[false], 1)
+	if problems := c.problems(); !strings.Contains(problems, "start node 1 again") {
+		t.Errorf("problems:\n%s", problems)
 	}
 }
