@@ -120,7 +120,7 @@ func (n *groupNode) onGroup(_ context.Context, status *metasrvpb.GroupStatus) {
 // running waits while the process is paused.
 func (n *groupNode) running() {
 	n.gate.RLock()
-	defer n.gate.RUnlock()
+	n.gate.RUnlock() //nolint:gocritic,staticcheck // it only waits
 }
 
 // collect reports the followers, and brings those up that are behind.
