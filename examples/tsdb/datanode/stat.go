@@ -46,11 +46,16 @@ func (s *Service) countRead(g *region, bytes int) {
 	s.counters.rcus.Add(n)
 }
 
+// countTime is how long rows are counted for one report: the lease of the node waits for it. What wasn't counted then is in a
+// later one.
+const countTime = 100 * time.Millisecond
+
 // report returns the replicas as they stand, and the node's counters since the previous report. Damaged replicas
 // are left out: the node can't serve them, so it doesn't have them.
 func (s *Service) report(ctx context.Context) client.HeartbeatReport {
 	tables := map[metasrv.TableID]bool{}
 	report := client.HeartbeatReport{}
+	began := time.Now()
 	for _, r := range s.store.Replicas() {
 		if r.Damage() != nil {
 			continue
@@ -59,7 +64,11 @@ func (s *Service) report(ctx context.Context) client.HeartbeatReport {
 		if s.isClosed(r) {
 			continue
 		}
-		rows, err := r.Rows(ctx)
+		rows := r.State().Rows
+		var err error
+		if time.Since(began) < countTime {
+			rows, err = r.Rows(ctx)
+		}
 		if err != nil {
 			s.logger.Warn("rows not counted", "region_id", r.Region(), "replica_id", r.ID(), "error", err)
 		}
