@@ -10,22 +10,25 @@ import (
 // setNodeState says whether a node gets replicas. ErrNodeNotFound: it is not registered.
 func setNodeState(tx state.Tx, cmd *storagepb.SetNodeState) (*storagepb.RegisterNodeResult, error) {
 	id := metasrv.NodeID(cmd.NodeId)
-	if err := SetDrain(tx, id, cmd.Drain); err != nil {
+	if _, err := SetDrain(tx, id, cmd.Drain); err != nil {
 		return nil, err
 	}
 	record, err := read(tx, id)
 	return &storagepb.RegisterNodeResult{Node: record}, err
 }
 
-// SetDrain says whether a node gets replicas, as part of another command. ErrNodeNotFound: it is not registered.
-func SetDrain(tx state.Tx, id metasrv.NodeID, drain metasrvpb.NodeDrain) error {
+// SetDrain says whether a node gets replicas, as part of another command, and returns what was so before. ErrNodeNotFound: it
+// is not registered.
+func SetDrain(tx state.Tx, id metasrv.NodeID, drain metasrvpb.NodeDrain) (before metasrvpb.NodeDrain, err error) {
 	record, err := Node(tx, id)
-	if err != nil || record.Drain == drain {
-		return err
+	if err != nil {
+		return before, err
 	}
-	record.Drain = drain
-	tx.Put(nodeKey(id), state.Encode(record))
-	return nil
+	if before = record.Drain; before != drain {
+		record.Drain = drain
+		tx.Put(nodeKey(id), state.Encode(record))
+	}
+	return before, nil
 }
 
 // Remove forgets a node, as part of another command, and keeps its id from being used again. ErrNodeNotFound: it is not

@@ -23,8 +23,8 @@ const (
 type Effects struct {
 	// ChangeRegions carries out changes of regions, each by itself, and says what became of it.
 	ChangeRegions func(state.Tx, *storagepb.ChangeRegions) (*storagepb.ChangeRegionsResult, error)
-	// SetDrain says whether a node gets replicas.
-	SetDrain func(state.Tx, metasrv.NodeID, metasrvpb.NodeDrain) error
+	// SetDrain says whether a node gets replicas, and returns what was so before.
+	SetDrain func(state.Tx, metasrv.NodeID, metasrvpb.NodeDrain) (metasrvpb.NodeDrain, error)
 	// RemoveNode forgets a node for ever.
 	RemoveNode func(state.Tx, metasrv.NodeID) error
 	// NodeRemoved has tables that are dropped no longer wait for a node.
@@ -130,7 +130,11 @@ func (a *applier) begin(tx state.Tx, r *storagepb.ProcedureRecord) (err error) {
 	node := metasrv.NodeID(r.Spec.NodeId)
 	switch r.Spec.Kind {
 	case metasrvpb.ProcedureKind_PROCEDURE_KIND_DRAIN_NODE, metasrvpb.ProcedureKind_PROCEDURE_KIND_REMOVE_NODE:
-		return a.SetDrain(tx, node, metasrvpb.NodeDrain_NODE_DRAIN_DRAINING)
+		before, err := a.SetDrain(tx, node, metasrvpb.NodeDrain_NODE_DRAIN_DRAINING)
+		if before == metasrvpb.NodeDrain_NODE_DRAIN_DRAINED {
+			r.PreviousDrain = before
+		}
+		return err
 	case metasrvpb.ProcedureKind_PROCEDURE_KIND_SET_REPLICAS:
 		r.PreviousReplicas, err = a.SetReplicas(tx, metasrv.TableID(r.Spec.TableId), r.Spec.Replicas)
 	}
@@ -143,15 +147,18 @@ func (a *applier) finish(tx state.Tx, r *storagepb.ProcedureRecord) error {
 	node := metasrv.NodeID(r.Spec.NodeId)
 	switch r.Spec.Kind {
 	case metasrvpb.ProcedureKind_PROCEDURE_KIND_DRAIN_NODE:
+		drain := r.PreviousDrain
 		if done {
-			return unlessGone(a.SetDrain(tx, node, metasrvpb.NodeDrain_NODE_DRAIN_DRAINED))
+			drain = metasrvpb.NodeDrain_NODE_DRAIN_DRAINED
 		}
-		return unlessGone(a.SetDrain(tx, node, metasrvpb.NodeDrain_NODE_DRAIN_UNSPECIFIED))
+		_, err := a.SetDrain(tx, node, drain)
+		return unlessGone(err)
 	case metasrvpb.ProcedureKind_PROCEDURE_KIND_REMOVE_NODE:
 		if done {
 			return errors.Join(unlessGone(a.RemoveNode(tx, node)), a.NodeRemoved(tx, node))
 		}
-		return unlessGone(a.SetDrain(tx, node, metasrvpb.NodeDrain_NODE_DRAIN_UNSPECIFIED))
+		_, err := a.SetDrain(tx, node, r.PreviousDrain)
+		return unlessGone(err)
 	case metasrvpb.ProcedureKind_PROCEDURE_KIND_SET_REPLICAS:
 		if !done {
 			_, err := a.SetReplicas(tx, metasrv.TableID(r.Spec.TableId), r.PreviousReplicas)

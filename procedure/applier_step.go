@@ -91,10 +91,16 @@ func (a *applier) cancel(tx state.Tx, cmd *storagepb.CancelProcedure) (*storagep
 	if err != nil {
 		return nil, err
 	}
-	if r.State == metasrvpb.ProcedureState_PROCEDURE_STATE_ROLLING_BACK {
-		return &storagepb.ProcedureResult{Procedure: r}, nil
+	forgets := cmd.Undrain && r.PreviousDrain != metasrvpb.NodeDrain_NODE_DRAIN_UNSPECIFIED
+	if forgets {
+		r.PreviousDrain = metasrvpb.NodeDrain_NODE_DRAIN_UNSPECIFIED
 	}
-	if !CanCancel(r) {
+	switch {
+	case r.State == metasrvpb.ProcedureState_PROCEDURE_STATE_ROLLING_BACK && forgets:
+		return a.put(tx, r, cmd.WallTimeMs)
+	case r.State == metasrvpb.ProcedureState_PROCEDURE_STATE_ROLLING_BACK:
+		return &storagepb.ProcedureResult{Procedure: r}, nil
+	case !CanCancel(r):
 		return nil, metasrv.ErrProcedureEnded.With(
 			"procedure %d (%s) can't be taken back any more: the region has its new leader, and it ends within seconds", r.Id, Describe(r.Spec))
 	}

@@ -34,12 +34,13 @@ func outside() procedure.Effects {
 			tx.Put("changed", []byte("x"))
 			return &storagepb.ChangeRegionsResult{Results: []*storagepb.RegionChangeResult{result}}, nil
 		},
-		SetDrain: func(tx state.Tx, id metasrv.NodeID, drain metasrvpb.NodeDrain) error {
+		SetDrain: func(tx state.Tx, id metasrv.NodeID, drain metasrvpb.NodeDrain) (metasrvpb.NodeDrain, error) {
 			if id == 404 {
-				return metasrv.ErrNodeNotFound.With("no")
+				return 0, metasrv.ErrNodeNotFound.With("no")
 			}
+			before, _ := tx.Get("drain/" + id.String())
 			tx.Put("drain/"+id.String(), []byte(drain.String()))
-			return nil
+			return metasrvpb.NodeDrain(metasrvpb.NodeDrain_value[string(before)]), nil
 		},
 		RemoveNode:  func(tx state.Tx, id metasrv.NodeID) error { tx.Put("removed/"+id.String(), []byte("x")); return nil },
 		NodeRemoved: func(state.Tx, metasrv.NodeID) error { return nil },
@@ -232,6 +233,38 @@ func TestEffects(t *testing.T) {
 	c.want(c.step(id, 1, failed, nil), nil)
 	if c.value("replicas") != "\x02" {
 		t.Errorf("after the failure, the table has %q replicas", c.value("replicas"))
+	}
+}
+
+// What is taken back leaves a node drained that was, unless it is to get replicas again.
+func TestDrainedBefore(t *testing.T) {
+	removal := &storagepb.ProcedureSpec{Kind: metasrvpb.ProcedureKind_PROCEDURE_KIND_REMOVE_NODE, NodeId: 1}
+	drain := &storagepb.ProcedureSpec{Kind: metasrvpb.ProcedureKind_PROCEDURE_KIND_DRAIN_NODE, NodeId: 1}
+	for name, test := range map[string]struct {
+		before  bool
+		spec    *storagepb.ProcedureSpec
+		cancels []bool // with undrain?
+		want    metasrvpb.NodeDrain
+	}{
+		"a removal":                     {true, removal, []bool{false}, metasrvpb.NodeDrain_NODE_DRAIN_DRAINED},
+		"a drain":                       {true, drain, []bool{false}, metasrvpb.NodeDrain_NODE_DRAIN_DRAINED},
+		"of a node that was not":        {false, removal, []bool{false}, metasrvpb.NodeDrain_NODE_DRAIN_UNSPECIFIED},
+		"to get replicas":               {true, removal, []bool{true}, metasrvpb.NodeDrain_NODE_DRAIN_UNSPECIFIED},
+		"to get replicas, afterthought": {true, removal, []bool{false, true, true}, metasrvpb.NodeDrain_NODE_DRAIN_UNSPECIFIED},
+	} {
+		c := newCluster(t)
+		if test.before {
+			c.want(c.step(c.mustCreate(drain), 1, done, nil), nil)
+		}
+		id := c.mustCreate(test.spec)
+		for _, undrain := range test.cancels {
+			_, err := c.propose(storagepb.CommandKind_COMMAND_KIND_CANCEL_PROCEDURE, &storagepb.CancelProcedure{Id: id, Undrain: undrain})
+			c.want(err, nil)
+		}
+		c.want(c.step(id, c.get(id).Version, cancelled, nil), nil)
+		if got := c.value("drain/1"); got != test.want.String() {
+			t.Errorf("%s: the node is %s, want %s", name, got, test.want)
+		}
 	}
 }
 

@@ -92,7 +92,7 @@ func (s clusterService) UndrainNode(ctx context.Context, req *metasrvpb.UndrainN
 		return &metasrvpb.UndrainNodeResponse{Header: h}, err
 	}
 	h, err := s.execute(ctx, req.GetHeader(), storagepb.CommandKind_COMMAND_KIND_CANCEL_PROCEDURE,
-		&storagepb.CancelProcedure{Id: running, Reason: "the node is to get replicas again", WallTimeMs: wallTime()}, &storagepb.ProcedureResult{})
+		&storagepb.CancelProcedure{Id: running, Reason: "the node is to get replicas again", WallTimeMs: wallTime(), Undrain: true}, &storagepb.ProcedureResult{})
 	return &metasrvpb.UndrainNodeResponse{Header: h}, err
 }
 

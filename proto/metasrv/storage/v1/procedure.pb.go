@@ -189,8 +189,10 @@ type ProcedureRecord struct {
 	EndedWallMs   int64 `protobuf:"varint,15,opt,name=ended_wall_ms,json=endedWallMs,proto3" json:"ended_wall_ms,omitempty"`
 	// Replicas that the regions of the table should have had before, where it is about their number.
 	PreviousReplicas uint32 `protobuf:"varint,16,opt,name=previous_replicas,json=previousReplicas,proto3" json:"previous_replicas,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// DRAINED where the node was that before, which it is again if this is taken back.
+	PreviousDrain v1.NodeDrain `protobuf:"varint,17,opt,name=previous_drain,json=previousDrain,proto3,enum=metasrv.v1.NodeDrain" json:"previous_drain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProcedureRecord) Reset() {
@@ -333,6 +335,13 @@ func (x *ProcedureRecord) GetPreviousReplicas() uint32 {
 		return x.PreviousReplicas
 	}
 	return 0
+}
+
+func (x *ProcedureRecord) GetPreviousDrain() v1.NodeDrain {
+	if x != nil {
+		return x.PreviousDrain
+	}
+	return v1.NodeDrain(0)
 }
 
 // CreateProcedure starts a procedure and takes all of its locks.
@@ -535,10 +544,12 @@ func (x *StepProcedure) GetWallTimeMs() int64 {
 
 // CancelProcedure has a procedure, and those that are parts of it, take back what was done.
 type CancelProcedure struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	WallTimeMs    int64                  `protobuf:"varint,3,opt,name=wall_time_ms,json=wallTimeMs,proto3" json:"wall_time_ms,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Id         uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Reason     string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	WallTimeMs int64                  `protobuf:"varint,3,opt,name=wall_time_ms,json=wallTimeMs,proto3" json:"wall_time_ms,omitempty"`
+	// The node that it is about gets replicas again, also if it was drained before.
+	Undrain       bool `protobuf:"varint,4,opt,name=undrain,proto3" json:"undrain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -594,6 +605,13 @@ func (x *CancelProcedure) GetWallTimeMs() int64 {
 	return 0
 }
 
+func (x *CancelProcedure) GetUndrain() bool {
+	if x != nil {
+		return x.Undrain
+	}
+	return false
+}
+
 // ProcedureResult answers the commands of procedures.
 type ProcedureResult struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -643,7 +661,7 @@ var File_metasrv_storage_v1_procedure_proto protoreflect.FileDescriptor
 
 const file_metasrv_storage_v1_procedure_proto_rawDesc = "" +
 	"\n" +
-	"\"metasrv/storage/v1/procedure.proto\x12\x12metasrv.storage.v1\x1a\x1fmetasrv/storage/v1/router.proto\x1a\x1ametasrv/v1/procedure.proto\"\x83\x03\n" +
+	"\"metasrv/storage/v1/procedure.proto\x12\x12metasrv.storage.v1\x1a\x1fmetasrv/storage/v1/router.proto\x1a\x18metasrv/v1/cluster.proto\x1a\x1ametasrv/v1/procedure.proto\"\x83\x03\n" +
 	"\rProcedureSpec\x12-\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x19.metasrv.v1.ProcedureKindR\x04kind\x12\x1b\n" +
 	"\tregion_id\x18\x02 \x01(\x04R\bregionId\x12\x19\n" +
@@ -658,7 +676,7 @@ const file_metasrv_storage_v1_procedure_proto_rawDesc = "" +
 	"\x10accept_data_loss\x18\n" +
 	" \x01(\bR\x0eacceptDataLoss\x12\x1c\n" +
 	"\tautomatic\x18\v \x01(\bR\tautomatic\x12\x16\n" +
-	"\x06reason\x18\f \x01(\tR\x06reason\"\xce\x04\n" +
+	"\x06reason\x18\f \x01(\tR\x06reason\"\x8c\x05\n" +
 	"\x0fProcedureRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x125\n" +
 	"\x04spec\x18\x02 \x01(\v2!.metasrv.storage.v1.ProcedureSpecR\x04spec\x120\n" +
@@ -676,7 +694,8 @@ const file_metasrv_storage_v1_procedure_proto_rawDesc = "" +
 	"\x05total\x18\r \x01(\rR\x05total\x12&\n" +
 	"\x0fstarted_wall_ms\x18\x0e \x01(\x03R\rstartedWallMs\x12\"\n" +
 	"\rended_wall_ms\x18\x0f \x01(\x03R\vendedWallMs\x12+\n" +
-	"\x11previous_replicas\x18\x10 \x01(\rR\x10previousReplicas\"\x83\x02\n" +
+	"\x11previous_replicas\x18\x10 \x01(\rR\x10previousReplicas\x12<\n" +
+	"\x0eprevious_drain\x18\x11 \x01(\x0e2\x15.metasrv.v1.NodeDrainR\rpreviousDrain\"\x83\x02\n" +
 	"\x0fCreateProcedure\x125\n" +
 	"\x04spec\x18\x01 \x01(\v2!.metasrv.storage.v1.ProcedureSpecR\x04spec\x12-\n" +
 	"\x04step\x18\x02 \x01(\x0e2\x19.metasrv.v1.ProcedureStepR\x04step\x12&\n" +
@@ -695,12 +714,13 @@ const file_metasrv_storage_v1_procedure_proto_rawDesc = "" +
 	"\x11target_replica_id\x18\a \x01(\x04R\x0ftargetReplicaId\x128\n" +
 	"\x06change\x18\b \x01(\v2 .metasrv.storage.v1.RegionChangeR\x06change\x12 \n" +
 	"\fwall_time_ms\x18\t \x01(\x03R\n" +
-	"wallTimeMs\"[\n" +
+	"wallTimeMs\"u\n" +
 	"\x0fCancelProcedure\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12 \n" +
 	"\fwall_time_ms\x18\x03 \x01(\x03R\n" +
-	"wallTimeMs\"T\n" +
+	"wallTimeMs\x12\x18\n" +
+	"\aundrain\x18\x04 \x01(\bR\aundrain\"T\n" +
 	"\x0fProcedureResult\x12A\n" +
 	"\tprocedure\x18\x01 \x01(\v2#.metasrv.storage.v1.ProcedureRecordR\tprocedureB?Z=github.com/metasrv/metasrv/proto/metasrv/storage/v1;storagepbb\x06proto3"
 
@@ -727,24 +747,26 @@ var file_metasrv_storage_v1_procedure_proto_goTypes = []any{
 	(v1.ProcedureKind)(0),   // 6: metasrv.v1.ProcedureKind
 	(v1.ProcedureState)(0),  // 7: metasrv.v1.ProcedureState
 	(v1.ProcedureStep)(0),   // 8: metasrv.v1.ProcedureStep
-	(*RegionChange)(nil),    // 9: metasrv.storage.v1.RegionChange
+	(v1.NodeDrain)(0),       // 9: metasrv.v1.NodeDrain
+	(*RegionChange)(nil),    // 10: metasrv.storage.v1.RegionChange
 }
 var file_metasrv_storage_v1_procedure_proto_depIdxs = []int32{
 	6,  // 0: metasrv.storage.v1.ProcedureSpec.kind:type_name -> metasrv.v1.ProcedureKind
 	0,  // 1: metasrv.storage.v1.ProcedureRecord.spec:type_name -> metasrv.storage.v1.ProcedureSpec
 	7,  // 2: metasrv.storage.v1.ProcedureRecord.state:type_name -> metasrv.v1.ProcedureState
 	8,  // 3: metasrv.storage.v1.ProcedureRecord.step:type_name -> metasrv.v1.ProcedureStep
-	0,  // 4: metasrv.storage.v1.CreateProcedure.spec:type_name -> metasrv.storage.v1.ProcedureSpec
-	8,  // 5: metasrv.storage.v1.CreateProcedure.step:type_name -> metasrv.v1.ProcedureStep
-	7,  // 6: metasrv.storage.v1.StepProcedure.state:type_name -> metasrv.v1.ProcedureState
-	8,  // 7: metasrv.storage.v1.StepProcedure.step:type_name -> metasrv.v1.ProcedureStep
-	9,  // 8: metasrv.storage.v1.StepProcedure.change:type_name -> metasrv.storage.v1.RegionChange
-	1,  // 9: metasrv.storage.v1.ProcedureResult.procedure:type_name -> metasrv.storage.v1.ProcedureRecord
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	9,  // 4: metasrv.storage.v1.ProcedureRecord.previous_drain:type_name -> metasrv.v1.NodeDrain
+	0,  // 5: metasrv.storage.v1.CreateProcedure.spec:type_name -> metasrv.storage.v1.ProcedureSpec
+	8,  // 6: metasrv.storage.v1.CreateProcedure.step:type_name -> metasrv.v1.ProcedureStep
+	7,  // 7: metasrv.storage.v1.StepProcedure.state:type_name -> metasrv.v1.ProcedureState
+	8,  // 8: metasrv.storage.v1.StepProcedure.step:type_name -> metasrv.v1.ProcedureStep
+	10, // 9: metasrv.storage.v1.StepProcedure.change:type_name -> metasrv.storage.v1.RegionChange
+	1,  // 10: metasrv.storage.v1.ProcedureResult.procedure:type_name -> metasrv.storage.v1.ProcedureRecord
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_storage_v1_procedure_proto_init() }
