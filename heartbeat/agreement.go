@@ -27,7 +27,9 @@ type accord struct {
 	expected   *expectation
 	// placed are the tables that the node should report replicas of, as long as everything is to be judged.
 	placed []metasrv.TableID
-	dirty  map[metasrv.TableID]struct{}
+	// presumed: the node has sent the digest of what is expected, and no list yet.
+	presumed bool
+	dirty    map[metasrv.TableID]struct{}
 	// differences are those that the last judgement found, by table.
 	differences map[metasrv.TableID]*difference
 	// withheld counts the Withholds of regions.
@@ -180,8 +182,9 @@ func (t *Tracker) decide(s *stream, rules Rules, viewer state.Viewer, behind sta
 	}
 	by := Reporter{Node: s.id, StorageGeneration: record.StorageGeneration, KeepsLeases: keepsLeases(record)}
 	out := decision{}
+	h.presumed = h.presumes(by, b)
 	if b.unlisted {
-		if out.granted = h.presumes(by, b); out.granted {
+		if out.granted = h.presumed; out.granted {
 			out.presumed = true
 			t.counters.Presumed.Add(1)
 			out.full = t.mayAsk(b.arrived, h.expected.count)

@@ -79,6 +79,35 @@ func TestDigestIsEnough(t *testing.T) {
 	wantLease(t, mustBeat(t, s, unlisted(4, tables()...)))
 }
 
+// What a node has is known by its digest until a table changes, and by its list; of another process nothing is known.
+func TestHas(t *testing.T) {
+	c, s := takenOver(t)
+	want := func(of string, region metasrv.RegionID, replica metasrv.ReplicaID, has bool) {
+		t.Helper()
+		if got := c.tracker.Has(1, region, replica); got != has {
+			t.Errorf("%s: has replica %d: %t", of, replica, got)
+		}
+	}
+	want("nothing", region0, 1, false)
+	mustBeat(t, s, unlisted(1, tables()...))
+	want("the digest", region0, 1, true)
+	c.set(t, elect(regionOfOther, 4, 2, 2))
+	mustReach(t, c)
+	want("the digest, and another table has changed", region0, 1, true)
+	want("the digest, and the table has changed", regionOfOther, 3, false)
+	mustBeat(t, s, leaseBeat(2, led()[0]))
+	want("the list", region0, 1, true)
+	want("the list without it", region1, 2, false)
+	mustBeat(t, s, leaseBeat(3))
+	want("an empty list", region0, 1, false)
+	mustBeat(t, s, leaseBeat(4, led()...))
+	next := leaseBeat(1)
+	next.Node.RegistrationNonce, next.Digest, next.FullReport = 2, nil, false
+	mustBeat(t, c.session(t), next)
+	want("another process", region0, 1, false)
+	want("the early public protocol", region0, 0, false)
+}
+
 func TestDigestIsNotEnough(t *testing.T) {
 	for name, change := range map[string]func(*testing.T, *cluster, []*metasrvpb.RegionStat){
 		"another epoch": func(_ *testing.T, _ *cluster, stats []*metasrvpb.RegionStat) { stats[0].LeaderEpoch = 2 },

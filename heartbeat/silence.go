@@ -95,6 +95,23 @@ func (t *Tracker) Absent() []NodeAbsence {
 	return found
 }
 
+// Has says whether the present process of a node has said, in this term, that it has a replica: by naming it, or by the digest
+// of all that the state places there.
+func (t *Tracker) Has(node metasrv.NodeID, region metasrv.RegionID, replica metasrv.ReplicaID) bool {
+	h := t.get(node)
+	if h == nil {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.presumed && len(h.reports) == 0 {
+		_, changed := h.dirty[region.Table()]
+		return !changed
+	}
+	_, reported := h.reports.search(region, replica)
+	return reported
+}
+
 // HandedOver returns the regions that nodes which were heard lead and hand over.
 func (t *Tracker) HandedOver() []metasrv.RegionID {
 	t.mu.RLock()

@@ -291,7 +291,7 @@ func (h *heard) forgetReports() {
 	for _, r := range h.reports {
 		h.addDirty(r.Region.Table())
 	}
-	h.reports, h.digest, h.everything = nil, 0, true
+	h.reports, h.digest, h.everything, h.presumed = nil, 0, true, false
 }
 
 // counts returns why a stream no longer counts: ErrStreamReplaced, ErrStaleIncarnation. h.mu is held.

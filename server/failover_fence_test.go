@@ -122,6 +122,45 @@ func TestElectWithholds(t *testing.T) {
 	}
 }
 
+// A replica that its node doesn't report, though not for long enough to be given up, is not elected: the leader that failed would
+// leave the in-sync set for one that has no rows.
+func TestElectOnlyWhatIsReported(t *testing.T) {
+	c := startKeepers(t, 2, func(c *Config) { c.RegionLease = time.Minute })
+	id := c.table("t", replicasOf(2))
+	_, _, follower := c.region(id)
+	node, replica := metasrv.NodeID(follower.GetPeer().GetId()), metasrv.ReplicaID(follower.GetReplicaId())
+	f := newFailover(c.duties, c.services.term.Load(), slog.New(slog.DiscardHandler))
+	successor := func() (*storagepb.RegionChange, string) {
+		view := c.Server.Node().View()
+		p, err := f.plan(t.Context(), view, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := router.Get(view, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p.successor(r.Route, r.Route.GetRegions()[0])
+	}
+	if change, why := successor(); change.GetElect().GetReplicaId() != uint64(replica) {
+		t.Errorf("next leads %v, want replica %d: %s", change, replica, why)
+	}
+	c.nodes[uint64(node)].lose(uint64(replica))
+	region := metasrv.RegionID(c.regions(id)[0].GetRegionId())
+	eventually(t, "the node no longer reports the replica", func() bool { return !f.term.tracker.Has(node, region, replica) })
+	if change, why := successor(); change != nil || why != router.StandstillSilent {
+		t.Errorf("next leads %v, want nobody before it is known who has the rows: %s", change, why)
+	}
+	c.nodes[uint64(node)].change(func(k *keeper) {
+		clear(k.hidden)
+		clear(k.ignores)
+	})
+	eventually(t, "the node has it again", func() bool { return f.term.tracker.Has(node, region, replica) })
+	if change, why := successor(); change.GetElect().GetReplicaId() != uint64(replica) {
+		t.Errorf("next leads %v, want replica %d: %s", change, replica, why)
+	}
+}
+
 // What was planned on another configuration than the region has by now is not carried out.
 func TestElectComparesAndSets(t *testing.T) {
 	c := startFence(t)

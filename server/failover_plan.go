@@ -74,6 +74,20 @@ func (c *conditions) isAbsent(replica *storagepb.ReplicaRecord) bool {
 	return is
 }
 
+// lead returns the conditions of a region's replicas where another one is to lead. One that its node doesn't report, be it only
+// yet, may not be there: it is waited for. Who fails leaves the in-sync set with the election, so that a leader without its rows
+// would keep those out that have them.
+func (c *conditions) lead(region *storagepb.RegionRecord) func(*storagepb.ReplicaRecord) router.Condition {
+	return func(r *storagepb.ReplicaRecord) router.Condition {
+		found := c.of(r)
+		has := c.tracker.Has(metasrv.NodeID(r.GetNodeId()), metasrv.RegionID(region.GetRegionId()), metasrv.ReplicaID(r.GetReplicaId()))
+		if found == router.Reachable && !has {
+			return router.Silent
+		}
+		return found
+	}
+}
+
 // electionPlan chooses new leaders, in one look.
 type electionPlan struct {
 	*conditions
@@ -97,11 +111,12 @@ func (f *failover) plan(ctx context.Context, view state.View, now time.Time) (*e
 
 // successor returns the election of the one who leads a region next; nil where nobody can, and why.
 func (p *electionPlan) successor(route *storagepb.RouteRecord, region *storagepb.RegionRecord) (change *storagepb.RegionChange, why string) {
-	s := router.Succeed(route, region, p.of)
+	condition := p.lead(region)
+	s := router.Succeed(route, region, condition)
 	among := each(s.Candidates, func(r *storagepb.ReplicaRecord) metasrv.NodeID { return metasrv.NodeID(r.GetNodeId()) })
 	i := p.elector.Choose(leaderNode(region), among)
 	if i < 0 {
-		return nil, router.Standstill(region, p.of)
+		return nil, router.Standstill(region, condition)
 	}
 	return &storagepb.RegionChange{
 		RegionId: region.GetRegionId(), LeaderEpoch: region.GetLeaderEpoch(), ConfVersion: region.GetConfVersion(),
