@@ -2,6 +2,7 @@ package heartbeat
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -9,6 +10,7 @@ import (
 	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/heartbeat/digest"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
 var regionOfOther = metasrv.NewRegionID(1025, 0)
@@ -106,6 +108,44 @@ func TestHas(t *testing.T) {
 	mustBeat(t, c.session(t), next)
 	want("another process", region0, 1, false)
 	want("the early public protocol", region0, 0, false)
+}
+
+// How long a process lacks a replica counts from its own first beat, whatever the one before it lacked.
+func TestAbsenceIsThatOfOneProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.rules.agree = func(_ state.View, _ Reporter, _ metasrv.TableID, report []RegionReport) (Agreement, error) {
+			a := leadingAll(report)
+			if len(report) == 1 {
+				a.Absent = []Absence{{Region: region1, Replica: 2}}
+			}
+			return a, nil
+		}
+		beats := func(nonce uint64) {
+			t.Helper()
+			s := c.session(t)
+			for i := range uint64(3) {
+				req := leaseBeat(i+1, led()[0])
+				req.Node.RegistrationNonce = nonce
+				mustBeat(t, s, req)
+				if found := c.tracker.Absent(); len(found) != 0 {
+					t.Errorf("process %d, after %d beats: %v", nonce, i+1, found)
+				}
+				time.Sleep(time.Second)
+			}
+			s.Close()
+		}
+		beats(1)
+		time.Sleep(10 * time.Second)
+		beats(2)
+		s := c.session(t)
+		req := leaseBeat(1, led()[0])
+		req.Node.RegistrationNonce = 2
+		mustBeat(t, s, req)
+		if found := c.tracker.Absent(); len(found) != 1 || found[0].Replica != 2 {
+			t.Errorf("after a lease: %v", found)
+		}
+	})
 }
 
 func TestDigestIsNotEnough(t *testing.T) {

@@ -291,6 +291,9 @@ func (h *heard) forgetReports() {
 	for _, r := range h.reports {
 		h.addDirty(r.Region.Table())
 	}
+	for _, d := range h.differences {
+		d.absent = nil // what this one lacks counts from its own first beat
+	}
 	h.reports, h.digest, h.everything, h.presumed = nil, 0, true, false
 }
 
