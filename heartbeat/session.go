@@ -254,6 +254,7 @@ func (s *Session) connect(id metasrv.NodeID, record *storagepb.NodeRecord) error
 		return err
 	}
 	s.stream = connected
+	connected.node.isFrontend(RoleOf(record) == metasrvpb.NodeRole_NODE_ROLE_FRONTEND)
 	s.log = s.cfg.Logger.With("node_id", uint64(id), "incarnation", record.Incarnation, "term", s.cfg.Tracker.term)
 	if previous == nil {
 		s.log.Info("node connected", "role", roleName(RoleOf(record)), "addr", record.GetPeer().GetAddr(), "legacy", record.Legacy)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -324,6 +325,19 @@ func TestSilence(t *testing.T) {
 		mustBeat(t, c.session(t), firstBeat(1, 1))
 		check(live)
 	})
+}
+
+// A frontend that has ended leads nothing: failover needs not look after it for the rest of the term.
+func TestFrontendsDoNotFail(t *testing.T) {
+	c := newCluster(t)
+	frontend := firstBeat(1, 1)
+	frontend.Node.Role = metasrvpb.NodeRole_NODE_ROLE_FRONTEND
+	mustBeat(t, c.session(t), frontend)
+	mustBeat(t, c.session(t), firstBeat(2, 1))
+	failed, next := c.tracker.Failed(time.Now().Add(time.Hour))
+	if !slices.Equal(failed, []metasrv.NodeID{2}) || !next.IsZero() {
+		t.Errorf("failed are %v, next is %s", failed, next)
+	}
 }
 
 func mustRegistration(t *testing.T, c *cluster, req *metasrvpb.HeartbeatRequest) *storagepb.RegisterNode {

@@ -14,15 +14,16 @@ const firstBeats = 3
 // to them, by this member or an earlier metasrv leader, has ended. next is when another one will have failed at the
 // earliest if it stays silent, the zero time where there is none.
 //
-// It knows only nodes that have replicas or were heard in this term, and doesn't ask whether they keep leases.
+// It knows only datanodes that have replicas or were heard in this term, and doesn't ask whether they keep leases.
 func (t *Tracker) Failed(now time.Time) (failed []metasrv.NodeID, next time.Time) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for id, h := range t.nodes {
 		h.mu.Lock()
-		at := t.failsAt(h)
+		at, frontend := t.failsAt(h), h.frontend
 		h.mu.Unlock()
 		switch {
+		case frontend:
 		case !now.Before(at):
 			failed = append(failed, id)
 		case next.IsZero() || at.Before(next):
@@ -30,6 +31,13 @@ func (t *Tracker) Failed(now time.Time) (failed []metasrv.NodeID, next time.Time
 		}
 	}
 	return failed, next
+}
+
+// isFrontend notes whether a node is a frontend: one that ends is nothing to look after.
+func (h *heard) isFrontend(is bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.frontend = is
 }
 
 // HasFailed says of one node what Failed does.

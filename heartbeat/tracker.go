@@ -33,6 +33,7 @@ type heard struct {
 	mu sync.Mutex
 
 	incarnation metasrv.Incarnation
+	frontend    bool    // it serves no region
 	stream      *stream // the last one opened, nil where it was closed
 	lastBeat    time.Time
 	beaten      bool
