@@ -178,7 +178,7 @@ func NewHeartbeatTask(c *Client, cfg HeartbeatConfig) *HeartbeatTask {
 
 // Run beats until ctx ends, and then returns nil; all of its goroutines have ended by then. It returns an
 // error only where beating on is pointless: HeartbeatConfig.Validate's, metasrv.ErrStaleIncarnation (another
-// process took the node id), metasrv.ErrNodeIDTaken (a live process with other storage has it),
+// process took the node id), metasrv.ErrNodeIDTaken (a live process with other storage has it), metasrv.ErrNodeRemoved,
 // metasrv.ErrClusterMismatch, metasrv.ErrInvalidArgument, or that the client was closed. It must not be called twice at the same time.
 func (t *HeartbeatTask) Run(ctx context.Context) error {
 	if err := t.cfg.Validate(); err != nil {
@@ -240,8 +240,8 @@ func (t *HeartbeatTask) Run(ctx context.Context) error {
 // endsHeartbeats reports whether no member will ever take the node's beats.
 func endsHeartbeats(err error) bool {
 	switch Reason(err) {
-	case metasrv.ErrStaleIncarnation.Reason, metasrv.ErrNodeIDTaken.Reason, metasrv.ErrClusterMismatch.Reason,
-		metasrv.ErrInvalidArgument.Reason:
+	case metasrv.ErrStaleIncarnation.Reason, metasrv.ErrNodeIDTaken.Reason, metasrv.ErrNodeRemoved.Reason,
+		metasrv.ErrClusterMismatch.Reason, metasrv.ErrInvalidArgument.Reason:
 		return true
 	}
 	return false

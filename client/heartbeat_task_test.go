@@ -263,6 +263,7 @@ func TestRefusalEndsRun(t *testing.T) {
 	for _, refused := range []*metasrv.Error{
 		metasrv.ErrStaleIncarnation.With("node 7 is registered as 6"),
 		metasrv.ErrNodeIDTaken.With("node 7 is live"),
+		metasrv.ErrNodeRemoved.With("node 7 was removed"),
 	} {
 		t.Run(refused.Reason, func(t *testing.T) {
 			m, f := leaderMember(t)

@@ -58,7 +58,7 @@ func NewSession(cfg SessionConfig) *Session {
 //
 // Any error ends the stream. ErrInvalidArgument: the beat names no node, or changes it. ErrStaleIncarnation:
 // another process registered as the node since. ErrNodeIDTaken: a live process with other storage is the node.
-// ErrStreamReplaced: the process opened another stream.
+// ErrNodeRemoved: the node was removed. ErrStreamReplaced: the process opened another stream.
 // ErrNotLeader, ErrNotReady, ErrOverloaded, ErrOutcomeUnknown: the registration could not be proposed, or this
 // member no longer leads.
 func (s *Session) HandleBeat(ctx context.Context, req *metasrvpb.HeartbeatRequest) (*metasrvpb.HeartbeatResponse, error) {
@@ -193,7 +193,11 @@ func (s *Session) sameAsRecorded(cmd *storagepb.RegisterNode) bool {
 func (s *Session) propose(ctx context.Context, arrived time.Time, value []byte, cmd *storagepb.RegisterNode) (*storagepb.NodeRecord, error) {
 	id := metasrv.NodeID(cmd.GetPeer().GetId())
 	var record *storagepb.NodeRecord
-	if value != nil {
+	if value == nil {
+		if err := checkRemoved(s.cfg.Viewer.View(), id); err != nil {
+			return nil, err
+		}
+	} else {
 		var err error
 		if record, err = decode(nodeKey(id), value); err != nil {
 			return nil, err

@@ -93,17 +93,19 @@ func TestDrainAndRemoveNode(t *testing.T) {
 	}
 	_, err = m.cluster().GetNode(timeout(t), &metasrvpb.GetNodeRequest{NodeId: 1})
 	wantRefusal(t, err, refusal{Code: codes.NotFound, Reason: "NODE_NOT_FOUND"})
-	stream, err := metasrvpb.NewHeartbeatClient(m.conn).Heartbeat(timeout(t))
-	if err != nil {
-		t.Fatal(err)
+	for _, incarnation := range []uint64{0, 1} { // of a new process, and of the one that was there
+		stream, err := metasrvpb.NewHeartbeatClient(m.conn).Heartbeat(timeout(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.Send(&metasrvpb.HeartbeatRequest{
+			Peer: &metasrvpb.Peer{Id: 1, Addr: "127.0.0.1:1"}, Node: &metasrvpb.NodeInfo{RegistrationNonce: 99}, Sequence: 1, Incarnation: incarnation,
+		}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = stream.Recv()
+		wantRefusal(t, err, refusal{Code: codes.FailedPrecondition, Reason: "NODE_REMOVED"})
 	}
-	if err := stream.Send(&metasrvpb.HeartbeatRequest{
-		Peer: &metasrvpb.Peer{Id: 1, Addr: "127.0.0.1:1"}, Node: &metasrvpb.NodeInfo{RegistrationNonce: 99}, Sequence: 1,
-	}); err != nil {
-		t.Fatal(err)
-	}
-	_, err = stream.Recv()
-	wantRefusal(t, err, refusal{Code: codes.FailedPrecondition, Reason: "NODE_REMOVED"})
 }
 
 // The drain of a node goes on under another metasrv leader, and can be taken back; then the node gets replicas again.
