@@ -100,6 +100,9 @@ func (r regionChange) apply(cmd *storagepb.RegionChange) (changed bool, err erro
 	case *storagepb.RegionChange_Elect:
 		return true, r.elect(change.Elect)
 	case *storagepb.RegionChange_BeginDemotion:
+		if err := r.checkLeader(); err != nil {
+			return false, err // it would neither stop nor be replaced
+		}
 		changed = !r.region.Demoting
 		r.region.Demoting = true
 		return changed, nil

@@ -43,7 +43,8 @@ func (r regionChange) addReplica(cmd *storagepb.AddReplica) error {
 	return nil
 }
 
-// removeReplica takes a replica out of the region. That its node has it no longer in its route is what has it dropped.
+// removeReplica takes a replica out of the region. That its node has it no longer in its route is what has it dropped. The last
+// one that may have all rows stays: with the region leader lost, that is a follower.
 func (r regionChange) removeReplica(cmd *storagepb.RemoveReplica) error {
 	replica, err := r.replica(cmd.ReplicaId)
 	if err != nil {
@@ -52,9 +53,19 @@ func (r regionChange) removeReplica(cmd *storagepb.RemoveReplica) error {
 	if replica.ReplicaId == r.region.LeaderReplicaId {
 		return metasrv.ErrReplicaLeads.With("replica %d leads region %s: elect another one first", replica.ReplicaId, r.id())
 	}
+	if r.complete(replica) && !slices.ContainsFunc(r.region.Replicas, func(other *storagepb.ReplicaRecord) bool { return other != replica && r.complete(other) }) {
+		return metasrv.ErrLastReplica.With("replica %d on node %d is the only one of region %s that is in sync and not lost", replica.ReplicaId, replica.NodeId, r.id())
+	}
 	r.rememberWanted()
 	r.region.Replicas = slices.DeleteFunc(r.region.Replicas, func(have *storagepb.ReplicaRecord) bool { return have == replica })
 	return nil
+}
+
+// complete reports whether a replica has every row that was acknowledged, as far as the state says: it is in sync, on a node
+// that is registered and has the storage still that it was on.
+func (r regionChange) complete(replica *storagepb.ReplicaRecord) bool {
+	present, ok := r.registered(metasrv.NodeID(replica.NodeId))
+	return replica.InSync && ok && !isLost(replica, present, ok)
 }
 
 // rememberWanted records how many replicas the regions of the table should have, before their number says it no longer.

@@ -143,6 +143,8 @@ func TestChangeRegions(t *testing.T) {
 		{name: "demote", change: demote, leader: 1, epoch: 1, inSync: []uint64{1, 2, 3}, demoting: true},
 		{name: "demote twice", before: []any{demote}, change: demote, leader: 1, epoch: 1, inSync: []uint64{1, 2, 3}, demoting: true, unchanged: true},
 
+		{name: "demote a leader without leases", nodes: legacy(1), change: demote, want: metasrv.ErrNodeKeepsNoLease},
+
 		{name: "shrink", change: set(1, 1, 3), leader: 1, epoch: 1, inSync: []uint64{1, 3}},
 		{name: "shrink by metasrv", change: set(0, 3, 1), leader: 1, epoch: 1, inSync: []uint64{1, 3}},
 		{name: "shrink while demoting", before: []any{demote}, change: set(0, 1, 3), leader: 1, epoch: 1, inSync: []uint64{1, 3}, demoting: true},
@@ -173,6 +175,9 @@ func TestChangeRegions(t *testing.T) {
 		{name: "remove a learner", before: []any{learner}, change: remove(4), leader: 1, epoch: 1, inSync: []uint64{1, 2, 3}},
 		{name: "remove a lost one", nodes: loses(3), change: remove(3), leader: 1, epoch: 1, inSync: []uint64{1, 2}},
 		{name: "remove the leader", change: remove(1), want: metasrv.ErrReplicaLeads},
+		{name: "remove the last that is not lost", before: []any{set(0, 1, 2)}, nodes: loses(1), change: remove(2), want: metasrv.ErrLastReplica},
+		{name: "remove the last on a registered node", before: []any{set(0, 1, 2)}, nodes: leaves(1), change: remove(2), want: metasrv.ErrLastReplica},
+		{name: "remove what is not in sync beside the lost leader", before: []any{set(0, 1, 2)}, nodes: loses(1), change: remove(3), leader: 1, epoch: 1, inSync: []uint64{1, 2}},
 		{name: "remove a stranger", change: remove(9), want: metasrv.ErrReplicaNotFound},
 		{name: "nothing", change: nil, want: metasrv.ErrInvalidArgument},
 	} {
