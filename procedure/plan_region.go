@@ -152,10 +152,26 @@ func (p planner) remove() Decision {
 		return p.handOver()
 	case adds(p.r) && (p.target() == nil || !p.target().InSync):
 		return p.again(metasrvpb.ProcedureStep_PROCEDURE_STEP_CATCH_UP, "the new replica is not in sync any more")
+	case p.needed(source):
+		return p.waitForLeader()
 	}
 	d := p.end(metasrvpb.ProcedureState_PROCEDURE_STATE_DONE, "")
 	d.Step.Change = p.removal(source)
 	return d
+}
+
+// needed reports whether a replica may be the only one left with all rows: it is in sync, and it is not certain that the region
+// leader, which has them too, is still there. Failover gives the region another leader, where it may.
+func (p planner) needed(r *storagepb.ReplicaRecord) bool {
+	leader := p.leader()
+	return r.InSync && !p.v.Lost(r) && (leader == nil || p.v.Lost(leader) || !p.node(leader).Live)
+}
+
+func (p planner) waitForLeader() Decision {
+	if leader := p.leader(); leader != nil {
+		return waitFor("the region to have a leader that is there, which node %d is not: an in-sync replica is removed only then", leader.NodeId)
+	}
+	return waitFor("the region to have a leader: an in-sync replica is removed only then")
 }
 
 // handOver has another replica take over from the one that is to be removed.
@@ -213,6 +229,9 @@ func (p planner) undo() Decision {
 	}
 	d := p.end(ended, "")
 	if target := p.target(); adds(p.r) && target != nil && !p.leads(target) {
+		if p.needed(target) {
+			return p.waitForLeader()
+		}
 		d.Step.Change = p.removal(target)
 	}
 	return d
