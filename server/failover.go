@@ -226,7 +226,7 @@ func (f *failover) elect(ctx context.Context, batch []takeover) (elected int, er
 		ends := t.until
 		if ends.IsZero() {
 			ends = f.term.tracker.Withhold(t.node, t.region())
-			defer f.term.tracker.Release(t.node, t.region())
+			defer f.unmark(ctx, t)
 		}
 		if time.Now().Before(ends) {
 			f.metrics.count(outcomeBack)
@@ -252,6 +252,15 @@ func (f *failover) elect(ctx context.Context, batch []takeover) (elected int, er
 		f.log.Warn("a region leader was not replaced", "region_id", change.GetRegionId(), "reason", r.GetRefusal().GetMessage())
 	}
 	return elected, nil
+}
+
+// unmark lets a region be granted again whose outcome is applied. When the term ends it may not be: the election may be in the log
+// of the next metasrv leader, while a beat of this one is about to be answered by a state without it. Then the mark ends with
+// the tracker.
+func (f *failover) unmark(ctx context.Context, t takeover) {
+	if ctx.Err() == nil {
+		f.term.tracker.Release(t.node, t.region())
+	}
 }
 
 // elected notes that a region got another leader.

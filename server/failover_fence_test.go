@@ -1,6 +1,8 @@
 package server
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"testing"
 	"time"
@@ -119,6 +121,26 @@ func TestElectWithholds(t *testing.T) {
 	c.eventuallyServed(c.id)
 	if _, now, _ := c.region(c.id); now.GetReplicaId() == c.leader.GetReplicaId() || c.node.holds(c.leader.GetReplicaId()) {
 		t.Errorf("replica %d leads", now.GetReplicaId())
+	}
+}
+
+// At the end of the term nobody knows whether the election will be carried out: no beat that is still answered gets the region.
+func TestElectKeepsTheMarkAtTheEndOfTheTerm(t *testing.T) {
+	c := startFence(t)
+	c.node.kill()
+	eventually(t, "the lease ends", func() bool { return !time.Now().Before(c.f.term.tracker.LeaseEnd(metasrv.NodeID(c.node.id))) })
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c.testMemberServer.node.hook(func(_ context.Context, p state.Proposal) {
+		if p.Kind == storagepb.CommandKind_COMMAND_KIND_CHANGE_REGIONS {
+			cancel()
+		}
+	})
+	if _, err := c.f.elect(ctx, []takeover{c.takeover()}); err != nil && !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if n := c.f.term.tracker.Withheld(); n != 1 {
+		t.Errorf("%d regions are withheld, want the one whose outcome nobody waited for", n)
 	}
 }
 

@@ -56,10 +56,10 @@ type pause struct {
 	next  time.Duration
 }
 
-// runProcedures brings procedures on until ctx ends.
+// runProcedures brings procedures on until ctx ends. Regions that are kept out of grants then stay so, as long as this term's
+// tracker is asked: the next metasrv leader may carry out what was proposed.
 func (d *duties) runProcedures(ctx context.Context, t *term, log *slog.Logger) {
 	r := &driver{duties: d, t: t, log: log, withheld: map[uint64]withheld{}, paused: map[uint64]pause{}, moves: map[uint64]*moveQueue{}}
-	defer r.releaseAll()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -189,12 +189,6 @@ func (d *driver) release(id uint64) {
 	if held, is := d.withheld[id]; is {
 		d.t.tracker.Release(held.node, held.region)
 		delete(d.withheld, id)
-	}
-}
-
-func (d *driver) releaseAll() {
-	for id := range d.withheld {
-		d.release(id)
 	}
 }
 
