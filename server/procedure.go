@@ -212,24 +212,14 @@ func (b starter) remove(r *metasrvpb.RemoveRegionReplica) (*storagepb.ProcedureS
 	if err != nil {
 		return nil, err
 	}
-	if replica.InSync && countInSync(region) == 1 {
-		return nil, metasrv.ErrLastReplica.With("replica %d on node %d is the only one of region %s that is in sync; add another one first",
+	if b.seen.last(region, replica) {
+		return nil, metasrv.ErrLastReplica.With("replica %d on node %d is the only one of region %s that is in sync, not lost and not on a node that is down; add another one first",
 			replica.ReplicaId, replica.NodeId, metasrv.RegionID(region.RegionId))
 	}
 	return &storagepb.ProcedureSpec{
 		Kind:     metasrvpb.ProcedureKind_PROCEDURE_KIND_REMOVE_REPLICA,
 		RegionId: region.RegionId, NodeId: replica.NodeId, ReplicaId: replica.ReplicaId,
 	}, nil
-}
-
-func countInSync(region *storagepb.RegionRecord) int {
-	n := 0
-	for _, r := range region.GetReplicas() {
-		if r.InSync {
-			n++
-		}
-	}
-	return n
 }
 
 func (b starter) setReplicas(r *metasrvpb.SetTableReplicas) (*storagepb.ProcedureSpec, error) {

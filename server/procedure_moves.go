@@ -98,15 +98,21 @@ func (d *driver) queue(seen *sight, r *storagepb.ProcedureRecord, parts int) (q 
 	if err != nil {
 		return q, false, err
 	}
-	q.regions, q.scanned = regions, seen.now
-	if q.rescan = min(max(2*q.rescan, firstRescan), lastRescan); len(regions) < q.left {
-		q.rescan = firstRescan
-	}
-	q.left = len(regions)
+	q.regions = regions
+	q.looked(seen.now, len(regions))
 	if waits {
 		d.t.waits.Store(r.Id, "a table that is being created has a replica there")
 	}
 	return q, len(regions) == 0 && !waits, nil
+}
+
+// looked notes a look at all routes, which found so many that are left.
+func (q *moveQueue) looked(now time.Time, left int) {
+	q.scanned = now
+	if q.rescan = min(max(2*q.rescan, firstRescan), lastRescan); left < q.left {
+		q.rescan = firstRescan
+	}
+	q.left = left
 }
 
 // unfinished returns the regions of which a procedure has something to move, those first whose leadership can be handed over

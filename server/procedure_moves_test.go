@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
@@ -239,5 +240,54 @@ func TestSetReplicas(t *testing.T) {
 	c.ended(p.GetProcedureId())
 	if got := c.region(regions[0]); contains(got.GetProblem(), "of 5") {
 		t.Errorf("the region's problem is %q", got.GetProblem())
+	}
+}
+
+// Of two nodes that are down neither is taken for the one that still has the rows: nothing is given up but on a person's word,
+// and then the record says where the rows were.
+func TestRemovalKeepsTheLastCopy(t *testing.T) {
+	m := startLeader(t, mortal)
+	c := newSimCluster(t, m, 3)
+	region := c.createTable("a", 1, 2)[0]
+	was := c.look(region)
+	follower := others(3, append(others(3, was.inSync...), was.leader)...)[0]
+	for _, node := range was.inSync {
+		c.nodes[node].stop()
+	}
+	for _, node := range was.inSync {
+		eventually(t, "the node is down", func() bool { return c.node(node).GetState() == metasrvpb.NodeState_NODE_STATE_DOWN })
+	}
+	for _, node := range was.inSync {
+		_, err := c.run(removeNode(node, true, false))
+		wantRefusal(t, err, refusal{Code: codes.FailedPrecondition, Reason: "LAST_REPLICA"})
+	}
+	_, err := c.run(remove(region, follower))
+	wantRefusal(t, err, refusal{Code: codes.FailedPrecondition, Reason: "LAST_REPLICA"})
+	if got := c.ended(c.mustRun(removeNode(follower, true, true)).GetProcedureId()); got.GetState() != done {
+		t.Fatalf("the removal ended as %v", got)
+	}
+	if got := c.look(region); !slices.Equal(got.inSync, was.inSync) {
+		t.Errorf("the region is %+v, was %+v", got, was)
+	}
+}
+
+// A removal that waits for failover says what keeps that from acting.
+func TestRemovalSaysWhyItWaits(t *testing.T) {
+	m := startLeader(t, mortal)
+	c := newSimCluster(t, m, 2)
+	region := c.createTable("a", 1, 2)[0]
+	dead := c.look(region).leader
+	c.configure(&storagepb.ConfigureCluster{Change: &storagepb.ConfigureCluster_BeginMaintenance{
+		BeginMaintenance: &storagepb.MaintenanceMode{Reason: "new switches"},
+	}})
+	c.nodes[dead].stop()
+	eventually(t, "the node is down", func() bool { return c.node(dead).GetState() == metasrvpb.NodeState_NODE_STATE_DOWN })
+	p := c.mustRun(removeNode(dead, true, false))
+	eventually(t, "it says why", func() bool {
+		return contains(c.procedure(p.GetProcedureId()).GetWaitingFor(), "1 regions get other leaders first", "maintenance mode is on", "new switches")
+	})
+	c.configure(&storagepb.ConfigureCluster{Change: &storagepb.ConfigureCluster_EndMaintenance{EndMaintenance: &storagepb.EndMaintenance{}}})
+	if got := c.ended(p.GetProcedureId()); got.GetState() != done {
+		t.Errorf("the removal ended as %v", got)
 	}
 }

@@ -64,7 +64,7 @@ func (b starter) removeNode(r *metasrvpb.RemoveNode) (*storagepb.ProcedureSpec, 
 // lastOn returns how many regions have their only in-sync replica on a node, and the first of them.
 func (s *sight) lastOn(node metasrv.NodeID) (first []string, total int, err error) {
 	_, err = router.OnNode(s.View, node, func(_ *storagepb.RouteRecord, region *storagepb.RegionRecord) bool {
-		if r := replicaOn(region, uint64(node)); r.InSync && s.usable(region, r) == 0 {
+		if r := replicaOn(region, uint64(node)); s.last(region, r) {
 			total++
 			switch {
 			case len(first) < namedRegions:
@@ -78,11 +78,17 @@ func (s *sight) lastOn(node metasrv.NodeID) (first []string, total int, err erro
 	return first, total, err
 }
 
-// usable returns how many replicas of a region are in sync and not lost, but for one.
+// last reports whether a replica may be the only one left with all rows of its region.
+func (s *sight) last(region *storagepb.RegionRecord, r *storagepb.ReplicaRecord) bool {
+	return r.InSync && !s.lost(r) && s.usable(region, r) == 0
+}
+
+// usable returns how many replicas of a region are in sync, not lost, and on nodes that are not down, but for one.
 func (s *sight) usable(region *storagepb.RegionRecord, but *storagepb.ReplicaRecord) int {
 	n := 0
 	for _, r := range region.Replicas {
-		if r != but && r.InSync && !s.lost(r) && s.node(metasrv.NodeID(r.NodeId)).Registered {
+		node := s.node(metasrv.NodeID(r.NodeId))
+		if r != but && r.InSync && !s.lost(r) && node.Registered && !node.Down {
 			n++
 		}
 	}
@@ -90,7 +96,7 @@ func (s *sight) usable(region *storagepb.RegionRecord, but *storagepb.ReplicaRec
 }
 
 // planRemoval returns what is next to do for the removal of a node: replicas that leave their regions, or its end. Regions
-// that the node led get their leaders by failover; those that nobody else can lead keep their replica in the record, for it
+// that the node led get their leaders by failover; those whose last replica with all rows it has keep that in the record, for it
 // is all that says where their rows were.
 func (d *driver) planRemoval(seen *sight, r *storagepb.ProcedureRecord) ([]proposal, error) {
 	id := metasrv.NodeID(r.Spec.NodeId)
@@ -98,16 +104,15 @@ func (d *driver) planRemoval(seen *sight, r *storagepb.ProcedureRecord) ([]propo
 		return []proposal{givenUp(r, fmt.Sprintf("node %d is back: drain it instead, with: metactl node drain %d", id, id))}, nil
 	}
 	q := d.queueOf(r.Id)
-	if seen.now.Sub(q.scanned) < firstRescan {
+	if seen.now.Sub(q.scanned) < q.rescan {
 		return nil, nil
 	}
-	q.scanned = seen.now
 	command := &storagepb.ChangeRegions{}
 	led, lost := 0, 0
 	creating, err := router.OnNode(seen.View, id, func(_ *storagepb.RouteRecord, region *storagepb.RegionRecord) bool {
 		replica := replicaOn(region, r.Spec.NodeId)
 		switch {
-		case replica.ReplicaId != region.LeaderReplicaId:
+		case replica.ReplicaId != region.LeaderReplicaId && !seen.last(region, replica):
 			command.Changes = append(command.Changes, &storagepb.RegionChange{
 				RegionId: region.RegionId, LeaderEpoch: region.LeaderEpoch, ConfVersion: region.ConfVersion,
 				Change: &storagepb.RegionChange_RemoveReplica{RemoveReplica: &storagepb.RemoveReplica{ReplicaId: replica.ReplicaId}},
@@ -119,15 +124,22 @@ func (d *driver) planRemoval(seen *sight, r *storagepb.ProcedureRecord) ([]propo
 		}
 		return len(command.Changes) < router.MaxRegionChanges
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
+	}
+	q.looked(seen.now, led+lost)
+	switch {
 	case len(command.Changes) > 0:
+		q.rescan = firstRescan
 		return []proposal{{record: r, kind: storagepb.CommandKind_COMMAND_KIND_CHANGE_REGIONS, command: command}}, nil
 	case lost > 0 && !r.Spec.AcceptDataLoss:
 		return []proposal{givenUp(r, fmt.Sprintf("node %d has the last in-sync replica of %d regions: give --accept-data-loss to remove it all the same", id, lost))}, nil
 	case led > 0 || creating:
-		d.t.waits.Store(r.Id, fmt.Sprintf("%d regions get other leaders first", led))
+		why := fmt.Sprintf("%d regions get other leaders first", led)
+		if paused := d.pausedWhy(seen.View); paused != "" {
+			why += ", but " + paused
+		}
+		d.t.waits.Store(r.Id, why)
 		return nil, nil
 	}
 	return []proposal{endOf(r, "")}, nil
