@@ -22,7 +22,7 @@ const (
 	StandstillUnleased = "node_keeps_no_leases"
 	// StandstillSilent: a node is waited for that has an in-sync replica and is not heard.
 	StandstillSilent = "in_sync_replica_silent"
-	// StandstillLost: each in-sync replica is lost or absent.
+	// StandstillLost: each in-sync replica is lost or absent, or its node was removed.
 	StandstillLost = "in_sync_replicas_lost"
 )
 
@@ -33,7 +33,7 @@ func Standstill(region *storagepb.RegionRecord, condition func(*storagepb.Replic
 		switch c := condition(r); {
 		case r.GetReplicaId() == region.GetLeaderReplicaId() && c >= Unleased:
 			return StandstillUnleased
-		case r.GetInSync() && c != Absent && c != OtherStorage:
+		case r.GetInSync() && !c.gone():
 			why = StandstillSilent
 		}
 	}
@@ -60,7 +60,7 @@ func (h Health) Problem(r Record, region *storagepb.RegionRecord) string {
 		if replica.ReplicaId != region.LeaderReplicaId {
 			p.follower(replica)
 		}
-		if !replica.Learner && h.Condition(replica) != OtherStorage {
+		if c := h.Condition(replica); !replica.Learner && c != OtherStorage && c != Removed {
 			there++
 		}
 	}
@@ -90,6 +90,8 @@ func (p *problem) follower(r *storagepb.ReplicaRecord) {
 	switch c := p.Condition(r); {
 	case c == OtherStorage:
 		p.add("replica %d is lost: node %d came back with other storage", r.ReplicaId, r.NodeId)
+	case c == Removed:
+		p.add("replica %d is lost: node %d was removed", r.ReplicaId, r.NodeId)
 	case r.Learner:
 	case c == Absent && r.InSync:
 		p.add("node %d doesn't have replica %d, which is in sync", r.NodeId, r.ReplicaId)
@@ -113,6 +115,8 @@ func (p *problem) leader(r *storagepb.ReplicaRecord) {
 	switch p.Condition(r) {
 	case OtherStorage:
 		p.add("its leader, replica %d, is lost: node %d came back with other storage; nobody can write; %s", r.ReplicaId, r.NodeId, p.successor())
+	case Removed:
+		p.add("its leader, replica %d, is lost: node %d was removed; nobody can write; %s", r.ReplicaId, r.NodeId, p.successor())
 	case Absent:
 		p.add("node %d doesn't have the region's leader, replica %d; nobody can write; %s", r.NodeId, r.ReplicaId, p.successor())
 	case Failed, Down:
@@ -134,7 +138,7 @@ func (p *problem) successor() string {
 	}
 	var nodes []string
 	for _, r := range p.region.Replicas {
-		if c := p.Condition(r); r.InSync && c != Absent && c != OtherStorage {
+		if c := p.Condition(r); r.InSync && !c.gone() {
 			nodes = append(nodes, fmt.Sprint(r.NodeId))
 		}
 	}

@@ -67,6 +67,8 @@ func TestProblemOfFailedNodes(t *testing.T) {
 		"one is left":         {false, nodes{1: router.Absent, 2: router.OtherStorage, 3: router.Down}, "", "start node 3 again"},
 		"unclean later":       {true, nodes{1: router.Absent, 2: router.OtherStorage, 3: router.Down}, "", "may lack rows is elected"},
 		"none is left":        {false, nodes{1: router.Absent, 2: router.OtherStorage, 3: router.Absent}, "", "restore it from a backup"},
+		"removed":             {false, nodes{1: router.Removed, 2: router.OtherStorage, 3: router.Absent}, "", "replica 1, is lost: node 1 was removed; nobody can write; no replica that was in sync is left"},
+		"a removed follower":  {false, nodes{2: router.Removed}, "", "replica 2 is lost: node 2 was removed"},
 		"keeps no leases":     {false, nodes{1: router.UnleasedSilent}, "", "keeps no leases: no other node is given the region, start that one again"},
 		"a follower":          {false, nodes{2: router.Failed}, "", "nothing is heard of node 2, whose replica 2 is in sync"},
 		"absent follower":     {false, nodes{2: router.Absent}, "", "node 2 doesn't have replica 2, which is in sync"},

@@ -20,6 +20,8 @@ const (
 	Absent
 	// OtherStorage replicas are lost: they were on other storage than their node has now.
 	OtherStorage
+	// Removed ones are on a node that was removed from the cluster, and whose id is never given again.
+	Removed
 	// Unleased ones are on a node that keeps no leases: what it serves is never taken from it, nor given to it.
 	Unleased
 	// UnleasedSilent ones are on such a node, which is not heard.
@@ -28,6 +30,9 @@ const (
 
 // serves says whether a replica in a condition may acknowledge writes, or be needed for that.
 func (c Condition) serves() bool { return c <= Silent || c >= Unleased }
+
+// gone says whether a replica in a condition is not waited for, however long: it will not come back as it was.
+func (c Condition) gone() bool { return c == Absent || c == OtherStorage || c == Removed }
 
 // Succession says who can lead a region instead of the replica that does.
 type Succession struct {
@@ -60,7 +65,7 @@ func Succeed(route *storagepb.RouteRecord, region *storagepb.RegionRecord, condi
 		case leads || !c.serves():
 			s.Failed = append(s.Failed, replica.GetReplicaId())
 		}
-		waitedFor = waitedFor || c != Down && c != Absent && c != OtherStorage
+		waitedFor = waitedFor || c != Down && !c.gone()
 	}
 	if len(s.Candidates) == 0 && !waitedFor && route.GetUncleanFailover() && len(outside) > 0 {
 		s.Candidates, s.Unclean = outside, true

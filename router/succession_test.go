@@ -25,6 +25,7 @@ func TestSucceed(t *testing.T) {
 		"a silent one is waited for":            {[5]router.Condition{failed, silent, here, here, here}, true, ids{3}, ids{1}, false},
 		"what is lost or absent leaves":         {[5]router.Condition{failed, lost, absent, here, here}, false, nil, ids{1, 2, 3}, false},
 		"no leases, no region":                  {[5]router.Condition{failed, unleased, here, here, here}, false, ids{3}, ids{1}, false},
+		"a removed one is not waited for":       {[5]router.Condition{router.Removed, lost, absent, here, here}, true, ids{4}, ids{1, 2, 3}, true},
 		"only the leader can be waited for":     {[5]router.Condition{failed, lost, lost, here, here}, true, nil, ids{1, 2, 3}, false},
 		"nobody is, the table allows it":        {[5]router.Condition{down, lost, absent, here, here}, true, ids{4}, ids{1, 2, 3}, true},
 		"nobody is, the table doesn't":          {[5]router.Condition{down, lost, absent, here, here}, false, nil, ids{1, 2, 3}, false},

@@ -47,7 +47,7 @@ func (c *conditions) of(replica *storagepb.ReplicaRecord) router.Condition {
 	present, registered := c.registration(node)
 	switch {
 	case !ok || !registered:
-		return router.Down // it was removed
+		return router.Removed
 	case router.Lost(replica, present, true):
 		return router.OtherStorage
 	case c.tracker == nil && present.KeepsLeases:

@@ -200,8 +200,8 @@ func TestRemoveDeadNode(t *testing.T) {
 			t.Errorf("region %d is %+v", region, got)
 		}
 	}
-	if got := c.region(alone[0]); got.GetProblem() == "" {
-		t.Errorf("the region that lost its only replica has no problem: %v", got)
+	if got := c.region(alone[0]); !contains(got.GetProblem(), "was removed", "no replica that was in sync is left") {
+		t.Errorf("the region that lost its only replica has the problem %q", got.GetProblem())
 	}
 	if _, err := m.router().Delete(timeout(t), &metasrvpb.DeleteRequest{TableName: tableName("b")}); err != nil {
 		t.Fatal(err)
