@@ -23,6 +23,8 @@ const (
 	frontends = 2
 	// writeTimeout is what frontends are given: longer than any fault lasts.
 	writeTimeout = "45s"
+	// repairAfter is after what silence of a node its replicas are rebuilt elsewhere: no less than makes it down.
+	repairAfter = "10s"
 )
 
 // errViolation: something was lost, or happened that must not. What, was printed.
@@ -131,7 +133,6 @@ func (c *chaos) disturb(ctx context.Context) error {
 	}
 	working.Go(func() { c.epochs.watch(clients, c.client, c.violated) })
 	working.Go(func() { c.progress(disturbed) })
-	working.Go(func() { c.repair(clients) })
 	c.faults = newFaults(c)
 	for _, lane := range c.faults.lanes {
 		disturbing.Go(func() { c.faults.run(disturbed, lane) })
@@ -252,7 +253,7 @@ func (c *chaos) connect() (err error) {
 }
 
 func (c *chaos) startMember(m *local.Member) error {
-	if err := c.cluster.StartMember(m); err != nil {
+	if err := c.cluster.StartMember(m, "--repair-after", repairAfter); err != nil {
 		return err
 	}
 	c.links.Started(m.ID, m.Process.PID())

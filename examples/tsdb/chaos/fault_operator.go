@@ -65,7 +65,7 @@ func (f *faults) procedure(ctx context.Context, on string, patience time.Duratio
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		_, err := f.client.Cluster().CancelProcedure(call, &metasrvpb.CancelProcedureRequest{ProcedureId: p.GetProcedureId(), Reason: "chaos"})
-		return fmt.Sprintf("%s, cancelled after %s in %s (%v)", on, time.Since(began).Round(time.Millisecond), p.GetStep(), err)
+		return fmt.Sprintf("%s, cancelled after %s, when it waited for %s (%v)", on, time.Since(began).Round(time.Millisecond), p.GetWaitingFor(), err)
 	}
 	return fmt.Sprintf("%s, %s after %s %s", on, p.GetState(), time.Since(began).Round(time.Millisecond), p.GetError())
 }

@@ -42,13 +42,13 @@ func leaderOf(r *metasrvpb.RegionInfo) *metasrvpb.Replica {
 	return nil
 }
 
-// settle waits until every region is led, and every replica in sync.
+// settle waits until every region is led and has its replicas, all of them in sync, and metasrv has nothing left to do.
 func (c *chaos) settle(ctx context.Context) error {
 	began := time.Now()
 	for {
 		why := c.unsettled(ctx)
 		if why == "" {
-			c.out.Print("every region is led, and every replica in sync, after %s", time.Since(began).Round(100*time.Millisecond))
+			c.out.Print("every region is led and has its replicas in sync, and no procedure runs, after %s", time.Since(began).Round(100*time.Millisecond))
 			return nil
 		}
 		if err := c.cluster.Healthy(); err != nil {
@@ -87,6 +87,14 @@ func (c *chaos) unsettled(ctx context.Context) string {
 				return fmt.Sprintf("%s: replica %d on node %d is not in sync", name, p.GetReplicaId(), p.GetPeer().GetId())
 			}
 		}
+	}
+	running, err := c.client.Cluster().ListProcedures(ctx, &metasrvpb.ListProceduresRequest{})
+	switch {
+	case err != nil:
+		return err.Error()
+	case len(running.GetProcedures()) > 0:
+		p := running.GetProcedures()[0]
+		return fmt.Sprintf("procedure %d (region %d, node %d) waits for %s", p.GetProcedureId(), p.GetRegionId(), p.GetNodeId(), p.GetWaitingFor())
 	}
 	return ""
 }

@@ -3,6 +3,7 @@ package local
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -103,13 +104,20 @@ func (p *Process) Stop() error {
 	}
 }
 
+// Ports for processes are below those that systems give to outgoing connections: while a process is away, no connection
+// takes its port.
+const firstPort, portCount = 12000, 20000
+
 // freeAddrs returns addresses on loopback that nobody listens on.
 func freeAddrs(n int) ([]string, error) {
 	addrs := make([]string, 0, n)
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+	for tries := 0; len(addrs) < n; tries++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(portCount))) //nolint:gosec // any port will do
+		switch {
+		case err != nil && tries > 100*n:
 			return nil, err
+		case err != nil:
+			continue
 		}
 		defer func() { _ = l.Close() }() // all stay open until all are found, so that none is found twice
 		addrs = append(addrs, l.Addr().String())
