@@ -94,6 +94,15 @@ func (b starter) region(id uint64) (*storagepb.RegionRecord, error) {
 	return region, err
 }
 
+// movable returns a region of a PUBLIC table that can have another leader and more replicas.
+func (b starter) movable(id uint64) (*storagepb.RegionRecord, error) {
+	region, err := b.region(id)
+	if err != nil {
+		return nil, err
+	}
+	return region, b.seen.movable(region)
+}
+
 // replicaOn returns the replica that a region has on a node, nil where it has none.
 func replicaOn(region *storagepb.RegionRecord, node uint64) *storagepb.ReplicaRecord {
 	for _, r := range region.GetReplicas() {
@@ -105,7 +114,7 @@ func replicaOn(region *storagepb.RegionRecord, node uint64) *storagepb.ReplicaRe
 }
 
 func (b starter) migrate(r *metasrvpb.MigrateRegion) (*storagepb.ProcedureSpec, error) {
-	region, err := b.region(r.GetRegionId())
+	region, err := b.movable(r.GetRegionId())
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +170,7 @@ func (b starter) target(region *storagepb.RegionRecord, named, leaves uint64) (u
 }
 
 func (b starter) transfer(r *metasrvpb.TransferRegionLeader) (*storagepb.ProcedureSpec, uint64, error) {
-	region, err := b.region(r.GetRegionId())
+	region, err := b.movable(r.GetRegionId())
 	if err != nil {
 		return nil, 0, err
 	}
@@ -190,7 +199,7 @@ func (b starter) transfer(r *metasrvpb.TransferRegionLeader) (*storagepb.Procedu
 }
 
 func (b starter) add(r *metasrvpb.AddRegionReplica) (*storagepb.ProcedureSpec, error) {
-	region, err := b.region(r.GetRegionId())
+	region, err := b.movable(r.GetRegionId())
 	if err != nil {
 		return nil, err
 	}
@@ -229,6 +238,13 @@ func (b starter) setReplicas(r *metasrvpb.SetTableReplicas) (*storagepb.Procedur
 	}
 	if r.GetReplicas() == 0 || r.GetReplicas() > router.MaxReplicas {
 		return nil, metasrv.InvalidArgument("replicas", "is %d, 1 to %d are allowed", r.GetReplicas(), router.MaxReplicas)
+	}
+	for _, region := range record.Route.GetRegions() {
+		if len(region.Replicas) < int(r.GetReplicas()) {
+			if err := b.seen.movable(region); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return &storagepb.ProcedureSpec{
 		Kind: metasrvpb.ProcedureKind_PROCEDURE_KIND_SET_REPLICAS, TableId: record.Table.Id, Replicas: r.GetReplicas(),

@@ -207,6 +207,9 @@ func (d *driver) part(
 	if source == nil {
 		return nil, 0, nil
 	}
+	if err := seen.movable(region); err != nil {
+		return nil, 0, err
+	}
 	if source.ReplicaId == region.LeaderReplicaId && !region.Demoting {
 		next := seen.successor(region)
 		if next != nil && !seen.node(metasrv.NodeID(next.NodeId)).Draining {
@@ -227,6 +230,9 @@ func (d *driver) part(
 func (d *driver) resize(ctx context.Context, seen *sight, region *storagepb.RegionRecord, replicas int) (*storagepb.ProcedureSpec, uint64, error) {
 	switch {
 	case len(region.Replicas) < replicas:
+		if err := seen.movable(region); err != nil {
+			return nil, 0, err
+		}
 		to, err := d.choose(ctx, seen, region, 0)
 		return &storagepb.ProcedureSpec{
 			Kind: metasrvpb.ProcedureKind_PROCEDURE_KIND_ADD_REPLICA, RegionId: region.RegionId, TargetNodeId: to,

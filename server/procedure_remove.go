@@ -23,7 +23,7 @@ func (b starter) drain(r *metasrvpb.DrainNode) (*storagepb.ProcedureSpec, error)
 	case heartbeat.RoleOf(record) != metasrvpb.NodeRole_NODE_ROLE_DATANODE:
 		return nil, metasrv.InvalidArgument("node_id", "node %d is a frontend, which has no replicas", id)
 	}
-	return &storagepb.ProcedureSpec{Kind: metasrvpb.ProcedureKind_PROCEDURE_KIND_DRAIN_NODE, NodeId: uint64(id)}, nil
+	return &storagepb.ProcedureSpec{Kind: metasrvpb.ProcedureKind_PROCEDURE_KIND_DRAIN_NODE, NodeId: uint64(id)}, b.seen.drainable(id)
 }
 
 // removeNode checks that nothing is lost with a node that nobody accepts to lose.

@@ -78,8 +78,9 @@ func (d *driver) tooManySilent(seen *sight, statuses []heartbeat.NodeStatus, max
 	d.rebuilds.silent = map[metasrv.NodeID]time.Duration{}
 	all := 0
 	for _, s := range statuses {
-		if s.Role != metasrvpb.NodeRole_NODE_ROLE_DATANODE || !s.Record.GetInfo().GetKeepsLeases() {
-			continue
+		info := s.Record.GetInfo()
+		if s.Role != metasrvpb.NodeRole_NODE_ROLE_DATANODE || !info.GetKeepsLeases() || info.GetGroup() != "" {
+			continue // what it has is rebuilt by others, if at all, and it takes nothing
 		}
 		all++
 		if silence := d.t.tracker.Silence(s, seen.now); s.State == metasrvpb.NodeState_NODE_STATE_DOWN && silence >= d.repairAfter {
@@ -116,8 +117,8 @@ func (d *driver) repairTable(ctx context.Context, seen *sight, route *storagepb.
 }
 
 // repair returns what a region needs next, nil where it needs nothing, or nobody could give it. A region is fed by its leader,
-// so one whose leader is not there waits for failover;
-// one whose leader keeps no leases takes no part in any of this.
+// so one whose leader is not there waits for failover; one whose leader keeps no leases, or is the writer of a group, takes no
+// part in any of this.
 func (d *driver) repair(ctx context.Context, seen *sight, route *storagepb.RouteRecord, region *storagepb.RegionRecord) *storagepb.ProcedureSpec {
 	leader := leaderNode(region)
 	if r, _ := heartbeat.Registration(seen.View, leader); !r.KeepsLeases || !seen.node(leader).Live {

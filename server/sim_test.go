@@ -49,9 +49,10 @@ type simNode struct {
 	incarnation uint64
 	replicas    map[uint64]*simReplica // by region
 	// deaf nodes do nothing that they are told; stubborn ones don't stop leading; slow ones are never caught up; full ones
-	// make no new replicas.
-	deaf, stubborn, slow, full bool
-	zone                       string
+	// make no new replicas; old ones keep no leases.
+	deaf, stubborn, slow, full, old bool
+
+	zone string
 
 	stop func()
 }
@@ -182,7 +183,7 @@ func (n *simNode) beat(sequence uint64) *metasrvpb.HeartbeatRequest {
 	req := &metasrvpb.HeartbeatRequest{
 		Peer: &metasrvpb.Peer{Id: n.id, Addr: "127.0.0.1:1"},
 		Node: &metasrvpb.NodeInfo{
-			Role: metasrvpb.NodeRole_NODE_ROLE_DATANODE, RegistrationNonce: n.nonce, KeepsLeases: true, StorageUuid: n.storage,
+			Role: metasrvpb.NodeRole_NODE_ROLE_DATANODE, RegistrationNonce: n.nonce, KeepsLeases: !n.old, StorageUuid: n.storage,
 			Labels: map[string]string{"zone": n.zone},
 		},
 		Sequence: sequence, Incarnation: n.incarnation, FullReport: true,
