@@ -110,6 +110,9 @@ const firstElectionBeats = 3
 func (p groupPlanner) handOver() GroupPlan {
 	writer, successor := p.member(p.group.WriterNodeId), p.member(p.group.SuccessorNodeId)
 	if !successor.live() || !successor.InSync || successor.ID == writer.ID {
+		if successor.InSync && successor.Registered && successor.CanWrite && !p.silent(successor) && successor.ID != writer.ID {
+			return GroupPlan{} // a new metasrv leader has not heard it yet
+		}
 		if writer.live() && writer.InSync {
 			return GroupPlan{
 				Elect: writer.ID, Incarnation: writer.Incarnation,

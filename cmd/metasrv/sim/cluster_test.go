@@ -149,7 +149,7 @@ func (c *cluster) start(i int) {
 	cfg.GRPCAddr, cfg.RaftAddr, cfg.HTTPAddr = m.grpc(), m.raft(), m.ip+":3"
 	cfg.Insecure = true
 	cfg.Logger = logger()
-	cfg.SuspectAfter, cfg.DownAfter = time.Hour, 2*time.Hour // the datanodes are not under test
+	cfg.SuspectAfter, cfg.DownAfter, cfg.RepairAfter = time.Hour, 2*time.Hour, 0 // the datanodes are not under test
 	cfg.ShutdownTimeout = time.Second
 	cfg.Network, cfg.Listen = m.host, m.host.Listen
 	cfg.Timing, cfg.Log, cfg.LogStore = c.schedule.timing[i], c.schedule.retention, c.schedule.logStore
