@@ -20,6 +20,8 @@ var (
 	// ErrDiverged: the replica has writes that the region leader doesn't have, and that can't be taken back. A copy of the
 	// leader's replica helps.
 	ErrDiverged = errors.New("replica has diverged from the region leader")
+	// errOutdatedCopy: the replica that a copy is to replace has more than the copy.
+	errOutdatedCopy = errors.New("copy is outdated")
 	// ErrOtherCluster: the folder belongs to another cluster.
 	ErrOtherCluster = errors.New("data folder of another cluster")
 )

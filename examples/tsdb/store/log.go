@@ -29,7 +29,8 @@ type Position struct{ Epoch, Seq uint64 }
 // addRecord puts a record into the log, behind the state, and moves the state on. The rows are stored already.
 func addRecord(ctx context.Context, tx *sql.Tx, s *State, record *tsdbpb.LogRecord, keep bool) error {
 	seq := int64(record.GetSeq()) //nolint:gosec // a place
-	if _, err := tx.ExecContext(ctx, "INSERT INTO writes VALUES (?, ?)", seq, record.GetWriteId()); err != nil {
+	// The leader may have forgotten an id, and stored it anew, that is still known here: it forgets after each group of its own.
+	if _, err := tx.ExecContext(ctx, "INSERT OR REPLACE INTO writes VALUES (?, ?)", seq, record.GetWriteId()); err != nil {
 		return err
 	}
 	if record.GetEpoch() != s.LogEpoch {

@@ -41,7 +41,7 @@ func (r *Replica) Query(ctx context.Context, q *tsdbpb.QueryRequest, yield func(
 		}
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		defer context.AfterFunc(r.life, cancel)()
+		defer context.AfterFunc(r.lifetime(), cancel)()
 		rows, err := f.reader.QueryContext(ctx, query, args...)
 		if err != nil {
 			return fmt.Errorf("query region %s: %w", r.region, err)

@@ -40,7 +40,7 @@ type Replica struct {
 	users     int
 	damage    error
 	// retired: nobody may begin to use it. Then life is over, which ends queries, and unused is closed when the
-	// last user has left.
+	// last user has left. serveAgain takes it back.
 	retired bool
 	life    context.Context //nolint:containedctx // it ends what several callers have under way
 	end     context.CancelFunc
@@ -160,14 +160,38 @@ func (r *Replica) retire(ctx context.Context) error {
 		close(r.unused)
 	}
 	r.retired = true
-	r.mu.Unlock()
+	unused := r.unused
 	r.end()
+	r.mu.Unlock()
 	select {
-	case <-r.unused:
+	case <-unused:
 		return r.closeIdle()
 	case <-ctx.Done():
 		return fmt.Errorf("%s is still in use: %w", r.name, ctx.Err())
 	}
+}
+
+// serveAgain lets a replica be used whose file could not be closed: somebody still reads it.
+func (r *Replica) serveAgain() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.retired {
+		return
+	}
+	r.retired = false
+	r.life, r.end = context.WithCancel(context.Background())
+	select {
+	case <-r.unused:
+		r.unused = make(chan struct{})
+	default: // the last user closes it only where it is retired
+	}
+}
+
+// lifetime ends when the replica is retired.
+func (r *Replica) lifetime() context.Context {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.life
 }
 
 func (r *Replica) markDamaged(err error) {

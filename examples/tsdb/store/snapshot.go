@@ -3,8 +3,10 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -119,7 +121,7 @@ func (c *Receiving) Install(ctx context.Context, epoch uint64) (*Replica, error)
 
 // rewrite makes the copy the replica's own: everything of the leader's but who it is.
 func (c *Receiving) rewrite(ctx context.Context, epoch uint64) (err error) {
-	if err := checkHeader(c.path); err != nil {
+	if err := errors.Join(checkHeader(c.path), checkLength(c.path)); err != nil {
 		return err
 	}
 	own := c.replica.State()
@@ -146,6 +148,10 @@ func (c *Receiving) rewrite(ctx context.Context, epoch uint64) (err error) {
 	if state.LeaderEpoch != epoch {
 		return fmt.Errorf("%w: it is of epoch %d, not %d", ErrStaleEpoch, state.LeaderEpoch, epoch)
 	}
+	// A leader takes nothing back of what it numbered: a copy with less was made before the replica got the rest.
+	if own.LogEpoch == epoch && own.StoredSeq > state.StoredSeq {
+		return fmt.Errorf("%w: it ends at write %d, the replica has %d writes of the same epoch", errOutdatedCopy, state.StoredSeq, own.StoredSeq)
+	}
 	state.ConfVersion, state.Config, state.Role, state.Demoted, state.EpochStart = own.ConfVersion, own.Config, own.Role, false, 0
 	if state.Role == metasrvpb.ReplicaRole_REPLICA_ROLE_LEADER {
 		state.Role = metasrvpb.ReplicaRole_REPLICA_ROLE_FOLLOWER
@@ -162,6 +168,30 @@ func (c *Receiving) rewrite(ctx context.Context, epoch uint64) (err error) {
 		return err
 	}
 	return tx.Commit()
+}
+
+// checkLength returns ErrDamaged for a copy that is not as long as its header says. SQLite would read what lacks of the last
+// page as zeros.
+func checkLength(path string) error {
+	const pageSizeAt, pagesAt, headerSize = 16, 28, 100
+	f, err := os.Open(path) //nolint:gosec // a name of ours
+	if err != nil {
+		return err
+	}
+	head := make([]byte, headerSize)
+	_, err = io.ReadFull(f, head)
+	info, e := f.Stat()
+	if err := errors.Join(err, e, f.Close()); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	pageSize, pages := int64(binary.BigEndian.Uint16(head[pageSizeAt:])), int64(binary.BigEndian.Uint32(head[pagesAt:]))
+	if pageSize == 1 { // how SQLite writes 64 KiB
+		pageSize = 1 << 16
+	}
+	if info.Size() != pageSize*pages {
+		return fmt.Errorf("%w: it has %d bytes, its header says %d pages of %d", ErrDamaged, info.Size(), pages, pageSize)
+	}
+	return nil
 }
 
 // check checks that the copy is whole and one of the region.
@@ -188,6 +218,7 @@ func (c *Receiving) check(ctx context.Context, tx *sql.Tx) error {
 func (c *Receiving) swap(ctx context.Context) (*Replica, error) {
 	old := c.replica
 	if err := old.retire(ctx); err != nil {
+		old.serveAgain()
 		return nil, err
 	}
 	err := c.rename()

@@ -430,6 +430,25 @@ func TestScanIsWhole(t *testing.T) {
 	}
 }
 
+// TestScanEndsWithItsContext: a scan whose context ends before all regions were read is an error, not what was read by then.
+func TestScanEndsWithItsContext(t *testing.T) {
+	b := begin(t, 1)
+	table := create(t, b, 3, 1)
+	if rows, err := scan(b, table); err != nil || rows != 12 {
+		t.Fatal(rows, err) // the route is known from here on
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	iter, err := b.Scan(ctx, table, cluster.Query{})
+	if err == nil {
+		_, err = iter.Next()
+		iter.Close()
+	}
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want canceled", err)
+	}
+}
+
 // TestScanWaits: while no replica answers, it is tried again.
 func TestScanWaits(t *testing.T) {
 	b := begin(t, 1)

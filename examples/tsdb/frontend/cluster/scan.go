@@ -62,15 +62,18 @@ type scan struct {
 func (s *scan) run(ctx context.Context, route *client.TableRoute, tasks []client.ReadTask) {
 	defer close(s.done)
 	defer close(s.batches)
-	g, ctx := errgroup.WithContext(ctx)
+	g, reading := errgroup.WithContext(ctx)
 	g.SetLimit(s.c.cfg.ScanConcurrency)
 	for _, task := range tasks {
-		if ctx.Err() != nil {
+		if reading.Err() != nil {
 			break
 		}
-		g.Go(func() error { return s.region(ctx, route, task) })
+		g.Go(func() error { return s.region(reading, route, task) })
 	}
 	s.err = g.Wait()
+	if s.err == nil {
+		s.err = context.Cause(ctx) // regions that were not read any more: what was is not the answer
+	}
 }
 
 // Next implements RowIter.
