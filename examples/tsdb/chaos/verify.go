@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 
@@ -147,8 +149,23 @@ func (c *chaos) judge() (acks int, err error) {
 	return acks, nil
 }
 
-// compareReplicas reads each replica in sync by itself: all have the same rows.
+// compareReplicas reads each replica by itself: all have the same rows. A process that was still starting when the faults ended
+// may leave the in-sync set once more, or have to connect to others first: then it waits until all is whole again.
 func (c *chaos) compareReplicas(ctx context.Context) error {
+	for deadline := time.Now().Add(settleTimeout); ; {
+		err := c.compareReplicasOnce(ctx)
+		passes := status.Code(err) == codes.Unavailable || status.Code(err) == codes.FailedPrecondition
+		if !passes || time.Now().After(deadline) || !sleep(ctx, time.Second) {
+			return err
+		}
+		c.out.Print("again: %v", err)
+		if err := c.settle(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *chaos) compareReplicasOnce(ctx context.Context) error {
 	regions, err := c.regions(ctx)
 	if err != nil {
 		return err
