@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -58,10 +59,11 @@ func newFaults(c *chaos) *faults {
 	return f
 }
 
+// keep returns the faults whose names begin like one of those in a list with commas.
 func keep(all []fault, only string) []fault {
 	var kept []fault
 	for _, f := range all {
-		if strings.HasPrefix(f.name, only) {
+		if slices.ContainsFunc(strings.Split(only, ","), func(name string) bool { return strings.HasPrefix(f.name, name) }) {
 			kept = append(kept, f)
 		}
 	}

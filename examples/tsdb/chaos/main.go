@@ -27,7 +27,7 @@ type config struct {
 	bin      local.Binaries
 	seed     uint64
 	duration time.Duration
-	// only leaves the faults whose names begin like it.
+	// only leaves the faults whose names begin like it, or like one of several with commas between.
 	only string
 	// broken is the fence that datanodes built with the tag broken leave out.
 	broken string
@@ -44,7 +44,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&c.bin.TSDB, "tsdb", "", "path of the tsdb binary")
 	flags.Uint64Var(&c.seed, "seed", 0, "what the faults are made from; 0 takes one from the clock")
 	flags.DurationVar(&c.duration, "duration", time.Minute, "how long the cluster is disturbed")
-	flags.StringVar(&c.only, "only", "", "make only the faults whose names begin like this")
+	flags.StringVar(&c.only, "only", "", "make only the faults whose names begin like this, or like one of several: 'empty disk,drain'")
 	flags.StringVar(&c.broken, "broken", "", "fence that datanodes leave out: lease, epoch (needs a tsdb that was built with the tag broken)")
 	times := flags.Bool("times", false, "instead, measure how long a failover takes, and what a drain costs clients")
 	flags.BoolVar(&c.keep, "keep", false, "keep the folder with data and logs")
