@@ -17,11 +17,21 @@ import (
 const (
 	// maxMoves is how many parts of one procedure run at once: each copies a replica.
 	maxMoves = 8
-	// firstRescan is the pause before all routes are looked through again for what is left, which doubles up to lastRescan
-	// while nothing becomes less.
+	// firstRescan is the pause before all routes are looked through again for what is left, which doubles while nothing
+	// becomes less: up to lastRescan, for what failed may succeed as soon as a node is back, and up to rescanCost times what
+	// the look took where that is longer.
 	firstRescan = 250 * time.Millisecond
-	lastRescan  = 30 * time.Second
+	lastRescan  = 2 * time.Second
+	rescanCost  = 20
 )
+
+// nextRescan returns the pause after a look through all routes that took so long; fewer: it found fewer than the one before.
+func nextRescan(last, took time.Duration, fewer bool) time.Duration {
+	if fewer {
+		return firstRescan
+	}
+	return min(max(2*last, firstRescan), max(lastRescan, rescanCost*took))
+}
 
 // moveQueue is what a procedure that moves several replicas has still to look at.
 type moveQueue struct {
@@ -94,24 +104,23 @@ func (d *driver) queue(seen *sight, r *storagepb.ProcedureRecord, parts int) (q 
 	if len(q.regions) > 0 || parts > 0 || seen.now.Sub(q.scanned) < q.rescan {
 		return q, false, nil
 	}
+	began := time.Now()
 	regions, waits, err := seen.unfinished(r.Spec)
 	if err != nil {
 		return q, false, err
 	}
 	q.regions = regions
-	q.looked(seen.now, len(regions))
+	q.looked(began, len(regions))
 	if waits {
 		d.t.waits.Store(r.Id, "a table that is being created has a replica there")
 	}
 	return q, len(regions) == 0 && !waits, nil
 }
 
-// looked notes a look at all routes, which found so many that are left.
-func (q *moveQueue) looked(now time.Time, left int) {
-	q.scanned = now
-	if q.rescan = min(max(2*q.rescan, firstRescan), lastRescan); left < q.left {
-		q.rescan = firstRescan
-	}
+// looked notes a look at all routes that began then, and found so many that are left.
+func (q *moveQueue) looked(began time.Time, left int) {
+	q.scanned = time.Now()
+	q.rescan = nextRescan(q.rescan, q.scanned.Sub(began), left < q.left)
 	q.left = left
 }
 

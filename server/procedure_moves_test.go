@@ -291,3 +291,21 @@ func TestRemovalSaysWhyItWaits(t *testing.T) {
 		t.Errorf("the removal ended as %v", got)
 	}
 }
+
+// What could not be moved is looked at again soon, for the node that was missing may be back, but seldom where a look is dear.
+func TestRescanPause(t *testing.T) {
+	longest := func(took time.Duration) (pause time.Duration) {
+		for range 20 {
+			pause = nextRescan(pause, took, false)
+		}
+		return pause
+	}
+	for took, want := range map[time.Duration]time.Duration{time.Millisecond: lastRescan, time.Second: rescanCost * time.Second} {
+		if got := longest(took); got != want {
+			t.Errorf("after looks of %s the pause becomes %s, want %s", took, got, want)
+		}
+	}
+	if got := nextRescan(lastRescan, time.Second, true); got != firstRescan {
+		t.Errorf("where something was moved the pause is %s, want %s", got, firstRescan)
+	}
+}

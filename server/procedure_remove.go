@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/heartbeat"
@@ -107,6 +108,7 @@ func (d *driver) planRemoval(seen *sight, r *storagepb.ProcedureRecord) ([]propo
 	if seen.now.Sub(q.scanned) < q.rescan {
 		return nil, nil
 	}
+	began := time.Now()
 	command := &storagepb.ChangeRegions{}
 	led, lost := 0, 0
 	creating, err := router.OnNode(seen.View, id, func(_ *storagepb.RouteRecord, region *storagepb.RegionRecord) bool {
@@ -127,7 +129,7 @@ func (d *driver) planRemoval(seen *sight, r *storagepb.ProcedureRecord) ([]propo
 	if err != nil {
 		return nil, err
 	}
-	q.looked(seen.now, led+lost)
+	q.looked(began, led+lost)
 	switch {
 	case len(command.Changes) > 0:
 		q.rescan = firstRescan
