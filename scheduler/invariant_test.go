@@ -3,6 +3,7 @@ package scheduler
 import (
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -205,4 +206,44 @@ func cheapest(regions [][]*node, leaders []int, i int) int64 {
 		}
 	}
 	return best
+}
+
+// TestEachReplicaGetsTheBestNode compares with a search among all nodes for each replica.
+func TestEachReplicaGetsTheBestNode(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		nodes, p := drawNodes(t), drawPolicy(t)
+		req := Request{
+			Regions: rapid.IntRange(1, 40).Draw(t, "regions"), Replicas: rapid.IntRange(1, 4).Draw(t, "replicas"), Rotation: rapid.Uint64().Draw(t, "rotation"),
+		}
+		chosen, replicas, err := admit(nodes, req)
+		if err != nil {
+			return
+		}
+		tab, plain := newTable(p, chosen, req, replicas), newTable(p, chosen, req, replicas)
+		tab.placeReplicas()
+		plain.search()
+		if got, want := tab.assignments(), plain.assignments(); !reflect.DeepEqual(got, want) {
+			t.Fatalf("%v, want %v", got, want)
+		}
+	})
+}
+
+// search places as placeReplicas does, without heaps.
+func (t *table) search() {
+	for i := range t.regions {
+		used := make([]int, len(t.zones))
+		for range t.replicas {
+			var best *node
+			for _, n := range t.nodes {
+				if !slices.Contains(t.regions[i], n) && (best == nil || t.compare(used, n, best) < 0) {
+					best = n
+				}
+			}
+			best.replicas++
+			best.score = t.policy.score(best)
+			t.zones[best.zone]++
+			used[best.zone]++
+			t.regions[i] = append(t.regions[i], best)
+		}
+	}
 }

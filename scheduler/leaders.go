@@ -19,25 +19,49 @@ func (t *table) chooseLeaders() {
 		lead(region, best)
 		region[0].leaders++
 	}
-	led := t.ledRegions()
+	h := t.holders()
 	for improved := true; improved; {
 		improved = false
-		for _, from := range t.nodes {
-			for from.leaders > 0 && t.handOn(from, led) {
+		for _, from := range h.nodes {
+			for from.leaders > 0 && t.handOn(from, h) {
 				improved = true
-				led = t.ledRegions()
 			}
 		}
 	}
 }
 
-// ledRegions returns the indexes of the regions that each node leads.
-func (t *table) ledRegions() [][]int {
-	led := make([][]int, len(t.nodes))
-	for i, region := range t.regions {
-		led[region[0].index] = append(led[region[0].index], i)
+// holders are the nodes that have replicas of a table, few among those of a large cluster. A node's holder is its index.
+type holders struct {
+	nodes []*node
+	// led has the indexes of the regions that each leads.
+	led [][]int
+	// reached has the step by which each was reached in the search of that number, searches counts them.
+	reached  []step
+	searches int
+}
+
+// step is one of a chain along which leadership is handed on.
+type step struct {
+	by     *node // who hands on
+	region int
+	search int
+}
+
+func (t *table) holders() *holders {
+	h := &holders{}
+	for _, region := range t.regions {
+		h.nodes = append(h.nodes, region...)
 	}
-	return led
+	slices.SortFunc(h.nodes, func(a, b *node) int { return a.index - b.index })
+	h.nodes = slices.Compact(h.nodes)
+	for i, n := range h.nodes {
+		n.holder = i
+	}
+	h.led, h.reached = make([][]int, len(h.nodes)), make([]step, len(h.nodes))
+	for i, region := range t.regions {
+		h.led[region[0].holder] = append(h.led[region[0].holder], i)
+	}
+	return h
 }
 
 // leaderCost is the cost of one more region leader on a node that has some of this table.
@@ -50,27 +74,21 @@ func (n *node) leaderCost(leaders int) int64 {
 
 // handOn takes one leadership from a node, along the chain to the node where that is cheapest, and says
 // whether there was one where it is cheaper.
-func (t *table) handOn(from *node, led [][]int) bool {
+func (t *table) handOn(from *node, h *holders) bool {
 	cost := from.leaderCost(from.leaders - 1)
-	if !slices.ContainsFunc(t.nodes, func(n *node) bool { return n.leaderCost(n.leaders) < cost }) {
+	if !slices.ContainsFunc(h.nodes, func(n *node) bool { return n.leaderCost(n.leaders) < cost }) {
 		return false
 	}
-	type step struct {
-		by     *node // who hands on
-		region int
-	}
-	reached := make([]step, len(t.nodes))
-	seen := make([]bool, len(t.nodes))
-	seen[from.index] = true
+	h.searches++
+	h.reached[from.holder].search = h.searches
 	best, bestCost := (*node)(nil), cost
 	for queue := []*node{from}; len(queue) > 0; queue = queue[1:] {
-		for _, i := range led[queue[0].index] {
+		for _, i := range h.led[queue[0].holder] {
 			for _, n := range t.regions[i][1:] {
-				if seen[n.index] {
+				if h.reached[n.holder].search == h.searches {
 					continue
 				}
-				seen[n.index] = true
-				reached[n.index] = step{by: queue[0], region: i}
+				h.reached[n.holder] = step{by: queue[0], region: i, search: h.searches}
 				queue = append(queue, n)
 				if cost := n.leaderCost(n.leaders); cost < bestCost {
 					best, bestCost = n, cost
@@ -83,9 +101,13 @@ func (t *table) handOn(from *node, led [][]int) bool {
 	}
 	best.leaders++
 	from.leaders--
-	for n := best; n != from; n = reached[n.index].by {
-		region := t.regions[reached[n.index].region]
-		lead(region, slices.Index(region, n))
+	for n := best; n != from; {
+		s := h.reached[n.holder]
+		lead(t.regions[s.region], slices.Index(t.regions[s.region], n))
+		h.led[n.holder] = append(h.led[n.holder], s.region)
+		i := slices.Index(h.led[s.by.holder], s.region)
+		h.led[s.by.holder] = slices.Delete(h.led[s.by.holder], i, i+1)
+		n = s.by
 	}
 	return true
 }

@@ -103,6 +103,7 @@ type node struct {
 	load     *NodeLoad
 	rank     int // order among equals
 	index    int
+	holder   int // among the nodes that have replicas of this table
 	zone     int
 	zoneSize int
 	model    model
@@ -112,9 +113,10 @@ type node struct {
 }
 
 func newTable(p Policy, chosen []*NodeLoad, req Request, replicas int) *table {
-	t := &table{policy: p, replicas: replicas, regions: make([][]*node, req.Regions)}
+	t := &table{policy: p, replicas: replicas, regions: make([][]*node, req.Regions), nodes: make([]*node, len(chosen))}
 	zones := map[string]int{}
 	first := int(req.Rotation % uint64(len(chosen))) //nolint:gosec // below the number of nodes
+	candidates := make([]node, len(chosen))
 	for i, load := range chosen {
 		zone, ok := zones[load.Zone]
 		if !ok {
@@ -122,7 +124,8 @@ func newTable(p Policy, chosen []*NodeLoad, req Request, replicas int) *table {
 			zones[load.Zone] = zone
 		}
 		rank := (i - first + len(chosen)) % len(chosen)
-		t.nodes = append(t.nodes, &node{load: load, index: i, rank: rank, zone: zone})
+		candidates[i] = node{load: load, index: i, rank: rank, zone: zone}
+		t.nodes[i] = &candidates[i]
 	}
 	t.zones = make([]int, len(zones))
 	sizes := make([]int, len(zones))
@@ -140,23 +143,32 @@ func newTable(p Policy, chosen []*NodeLoad, req Request, replicas int) *table {
 }
 
 // placeReplicas gives each region, one replica after the other, the best node: first by the zones that the
-// region already uses, then by the policy's score, then by what keeps equal nodes in step.
+// region already uses, then by the policy's score, then by what keeps equal nodes in step. The best of each zone is
+// at the top of a heap, for there may be thousands of nodes.
 func (t *table) placeReplicas() {
+	zones := rankings(t.nodes, len(t.zones))
+	used := make([]int, len(t.zones)) // replicas of the region in each zone
+	chosen := make([]*node, len(t.regions)*t.replicas)
 	for i := range t.regions {
-		region := make([]*node, 0, t.replicas)
-		used := make([]int, len(t.zones)) // replicas of this region in each zone
-		for range t.replicas {
-			var best *node
-			for _, n := range t.nodes {
-				if !slices.Contains(region, n) && (best == nil || t.compare(used, n, best) < 0) {
-					best = n
+		clear(used)
+		region := chosen[i*t.replicas : (i+1)*t.replicas]
+		for j := range region {
+			best := -1
+			for zone, r := range zones {
+				if len(r) > 0 && (best < 0 || t.compare(used, r[0], zones[best][0]) < 0) {
+					best = zone
 				}
 			}
-			best.replicas++
-			best.score = t.policy.score(best)
-			t.zones[best.zone]++
-			used[best.zone]++
-			region = append(region, best)
+			n := zones[best].take()
+			n.replicas++
+			t.zones[best]++
+			used[best]++
+			region[j] = n
+		}
+		// Only now, so that a region has no node twice.
+		for _, n := range region {
+			n.score = t.policy.score(n)
+			zones[n.zone].add(n)
 		}
 		t.regions[i] = region
 	}

@@ -239,7 +239,7 @@ func TestPolicies(t *testing.T) {
 }
 
 func BenchmarkPlace(b *testing.B) {
-	for _, size := range []struct{ nodes, regions int }{{10, 100}, {1000, 1000}} {
+	for _, size := range []struct{ nodes, regions int }{{10, 100}, {1000, 10}, {1000, 100}, {1000, 1000}} {
 		b.Run(fmt.Sprintf("nodes=%d/regions=%d", size.nodes, size.regions), func(b *testing.B) {
 			ids := make([]metasrv.NodeID, size.nodes)
 			for i := range ids {
@@ -252,7 +252,7 @@ func BenchmarkPlace(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := (Policy{}).Place(nodes, Request{Regions: size.regions, Replicas: 3}); err != nil {
+				if _, err := (Policy{}).Place(nodes, Request{Regions: size.regions, Replicas: 2}); err != nil {
 					b.Fatal(err)
 				}
 			}
