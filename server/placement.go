@@ -6,8 +6,10 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/heartbeat"
 	"github.com/metasrv/metasrv/raftfsm/state"
 	"github.com/metasrv/metasrv/router"
 	"github.com/metasrv/metasrv/scheduler"
@@ -46,6 +48,9 @@ type placements struct {
 	counted  placement
 	revision uint64
 	reserved placement
+	// nodes is the revision of the last change of a node's record, candidates are those of the last placement.
+	nodes      uint64
+	candidates *candidates
 	// executed is the revision of the last creation whose reservation was given up: the count must have it.
 	executed uint64
 }
@@ -60,22 +65,29 @@ func (p *placements) at(ctx context.Context, v state.View) (placement, error) {
 	return maps.Clone(p.counted), nil
 }
 
-// place calls choose with the count, what is under way included, and reserves what it chose until done is called with
-// the revision of the creation, 0 if it failed.
+// place calls choose with the nodes and what is placed on them, what is under way included, and reserves what it chose
+// until done is called with the revision of the creation, 0 if it failed.
 func (p *placements) place(
-	ctx context.Context, v state.View, choose func(placement) ([][]scheduler.Assignment, error),
+	ctx context.Context, v state.View, t *heartbeat.Tracker, choose func(*candidates) ([][]scheduler.Assignment, error),
 ) (chosen [][]scheduler.Assignment, done func(revision uint64), err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.advance(ctx, v); err != nil {
 		return nil, nil, err
 	}
-	sum := maps.Clone(p.counted)
-	for node, r := range p.reserved {
-		n := sum[node]
-		sum[node] = replicaCount{n.replicas + r.replicas, n.leaders + r.leaders}
+	kept, err := p.survey(t)
+	if err != nil {
+		return nil, nil, err
 	}
-	if chosen, err = choose(sum); err != nil {
+	if chosen, err = choose(p.candidates); err != nil && kept {
+		// A node that was missing may be there by now.
+		p.candidates = nil
+		if _, err := p.survey(t); err != nil {
+			return nil, nil, err
+		}
+		chosen, err = choose(p.candidates)
+	}
+	if err != nil {
 		return nil, nil, err
 	}
 	p.reserve(chosen, 1)
@@ -85,6 +97,22 @@ func (p *placements) place(
 		p.executed = max(p.executed, revision)
 		p.reserve(chosen, -1)
 	}, nil
+}
+
+// survey brings the candidates to now, and says whether they were gathered before. p.mu is held.
+func (p *placements) survey(t *heartbeat.Tracker) (kept bool, err error) {
+	now := time.Now()
+	if kept = p.candidates.serve(t, p.nodes, now); !kept {
+		if p.candidates, err = gather(p.source.View(), t, p.nodes, now); err != nil {
+			return false, err
+		}
+	}
+	for i := range p.candidates.loads {
+		load := &p.candidates.loads[i]
+		n, r := p.counted[uint64(load.ID)], p.reserved[uint64(load.ID)]
+		load.Replicas, load.Leaders = n.replicas+r.replicas, n.leaders+r.leaders
+	}
+	return kept, nil
 }
 
 func (p *placements) reserve(chosen [][]scheduler.Assignment, times int) {
@@ -132,6 +160,9 @@ func (p *placements) advance(ctx context.Context, v state.View) error {
 
 func (p *placements) change(r state.Revision) error {
 	for _, c := range r.Changes {
+		if strings.HasPrefix(c.Key, heartbeat.NodePrefix) {
+			p.nodes = r.Number
+		}
 		if !strings.HasPrefix(c.Key, router.RoutePrefix) {
 			continue
 		}
@@ -153,6 +184,6 @@ func (p *placements) count() error {
 			return err
 		}
 	}
-	p.counted, p.revision = counted, v.Revision()
+	p.counted, p.revision, p.nodes = counted, v.Revision(), v.Revision()
 	return nil
 }

@@ -82,12 +82,8 @@ func (s routerService) created(h *metasrvpb.ResponseHeader, t *term, result *sto
 func (s routerService) plan(
 	ctx context.Context, view state.View, t *term, req *metasrvpb.CreateRequest, regions []*storagepb.PlannedRegion,
 ) (command *storagepb.CreateTable, done func(revision uint64), err error) {
-	statuses, err := t.tracker.Nodes(view, time.Now())
-	if err != nil {
-		return nil, nil, err
-	}
-	placed, done, err := s.placed.place(ctx, view, func(count placement) ([][]scheduler.Assignment, error) {
-		return placeTable(view, req.GetGroup(), statuses, each(statuses, count.load), scheduler.Request{
+	placed, done, err := s.placed.place(ctx, view, t.tracker, func(c *candidates) ([][]scheduler.Assignment, error) {
+		return placeTable(view, req.GetGroup(), c.statuses, c.loads, scheduler.Request{
 			Regions: len(regions), Replicas: int(req.GetReplicas()), Rotation: s.rotation.Add(1), AllowLegacy: s.early,
 		})
 	})
@@ -128,37 +124,6 @@ func (s routerService) creation(
 		})
 	}
 	return command
-}
-
-// load returns a node as placement sees it.
-func (p placement) load(status heartbeat.NodeStatus) scheduler.NodeLoad {
-	info, stat := status.Record.GetInfo(), status.Stat
-	load := scheduler.NodeLoad{
-		ID:            status.ID,
-		Incarnation:   metasrv.Incarnation(status.Record.GetIncarnation()),
-		Role:          status.Role,
-		State:         status.State,
-		Legacy:        status.Record.GetLegacy(),
-		Grouped:       info.GetGroup() != "",
-		Draining:      status.Record.GetDrain() != metasrvpb.NodeDrain_NODE_DRAIN_UNSPECIFIED,
-		Zone:          info.GetLabels()["zone"],
-		Rack:          info.GetLabels()["rack"],
-		Host:          info.GetLabels()["host"],
-		Measured:      stat != nil,
-		RCUs:          status.Rates.RCUs,
-		WCUs:          status.Rates.WCUs,
-		RCUsPerSecond: info.GetCapacity().GetRcusPerSecond(),
-		WCUsPerSecond: info.GetCapacity().GetWcusPerSecond(),
-		CPU:           stat.GetCpuUsage(),
-		CPUCores:      info.GetCapacity().GetCpuCores(),
-		MemoryUsed:    stat.GetMemoryUsedBytes(),
-		MemoryBytes:   info.GetCapacity().GetMemoryBytes(),
-		DiskUsed:      stat.GetDiskUsedBytes(),
-		DiskBytes:     info.GetCapacity().GetDiskBytes(),
-	}
-	n := p[uint64(status.ID)]
-	load.Replicas, load.Leaders = n.replicas, n.leaders
-	return load
 }
 
 // routeCacheBytes bounds the encoded routes that a member keeps.
