@@ -4,21 +4,20 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/state"
-	"github.com/metasrv/metasrv/router"
 )
 
 const (
 	// failoverPeriod is how often failed nodes are looked for when none is known to fail sooner.
 	failoverPeriod = 100 * time.Millisecond
-	// stuckPeriod is how often regions are looked at again that nobody could lead.
-	stuckPeriod = time.Second
+	// lookTime is how long one look plans, lookPause what lies between looks then: planning takes a core, which others need,
+	// raft and heartbeats first of all.
+	lookTime  = 50 * time.Millisecond
+	lookPause = 10 * time.Millisecond
 	// surveyPeriod is how often everything is looked at, although no node has failed.
 	surveyPeriod = time.Second
 )
@@ -29,8 +28,11 @@ type failover struct {
 	term *term
 	log  *slog.Logger
 	led  ledTables
-	// known are the nodes that have failed.
-	known map[metasrv.NodeID]failedNode
+	// known are the nodes that have failed and were looked at, failed are all at the last look.
+	known  map[metasrv.NodeID]*failedNode
+	failed map[metasrv.NodeID]struct{}
+	// lookTime is the constant, planned what of it the present look has used.
+	lookTime, planned time.Duration
 	// halt is that of the last look, survey when the next one is due although no node has failed.
 	halt   halt
 	survey time.Time
@@ -38,18 +40,11 @@ type failover struct {
 	waiting map[metasrv.RegionID]waitingRegion
 }
 
-// failedNode is a node that has failed and was looked at.
-type failedNode struct {
-	// again is when it is looked at again.
-	again time.Time
-	// stuck counts its regions that nobody can lead, by why.
-	stuck map[string]int
-}
-
 func newFailover(d *duties, t *term, log *slog.Logger) *failover {
 	return &failover{
-		duties: d, term: t, log: log, led: ledTables{source: d.node}, known: make(map[metasrv.NodeID]failedNode),
-		waiting: make(map[metasrv.RegionID]waitingRegion),
+		duties: d, term: t, log: log, led: ledTables{source: d.node}, known: make(map[metasrv.NodeID]*failedNode),
+		lookTime: lookTime,
+		waiting:  make(map[metasrv.RegionID]waitingRegion),
 	}
 }
 
@@ -98,8 +93,12 @@ func (f *failover) look(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := f.act(ctx, p, due); err != nil {
+	more, err := f.act(ctx, p, due)
+	if err != nil {
 		return 0, err
+	}
+	if more {
+		wait = min(wait, lookPause)
 	}
 	if err := f.index(ctx, f.node.View(), doubtful); err != nil {
 		return 0, err
@@ -117,84 +116,24 @@ func (f *failover) index(ctx context.Context, view state.View, needed bool) erro
 	return f.led.advance(ctx, view)
 }
 
-// act gives the regions of failed nodes to others, unless there is a reason not to.
-func (f *failover) act(ctx context.Context, p *electionPlan, due []metasrv.NodeID) error {
+// act gives the regions of failed nodes to others, unless there is a reason not to. It ends early, and says so, when it has
+// planned for as long as a look may.
+func (f *failover) act(ctx context.Context, p *electionPlan, due []metasrv.NodeID) (more bool, err error) {
 	halt, err := f.settle(p.view, p.statuses, p.now)
 	if err != nil || halt.kind != "" {
 		f.letGo(nil)
-		return err
+		return false, err
 	}
+	f.planned = 0
 	for _, node := range due {
-		if err := f.replaceLeaders(ctx, p, node); err != nil {
-			return err
+		if more = f.planned >= f.lookTime; more {
+			break
+		}
+		if more, err = f.replaceLeaders(ctx, p, node); err != nil {
+			return false, err
 		}
 	}
-	return f.repair(ctx, p)
-}
-
-// due returns the nodes that have failed and lead regions, but for those that were looked at a moment ago.
-func (f *failover) due(failed []metasrv.NodeID, now time.Time) []metasrv.NodeID {
-	maps.DeleteFunc(f.known, func(node metasrv.NodeID, _ failedNode) bool { return !slices.Contains(failed, node) })
-	var due []metasrv.NodeID
-	for _, node := range failed {
-		if f.led.leads(node) && !now.Before(f.known[node].again) {
-			due = append(due, node)
-		}
-	}
-	slices.Sort(due)
-	return due
-}
-
-// replaceLeaders elects leaders for the regions that a node led.
-func (f *failover) replaceLeaders(ctx context.Context, p *electionPlan, node metasrv.NodeID) error {
-	_, again := f.known[node]
-	stuck := make(map[string]int)
-	f.known[node] = failedNode{again: p.now.Add(stuckPeriod), stuck: stuck}
-	if present, ok := p.registration(node); ok && !present.KeepsLeases {
-		stuck[router.StandstillUnleased] = f.led.count(node) // nobody may take them over
-		return nil
-	}
-	began, elected := time.Now(), 0
-	var batch []takeover
-	flush := func() error {
-		n, err := f.elect(ctx, batch)
-		elected += n
-		batch = batch[:0]
-		return err
-	}
-	for _, table := range slices.Sorted(maps.Keys(f.led.nodes[node])) {
-		record, err := router.Get(p.view, table)
-		if errors.Is(err, metasrv.ErrTableNotFound) {
-			continue // nothing is served of a table that is not public
-		}
-		if err != nil {
-			return err
-		}
-		for _, region := range record.Route.GetRegions() {
-			if leaderNode(region) != node {
-				continue
-			}
-			change, why := p.successor(record.Route, region)
-			if change == nil {
-				stuck[why]++
-				continue
-			}
-			batch = append(batch, takeover{node: node, change: change})
-			if len(batch) == router.MaxRegionChanges {
-				if err := flush(); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	if err := flush(); err != nil {
-		return err
-	}
-	if elected > 0 || len(stuck) > 0 && !again {
-		f.log.Warn("a datanode has failed: others lead its regions, where that is possible", "node_id", uint64(node), "elected", elected,
-			"without_leader", f.led.count(node)-elected, "took", time.Since(began))
-	}
-	return nil
+	return more, f.repair(ctx, p)
 }
 
 // leaderNode returns the node of a region's leader, 0 where it has none.

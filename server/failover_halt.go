@@ -117,11 +117,12 @@ func (f *failover) publish(failed []metasrv.NodeID) {
 			continue
 		}
 		look.failed = append(look.failed, node)
-		switch stuck := f.known[node].stuck; {
+		known := f.known[node]
+		switch {
 		case f.halt.kind != "":
 			look.leaderless[f.halt.kind] += led
-		case stuck != nil:
-			for why, n := range stuck {
+		case known != nil:
+			for why, n := range known.stuck {
 				look.leaderless[why] += n
 			}
 		}

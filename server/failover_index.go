@@ -17,8 +17,20 @@ import (
 type ledTables struct {
 	source placementSource
 	// nodes has how many regions a node leads in a table; nil before it is counted.
-	nodes    map[metasrv.NodeID]map[metasrv.TableID]int32
+	nodes map[metasrv.NodeID]map[metasrv.TableID]int32
+	// sums has how many regions a node leads in all tables.
+	sums     map[metasrv.NodeID]int
 	revision uint64
+	// changed are the nodes that lead regions of tables whose routes changed, recounted says that any may.
+	changed   map[metasrv.NodeID]struct{}
+	recounted bool
+}
+
+// takeChanged returns since its last call which nodes lead regions of tables whose routes changed, or that all may.
+func (l *ledTables) takeChanged() (changed map[metasrv.NodeID]struct{}, all bool) {
+	changed, all = l.changed, l.recounted
+	l.changed, l.recounted = nil, false
+	return changed, all
 }
 
 // advance brings it to the revision of a view.
@@ -62,7 +74,7 @@ func (l *ledTables) change(r state.Revision) error {
 }
 
 func (l *ledTables) recount(v state.View) error {
-	l.nodes = make(map[metasrv.NodeID]map[metasrv.TableID]int32)
+	l.nodes, l.sums = make(map[metasrv.NodeID]map[metasrv.TableID]int32), make(map[metasrv.NodeID]int)
 	for key, route := range v.Ascend(router.RoutePrefix, router.RouteStop) {
 		table, err := router.TableOfRoute(key)
 		if err == nil {
@@ -73,7 +85,7 @@ func (l *ledTables) recount(v state.View) error {
 			return err
 		}
 	}
-	l.revision = v.Revision()
+	l.revision, l.changed, l.recounted = v.Revision(), nil, true
 	return nil
 }
 
@@ -89,26 +101,26 @@ func (l *ledTables) add(table metasrv.TableID, route []byte, times int32) error 
 			tables = make(map[metasrv.TableID]int32)
 			l.nodes[id] = tables
 		}
+		l.sums[id] += int(times)
+		if l.changed == nil {
+			l.changed = make(map[metasrv.NodeID]struct{})
+		}
+		l.changed[id] = struct{}{}
 		if tables[table] += times; tables[table] == 0 {
 			delete(tables, table)
 		}
 		if len(tables) == 0 {
 			delete(l.nodes, id)
+			delete(l.sums, id)
 		}
 	})
 }
 
 // forget ends it until it is advanced again.
-func (l *ledTables) forget() { l.nodes = nil }
+func (l *ledTables) forget() { l.nodes, l.sums, l.changed = nil, nil, nil }
 
 // leads says whether a node leads a region.
 func (l *ledTables) leads(node metasrv.NodeID) bool { return len(l.nodes[node]) > 0 }
 
 // count returns how many regions a node leads.
-func (l *ledTables) count(node metasrv.NodeID) int {
-	n := 0
-	for _, led := range l.nodes[node] {
-		n += int(led)
-	}
-	return n
-}
+func (l *ledTables) count(node metasrv.NodeID) int { return l.sums[node] }
