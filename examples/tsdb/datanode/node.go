@@ -40,6 +40,8 @@ type Config struct {
 	DataDir string
 	// Zone is a failure domain, sent as label zone where it isn't empty.
 	Zone string
+	// OpenReplicas is how many replicas keep their file open while nobody uses them. Default: that of store.Config.
+	OpenReplicas int
 	// Journal is a file to which the node appends what it acknowledges, and what it stores for region leaders: for checks of
 	// a cluster. None if empty.
 	Journal string
@@ -59,6 +61,8 @@ func (c Config) Validate() error {
 		return metasrv.InvalidArgument("data-dir", "is missing")
 	case len(c.Metasrv) == 0:
 		return metasrv.InvalidArgument("metasrv", "names no member")
+	case c.OpenReplicas < 0:
+		return metasrv.InvalidArgument("open-replicas", "is negative")
 	}
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
@@ -85,7 +89,7 @@ func Run(ctx context.Context, c Config) (err error) {
 		return listenError(c.Listen, err)
 	}
 	defer func() { _ = listener.Close() }() // the server closes it too
-	s, err := store.Open(ctx, store.Config{Folder: c.DataDir, NodeID: c.NodeID, Logger: c.Logger})
+	s, err := store.Open(ctx, store.Config{Folder: c.DataDir, NodeID: c.NodeID, MaxOpen: c.OpenReplicas, Logger: c.Logger})
 	if err != nil {
 		return err
 	}

@@ -6,10 +6,28 @@ import (
 	"errors"
 	"net/url"
 	"sync"
+	"syscall"
 )
 
-// readersPerFile bounds the queries that one replica runs at a time; further ones wait.
-const readersPerFile = 4
+const (
+	// readersPerFile bounds the queries that one replica runs at a time; further ones wait.
+	readersPerFile = 4
+	// mostOpen bounds the replicas whose files stay open by default: each takes some 100 KB of memory.
+	mostOpen = 1024
+	// handlesPerFile is what an open replica may take of the open files that a process is allowed: both connections have the
+	// file and its log open, one the shared index, and queries add more.
+	handlesPerFile = 8
+)
+
+// defaultOpen returns how many replicas may stay open. To open one again costs several times what a write does: the log is
+// merged into the file at its end and begun anew.
+func defaultOpen() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return mostOpen / handlesPerFile
+	}
+	return max(1, int(min(mostOpen, uint64(limit.Cur)/handlesPerFile))) //nolint:gosec,unconvert // bounded; signed on some systems
+}
 
 // file is an open SQLite file: one connection that writes, some that read beside it.
 type file struct {

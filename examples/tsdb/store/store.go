@@ -22,7 +22,8 @@ type Config struct {
 	Folder string
 	// NodeID is the node that the folder belongs to, for ever.
 	NodeID metasrv.NodeID
-	// MaxOpen is the number of replicas whose files stay open while nobody uses them; 128 if 0.
+	// MaxOpen is the number of replicas whose files stay open while nobody uses them. Default: what the process may open is
+	// enough for, 1,024 at most.
 	MaxOpen int
 	// Logger gets what was found damaged. Discarded if nil.
 	Logger *slog.Logger
@@ -54,7 +55,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		folder: f, logger: c.Logger, open: newOpenFiles(cmp.Or(c.MaxOpen, 128)),
+		folder: f, logger: c.Logger, open: newOpenFiles(cmp.Or(c.MaxOpen, defaultOpen())),
 		replicas: map[metasrv.RegionID]*Replica{}, changing: map[metasrv.RegionID]bool{},
 	}
 	if err := s.load(ctx); err != nil {

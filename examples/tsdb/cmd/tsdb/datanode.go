@@ -40,6 +40,8 @@ datanodes. It registers with metasrv and does what metasrv instructs.`,
 	flags.StringVar(&c.Advertise, "advertise", "", "address that frontends and other datanodes dial (default that of --listen)")
 	flags.StringSliceVar(&c.Metasrv, "metasrv", []string{"127.0.0.1:3002"}, "gRPC addresses of metasrv members")
 	flags.StringVar(&c.Zone, "zone", "", "failure domain that this datanode stands in")
+	flags.IntVar(&c.OpenReplicas, "open-replicas", 0, `replicas whose files stay open while nobody uses them; opening one again costs several times
+a write (default an eighth of the open files that the process is allowed, 1024 at most)`)
 	flags.StringVar(&c.Journal, "journal", "", `file to append to what is acknowledged and stored, for checks of a cluster: lines
 "ack region replica leader_epoch seq time write_id" and "store region replica leader_epoch seq time"`)
 	flags.BoolVar(&insecure, "insecure", false, "serve other machines, without encryption")

@@ -20,8 +20,9 @@ import (
 )
 
 const (
-	// writeConcurrency is how many regions one write goes to at a time.
-	writeConcurrency = 16
+	// writeConcurrency is how many regions one write goes to at a time. One whose region leader or follower has failed waits
+	// for seconds: all regions of a node shall do so beside each other.
+	writeConcurrency = 512
 	// chunkBytes and chunkRows bound one request to a datanode.
 	chunkBytes = 2 << 20
 	chunkRows  = 10_000
