@@ -17,6 +17,8 @@ const (
 	MaxRunning = 1000
 	// KeptEnded is how many procedures that ended are remembered.
 	KeptEnded = 1000
+	// maxLooked is how many of those are looked at for one to forget.
+	maxLooked = 64
 )
 
 // Effects are what commands of procedures change outside of this package, each within the command.

@@ -25,7 +25,9 @@ func Adopt(tx state.Tx) error {
 		r.Version++
 		tx.Delete(runningID(r.Id))
 		tx.Put(endedID(r.Id), state.Encode(r))
-		trim(tx)
+		if err := trim(tx, r.Id); err != nil {
+			return err
+		}
 	}
 	for key := range tx.Ascend(lockPrefix, lockStop) {
 		tx.Delete(key)

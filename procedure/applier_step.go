@@ -67,21 +67,47 @@ func (a *applier) put(tx state.Tx, r *storagepb.ProcedureRecord, wallTime int64)
 	tx.Delete(runningID(r.Id))
 	tx.Put(endedID(r.Id), state.Encode(r))
 	putCount(tx, runningKey, state.Peek(tx, runningKey, 1)-1)
-	trim(tx)
-	return &storagepb.ProcedureResult{Procedure: r}, nil
+	return &storagepb.ProcedureResult{Procedure: r}, trim(tx, r.Id)
 }
 
-// trim forgets the oldest procedure that ended, where there are too many with one more.
-func trim(tx state.Tx) {
+// trim forgets a procedure that ended before, where there are too many with the one that ends now.
+func trim(tx state.Tx, ended uint64) error {
 	n := state.Peek(tx, endedKey, 0) + 1
 	if n > KeptEnded {
-		for key := range tx.Ascend(endedPrefix, endedStop) {
-			tx.Delete(key)
-			n--
+		key, err := leastMissed(tx, ended)
+		if err != nil {
+			return err
+		}
+		tx.Delete(key)
+		n--
+	}
+	putCount(tx, endedKey, n)
+	return nil
+}
+
+// leastMissed returns the key of the procedure to forget: the oldest part of another one, for nobody asked for it by itself,
+// and a drain, which is older than all of its parts, is to be found when it has ended. Where the oldest are none, the oldest.
+func leastMissed(tx state.Tx, ended uint64) (oldest string, err error) {
+	looked := 0
+	for key, value := range tx.Ascend(endedPrefix, endedStop) {
+		if key == endedID(ended) {
+			continue
+		}
+		if oldest == "" {
+			oldest = key
+		}
+		r, err := decode(key, value)
+		if err != nil {
+			return "", err
+		}
+		if looked++; r.Spec.GetParentId() != 0 {
+			return key, nil
+		}
+		if looked == maxLooked {
 			break
 		}
 	}
-	putCount(tx, endedKey, n)
+	return oldest, nil
 }
 
 // cancel has a procedure and its parts roll back. One that rolls back already goes on with that. ErrProcedureEnded: it has

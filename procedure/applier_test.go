@@ -295,6 +295,21 @@ func TestBounds(t *testing.T) {
 	c.want(err, metasrv.ErrTooManyProcedures)
 }
 
+// A drain that had more parts than procedures are remembered is found when it has ended.
+func TestPartsAreForgottenFirst(t *testing.T) {
+	c := newCluster(t)
+	drain := c.mustCreate(&storagepb.ProcedureSpec{Kind: metasrvpb.ProcedureKind_PROCEDURE_KIND_DRAIN_NODE, NodeId: 1})
+	for region := range uint64(procedure.KeptEnded + 5) {
+		part := specOf(region + 1)
+		part.ParentId = drain
+		c.want(c.step(c.mustCreate(part), 1, done, nil), nil)
+	}
+	c.want(c.step(drain, 1, done, nil), nil)
+	c.get(drain)
+	c.want(c.step(c.mustCreate(specOf(1)), 1, done, nil), nil)
+	c.get(drain)
+}
+
 // In a restored state nothing goes on: the regions may be far ahead of it.
 func TestAdopt(t *testing.T) {
 	c := newCluster(t)
