@@ -60,10 +60,7 @@ func measure(ctx context.Context, bin local.Binaries, out *local.Steps) (err err
 	}
 	defer func() { _ = t.db.Close() }()
 	defer func() { _ = t.client.Close() }()
-	if err := t.failover(ctx); err != nil {
-		return err
-	}
-	return t.drain(ctx)
+	return errors.Join(t.failover(ctx), t.drain(ctx))
 }
 
 // start brings up two datanodes, with a table of which both have all regions, and then a third one.

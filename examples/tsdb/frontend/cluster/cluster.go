@@ -48,12 +48,13 @@ type Config struct {
 
 // Cluster is safe for concurrent use. Close it after everything that uses it has ended.
 type Cluster struct {
-	cfg     Config
-	catalog metasrvpb.CatalogClient
-	router  metasrvpb.RouterClient
-	routes  *client.RouteCache
-	nodes   *nodes
-	schemas schemas
+	cfg      Config
+	catalog  metasrvpb.CatalogClient
+	router   metasrvpb.RouterClient
+	routes   *client.RouteCache
+	nodes    *nodes
+	schemas  schemas
+	suspects suspects
 	// silentUntil is the time, in ns since 1970, until which scans wait less for metasrv, since it didn't answer lately.
 	silentUntil atomic.Int64
 	// background is the context of what no caller waits for; end ends it.

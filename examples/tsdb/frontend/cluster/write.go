@@ -151,12 +151,14 @@ func (w *write) chunk(ctx context.Context, g *client.WriteGroup, rows *tsdbpb.Ro
 		err = trouble.add(ctx, g.Endpoint, err, refused)
 		switch {
 		case refused && isBehind(invalid, g): // it will hear of its leadership
-		case refused:
+		case refused && newer(invalid, g.Route) > 0:
 			w.c.routes.Invalidate(w.in.Table.Name, newer(invalid, g.Route))
+		case refused:
+			w.c.suspect(w.in.Table.Name)
 		case !isTransient(err):
 			return fmt.Errorf("write to region %s of %s: %w", g.Region.ID, w.in.Table.Name, err)
 		case attempt%refetchEvery == 0:
-			w.c.routes.Invalidate(w.in.Table.Name, 0)
+			w.c.suspect(w.in.Table.Name)
 		}
 		if w.c.pauseUnlessChanged(ctx, attempt, g.Route) != nil {
 			return trouble.failed(nil)
@@ -172,6 +174,9 @@ func (w *write) chunk(ctx context.Context, g *client.WriteGroup, rows *tsdbpb.Ro
 		}
 		again := groups[0]
 		again.Rows = g.Rows
+		if again.Region.LeaderEpoch != g.Region.LeaderEpoch {
+			attempt = 0 // another region leader: the next pauses are short again
+		}
 		g = &again
 	}
 }
