@@ -61,14 +61,15 @@ func TestLookAtANodeIsBounded(t *testing.T) {
 	c := startStuck(t)
 	c.f.lookTime = 1 // a table takes longer
 	now, looks := time.Now(), 1
-	for more := true; ; looks++ {
-		var due bool
-		if due, more = c.look(now, 1, 2); !due {
+	for {
+		due, more := c.look(now, 1, 2)
+		if !due {
 			t.Fatal("the node is not looked at further")
 		}
 		if !more {
 			break
 		}
+		looks++
 	}
 	if tables := len(c.f.led.nodes[1]); looks != tables || tables < 2 {
 		t.Errorf("%d looks at %d tables, want one a table", looks, tables)
