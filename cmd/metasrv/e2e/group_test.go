@@ -50,9 +50,10 @@ type groupNode struct {
 func newReplicaGroup(t *testing.T, cl *client.Client, n int) *replicaGroup {
 	g := &replicaGroup{t: t, cl: cl, writers: map[uint64]uint64{}}
 	for id := uint64(1); id <= uint64(n); id++ {
-		node := &groupNode{group: g, id: id}
-		g.nodes = append(g.nodes, node)
-		node.start()
+		g.nodes = append(g.nodes, &groupNode{group: g, id: id})
+	}
+	for _, n := range g.nodes {
+		n.start()
 	}
 	t.Cleanup(func() {
 		for _, n := range g.nodes {
