@@ -79,7 +79,7 @@ chaos: build ## Disturb a whole database for DURATION (such as 1h) from SEED, an
 	cd examples/tsdb && $(GO) build -tags $(TAGS),broken -o $(BIN)/tsdb-broken ./cmd/tsdb
 	for fence in $(FENCES); do
 	  echo "datanodes without the fence $$fence must be caught"
-	  $(BIN)/chaos $(BINARIES) -tsdb $(BIN)/tsdb-broken -broken "$$fence" -only 'pause datanode' -duration 4m
+	  $(BIN)/chaos $(BINARIES) -tsdb $(BIN)/tsdb-broken -broken "$$fence" -only 'pause datanode' -duration 15m
 	done
 
 .PHONY: chaos-times
