@@ -236,7 +236,7 @@ func (k *GroupKeeper) answered(t groupTicket, status *metasrvpb.GroupStatus) (ne
 		return news
 	}
 	if status.GetEpoch() == o.epoch && status.GetLeaseMs() > 0 && o.since != 0 && o.since <= t.number {
-		lease := time.Duration(min(status.GetLeaseMs(), uint64(time.Hour/time.Millisecond))) * time.Millisecond //nolint:gosec // at most an hour
+		lease := upToAnHour(status.GetLeaseMs())
 		if until := int64(t.sentAt + lease); until > o.until.Load() {
 			o.until.Store(until)
 		}

@@ -31,8 +31,13 @@ func (s *heartbeatStream) takeLease(response *metasrvpb.HeartbeatResponse) {
 	if !ok || response.GetLeaseMs() == 0 || response.Digest == nil || response.GetDigest() != t.digest {
 		return
 	}
-	lease := time.Duration(min(response.GetLeaseMs(), uint64(time.Hour/time.Millisecond))) * time.Millisecond //nolint:gosec // at most an hour
+	lease := upToAnHour(response.GetLeaseMs())
 	keeper.granted(t, lease, response.GetUngranted())
+}
+
+// upToAnHour returns the time that metasrv names in ms, an hour where it names more.
+func upToAnHour(ms uint64) time.Duration {
+	return time.Duration(min(ms, uint64(time.Hour/time.Millisecond))) * time.Millisecond //nolint:gosec // at most an hour
 }
 
 // ticket returns that of an answered request, and forgets those before it: answers come in order, and the last request

@@ -234,7 +234,7 @@ func (s *heartbeatStream) handle(response *metasrvpb.HeartbeatResponse, learned 
 	if registered {
 		t.incarnation = response.GetIncarnation()
 	}
-	interval := time.Duration(min(response.GetHeartbeatIntervalMs(), uint64(time.Hour/time.Millisecond))) * time.Millisecond //nolint:gosec // at most an hour
+	interval := upToAnHour(response.GetHeartbeatIntervalMs())
 	retimed := interval > 0 && interval != t.interval
 	if retimed {
 		t.interval = interval

@@ -57,20 +57,9 @@ func ReplicasIn(route []byte, f func(node uint64, leads bool)) error {
 }
 
 func replicaIn(replica []byte, leader uint64, f func(node uint64, leads bool)) error {
-	var id, node, dropped uint64
-	err := state.EachField(replica, func(number protowire.Number, n uint64, _ []byte) error {
-		switch number {
-		case replicaIDField:
-			id = n
-		case replicaNodeField:
-			node = n
-		case replicaDroppedField:
-			dropped = n
-		}
-		return nil
-	})
-	if err == nil && dropped == 0 {
-		f(node, id == leader)
+	r, err := readReplica(replica)
+	if err == nil && r.dropped == 0 {
+		f(r.node, r.id == leader)
 	}
 	return err
 }

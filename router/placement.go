@@ -89,9 +89,9 @@ func (p *placedRegion) read(record []byte) error {
 	})
 }
 
-func (p *placedRegion) add(record []byte) error {
-	var r placedReplica
-	err := state.EachField(record, func(number protowire.Number, n uint64, _ []byte) error {
+// readReplica reads a stored replica as far as its placement goes.
+func readReplica(record []byte) (r placedReplica, err error) {
+	err = state.EachField(record, func(number protowire.Number, n uint64, _ []byte) error {
 		switch number {
 		case replicaIDField:
 			r.id = n
@@ -106,6 +106,11 @@ func (p *placedRegion) add(record []byte) error {
 		}
 		return nil
 	})
+	return r, err
+}
+
+func (p *placedRegion) add(record []byte) error {
+	r, err := readReplica(record)
 	if err == nil && r.dropped == 0 {
 		p.replicas = append(p.replicas, r)
 	}

@@ -59,36 +59,23 @@ func (s *settling) region(record []byte) error {
 }
 
 func (s *settling) replica(region regionFields, record []byte) error {
-	var id, node, learner, generation uint64
-	err := state.EachField(record, func(number protowire.Number, n uint64, _ []byte) error {
-		switch number {
-		case replicaIDField:
-			id = n
-		case replicaNodeField:
-			node = n
-		case replicaLearnerField:
-			learner = n
-		case replicaGenerationField:
-			generation = n
-		}
-		return nil
-	})
-	if err != nil || node != uint64(s.by.Node) {
+	stored, err := readReplica(record)
+	if err != nil || stored.node != uint64(s.by.Node) {
 		return err
 	}
 	role, standing := metasrvpb.ReplicaRole_REPLICA_ROLE_FOLLOWER, Idle
 	switch {
-	case id == region.leader:
+	case stored.id == region.leader:
 		role, standing = metasrvpb.ReplicaRole_REPLICA_ROLE_LEADER, Leading
-	case learner != 0:
+	case stored.learner != 0:
 		role = metasrvpb.ReplicaRole_REPLICA_ROLE_LEARNER
 	}
-	if s.found == len(s.report) || generation < s.by.StorageGeneration {
+	if s.found == len(s.report) || stored.generation < s.by.StorageGeneration {
 		s.differs = true
 		return nil
 	}
 	r := s.report[s.found]
-	s.differs = s.differs || uint64(r.Replica) != id || r.Role != role || r.Demoted || r.LeaderEpoch != region.epoch || r.ConfVersion != region.conf
+	s.differs = s.differs || uint64(r.Replica) != stored.id || r.Role != role || r.Demoted || r.LeaderEpoch != region.epoch || r.ConfVersion != region.conf
 	s.standings[s.found] = standing
 	s.found++
 	return nil

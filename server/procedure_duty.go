@@ -71,7 +71,7 @@ func (d *duties) runProcedures(ctx context.Context, t *term, log *slog.Logger) {
 		wait := idlePeriod
 		any := false
 		d.node.Glance(func(v state.View) { any = procedure.AnyRunning(v) })
-		if any || len(r.withheld) > 0 || !time.Now().Before(r.rebuilds.next) {
+		if any || len(r.withheld) > 0 || d.repairAfter > 0 && !time.Now().Before(r.rebuilds.next) {
 			if any {
 				wait = procedurePeriod
 			}
@@ -92,6 +92,7 @@ func (d *duties) runProcedures(ctx context.Context, t *term, log *slog.Logger) {
 func (d *driver) round(ctx context.Context) (moved bool, err error) {
 	view := d.node.View()
 	if quarantined(view) != nil {
+		d.rebuilds.next = time.Now().Add(repairPeriod)
 		return false, nil // the regions may be far ahead of the state
 	}
 	var records []*storagepb.ProcedureRecord
