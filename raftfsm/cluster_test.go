@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,9 +23,11 @@ type cluster struct {
 	net     memnet.Net
 	servers []Server
 	dir     string
-	nodes   []*Node
-	timing  Timing
-	log     LogRetention
+	// mu guards nodes where it changes, for the goroutines that look for the metasrv leader meanwhile.
+	mu     sync.Mutex
+	nodes  []*Node
+	timing Timing
+	log    LogRetention
 	// configure changes the configuration of a member, where it is not nil.
 	configure func(i int, c *Config)
 	// founders is how many of servers founded the cluster; the others join it.
@@ -59,6 +63,8 @@ func (c *cluster) start(i int) *Node {
 	if err != nil {
 		c.t.Fatalf("start member %s: %v", c.servers[i].ID, err)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.nodes[i] = node
 	return node
 }
@@ -92,7 +98,9 @@ func (c *cluster) clusterState(i int) ClusterState {
 func (c *cluster) join(id string) int {
 	c.t.Helper()
 	c.servers = append(c.servers, Server{ID: id, RaftAddr: id + ":3003"})
+	c.mu.Lock()
 	c.nodes = append(c.nodes, nil)
+	c.mu.Unlock()
 	c.start(len(c.nodes) - 1)
 	return len(c.nodes) - 1
 }
@@ -115,14 +123,23 @@ func (c *cluster) stop(i int) {
 	if err := c.nodes[i].Close(ctx); err != nil {
 		c.t.Errorf("close member %s: %v", c.servers[i].ID, err)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.nodes[i] = nil
+}
+
+// running returns the nodes by member, nil for those that are stopped.
+func (c *cluster) running() []*Node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.nodes)
 }
 
 // leader waits for a metasrv leader among the running members.
 func (c *cluster) leader() (int, *Node) {
 	c.t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		for i, n := range c.nodes {
+		for i, n := range c.running() {
 			if n == nil {
 				continue
 			}

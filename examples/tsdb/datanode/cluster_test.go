@@ -315,10 +315,10 @@ func TestClusterUnknown(t *testing.T) {
 	n := nodes[0]
 	n.config.Metasrv = []string{m.addr}
 	n = n.restart(t)
-	n.awaitServing(t)
-	if _, err := n.query(t, &tsdbpb.QueryRequest{Route: route(0), Columns: []string{"t"}}); err != nil {
-		t.Error(err)
-	}
+	eventually(t, "rows from the node that has a lease again", func() bool {
+		_, err := n.query(t, &tsdbpb.QueryRequest{Route: route(0), Columns: []string{"t"}})
+		return err == nil
+	})
 }
 
 // TestClusterNotNoted: a folder that can't be made one of the cluster must not be served to it.
