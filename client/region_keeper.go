@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,8 @@ type RegionKeeper struct {
 	number uint64
 	// lapses counts the leases that ended before the next one was granted.
 	lapses uint64
+	// firstLease is closed, and replaced, when a leadership gets its first lease.
+	firstLease chan struct{}
 }
 
 // leadership is one region that the node leads in one epoch.
@@ -43,7 +46,9 @@ type leadership struct {
 }
 
 // NewRegionKeeper returns a keeper of a node that leads nothing yet.
-func NewRegionKeeper() *RegionKeeper { return &RegionKeeper{now: leaseClock} }
+func NewRegionKeeper() *RegionKeeper {
+	return &RegionKeeper{now: leaseClock, firstLease: make(chan struct{})}
+}
 
 // Lead says that a replica of this node leads its region from now on, in an epoch that it has made durable. It acknowledges
 // writes when it has been reported like that, and metasrv has granted a lease. Leading it already in this epoch or a later
@@ -96,6 +101,25 @@ func (k *RegionKeeper) BeginWrite(region metasrv.RegionID) (Write, error) {
 		return Write{}, metasrv.ErrNoLease.With("this node leads region %s in epoch %d, but has no lease of metasrv at present", region, l.epoch)
 	}
 	return Write{keeper: k, leadership: l}, nil
+}
+
+// AwaitFirstLease waits until this node has had a lease for leading a region in an epoch, or in a later one: those who read the
+// routes may hear of a leadership earlier than the node that has it. It returns nil then, and the error of ctx if that ends first.
+// A lease that has ended since is not waited for.
+func (k *RegionKeeper) AwaitFirstLease(ctx context.Context, region metasrv.RegionID, epoch uint64) error {
+	for {
+		k.mu.Lock()
+		l, granted := k.leadership(region), k.firstLease
+		k.mu.Unlock()
+		if l != nil && l.epoch >= epoch && l.until.Load() != 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-granted:
+		}
+	}
 }
 
 func (k *RegionKeeper) holds(l *leadership) bool { return int64(k.now()) < l.until.Load() }
@@ -163,6 +187,7 @@ func (k *RegionKeeper) granted(t ticket, lease time.Duration, ungranted []*metas
 		without[replicaKey{r.GetRegionId(), r.GetReplicaId()}] = true
 	}
 	until := int64(t.sentAt + lease)
+	first := false
 	for _, value := range k.regions.Range {
 		l := value.(*leadership)
 		if l.since == 0 || l.since > t.number || without[replicaKey{l.region, l.replica}] {
@@ -177,6 +202,11 @@ func (k *RegionKeeper) granted(t ticket, lease time.Duration, ungranted []*metas
 			k.lapses++
 		}
 		l.until.Store(until)
+		first = first || before == 0
+	}
+	if first {
+		close(k.firstLease)
+		k.firstLease = make(chan struct{})
 	}
 }
 

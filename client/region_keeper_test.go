@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -158,6 +159,34 @@ func TestKeeperGrantCoversWhatWasReported(t *testing.T) {
 			k.want(t, 1, metasrv.ErrNoLease)
 		})
 	}
+}
+
+// A leadership is waited for until its first lease, not for one that has ended.
+func TestKeeperAwaitsTheFirstLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := leading(t)
+		wantIs(t, k.AwaitFirstLease(t.Context(), 1, 1), nil)
+		k.clock += lease
+		wantIs(t, k.AwaitFirstLease(t.Context(), 1, 1), nil)
+
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		wantIs(t, k.AwaitFirstLease(short, 1, 2), context.DeadlineExceeded)
+
+		ended := make(chan error)
+		go func() { ended <- k.AwaitFirstLease(t.Context(), 1, 2) }()
+		synctest.Wait()
+		k.Lead(1, 10, 3)
+		k.granted(k.sending(nil), lease, nil)
+		synctest.Wait()
+		select {
+		case err := <-ended:
+			t.Fatalf("not waited for a lease: %v", err)
+		default:
+		}
+		k.granted(k.sending([]*metasrvpb.RegionStat{leads(1, 3)}), lease, nil)
+		wantIs(t, <-ended, nil)
+	})
 }
 
 func TestKeeperUngranted(t *testing.T) {

@@ -30,7 +30,9 @@ const (
 	// probeAttempts is how often a write to a region is tried; a frontend tries for long by itself.
 	probeAttempts = 3
 	drainWriters  = 4
-	drainTimeout  = 5 * time.Minute
+	// electionPoll is how often metasrv is asked who leads: seldom enough that the answers, of all regions, cost little.
+	electionPoll = 100 * time.Millisecond
+	drainTimeout = 5 * time.Minute
 )
 
 // times measures, with the defaults of all programs, how long the regions of a datanode can't be written when it is killed,
@@ -192,7 +194,7 @@ func median(list []time.Duration) time.Duration {
 func (t *times) awaitElections(ctx context.Context, node uint64) <-chan time.Duration {
 	began, elected := time.Now(), make(chan time.Duration, 1)
 	go func() {
-		for sleep(ctx, 20*time.Millisecond) {
+		for sleep(ctx, electionPoll) {
 			if n, err := t.leads(ctx, node); err == nil && n == 0 {
 				break
 			}

@@ -256,6 +256,34 @@ func TestFailover(t *testing.T) {
 	c.expect([][]any{row(1, 1), row(2, 2)}, 1, 2, 3)
 }
 
+// TestWriteAwaitsLeadership: a write that comes before its node has heard that it leads is not refused.
+func TestWriteAwaitsLeadership(t *testing.T) {
+	c := startLeased(t, 2, 2)
+	c.write("0", 1, 1)
+	round := 0
+	eventually(t, "a write that came before the election", func() bool {
+		round++
+		_, others := c.leader()
+		next := others[0]
+		request := &tsdbpb.WriteRequest{Route: c.route(next), WriteId: fmt.Append(nil, round), Rows: rows(t, row(1, 1))}
+		request.Route.LeaderEpoch++
+		written := make(chan error, 1)
+		go func() {
+			_, err := c.nodes[next].Write(t.Context(), request)
+			written <- err
+		}()
+		// A node that doesn't wait answers while it can't have heard of the election.
+		select {
+		case err := <-written:
+			t.Errorf("refused before the election: %v", err)
+			return true
+		case <-time.After(50 * time.Millisecond):
+		}
+		c.elect(next)
+		return <-written == nil // it came too late where the machine is busy
+	})
+}
+
 // TestTailIsTakenBack: what a region leader stored and could not acknowledge goes when another one is elected that doesn't
 // have it; the old leader can't write any more, and follows.
 func TestTailIsTakenBack(t *testing.T) {
@@ -272,6 +300,11 @@ func TestTailIsTakenBack(t *testing.T) {
 		t.Fatalf("the old leader has %v, %v; want the row that was not acknowledged", got, err)
 	}
 	c.elect(next)
+	// Earlier, it would still take the write from the old leader.
+	eventually(t, "the new leader knows of its epoch", func() bool {
+		s, err := c.nodes[next].Status(t.Context(), &tsdbpb.StatusRequest{})
+		return err == nil && s.GetReplicas()[0].GetLeaderEpoch() == 2
+	})
 	c.gates[next].open()
 	c.write("2", 2, 2)
 	c.awaitInSync(old, next)

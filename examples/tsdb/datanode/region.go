@@ -12,6 +12,8 @@ type region struct {
 	service  *Service
 	replica  *store.Replica
 	counters counters
+	// measured is for the reports alone.
+	measured measured
 
 	// reads has those who wait to hear that the replica has everything.
 	reads rounds

@@ -19,6 +19,7 @@ const maxWriteID = 64
 
 // Write stores rows on all in-sync replicas of a region that this node leads.
 func (s *Service) Write(ctx context.Context, request *tsdbpb.WriteRequest) (*tsdbpb.WriteResponse, error) {
+	s.awaitLeadership(ctx, request.GetRoute())
 	r, err := s.replica(request.GetRoute())
 	if err != nil {
 		return nil, toStatus(err)
@@ -38,6 +39,25 @@ func (s *Service) Write(ctx context.Context, request *tsdbpb.WriteRequest) (*tsd
 		s.countWrite(g, request.GetRows())
 	}
 	return &tsdbpb.WriteResponse{RepeatedWrite: repeated}, nil
+}
+
+// leadershipWait is how long a write waits for the leadership that it was sent for.
+const leadershipWait = 500 * time.Millisecond
+
+// awaitLeadership gives this node a moment to hear of the leadership that a write was sent for, and to get a lease for it:
+// frontends see an election at once, and all writers of the region, refused, would come again and again.
+func (s *Service) awaitLeadership(ctx context.Context, route *tsdbpb.Route) {
+	r, err := s.named(route)
+	if err != nil {
+		return
+	}
+	state, epoch := r.State(), route.GetLeaderEpoch()
+	if epoch < state.LeaderEpoch || epoch == state.LeaderEpoch && !state.Leads() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, leadershipWait)
+	defer cancel()
+	_ = s.keeper.AwaitFirstLease(ctx, r.Region(), epoch) // where there is none, the write is refused, with the reason
 }
 
 // Replicate stores writes of the region leader on another replica. The leader's epoch is compared, and a newer one made

@@ -46,9 +46,28 @@ func (s *Service) countRead(g *region, bytes int) {
 	s.counters.rcus.Add(n)
 }
 
-// countTime is how long rows are counted for one report: the lease of the node waits for it. What wasn't counted then is in a
-// later one.
-const countTime = 100 * time.Millisecond
+const (
+	// measureTime is how long replicas are measured for one report: the lease of the node waits for it. What wasn't measured
+	// then is in a later one.
+	measureTime = 100 * time.Millisecond
+	// measureEvery is how old the figures of a replica may be. Reports follow each other quickly while roles change, when nobody
+	// has time for this.
+	measureEvery = 500 * time.Millisecond
+)
+
+// measured are figures of a replica that take a query and system calls to get.
+type measured struct {
+	at         time.Time
+	rows, size uint64
+}
+
+func (g *region) measure(ctx context.Context, now time.Time) {
+	rows, err := g.replica.Rows(ctx)
+	if err != nil {
+		g.service.logger.Warn("rows not counted", "region_id", g.replica.Region(), "replica_id", g.replica.ID(), "error", err)
+	}
+	g.measured = measured{at: now, rows: rows, size: g.replica.Size()}
+}
 
 // report returns the replicas as they stand, and the node's counters since the previous report. Damaged replicas
 // are left out: the node can't serve them, so it doesn't have them.
@@ -64,20 +83,15 @@ func (s *Service) report(ctx context.Context) client.HeartbeatReport {
 		if s.isClosed(r) {
 			continue
 		}
-		rows := r.State().Rows
-		var err error
-		if time.Since(began) < countTime {
-			rows, err = r.Rows(ctx)
-		}
-		if err != nil {
-			s.logger.Warn("rows not counted", "region_id", r.Region(), "replica_id", r.ID(), "error", err)
+		if now := time.Now(); now.Sub(began) < measureTime && now.Sub(g.measured.at) >= measureEvery {
+			g.measure(ctx, now)
 		}
 		d := r.Definition()
 		tables[r.Region().Table()] = true
 		stat := &metasrvpb.RegionStat{
 			RegionId: uint64(r.Region()), ReplicaId: uint64(r.ID()), TableName: d.GetTableName(),
 			Rcus: g.counters.rcus.Swap(0), Wcus: g.counters.wcus.Swap(0),
-			ApproximateSize: r.Size(), ApproximateRows: rows,
+			ApproximateSize: g.measured.size, ApproximateRows: g.measured.rows,
 		}
 		state := r.State() // at one moment
 		stat.Role, stat.LeaderEpoch, stat.ConfVersion, stat.Demoted = state.Role, state.LeaderEpoch, state.ConfVersion, state.Demoted
