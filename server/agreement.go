@@ -49,7 +49,7 @@ func (rules) Agree(v state.View, by heartbeat.Reporter, table metasrv.TableID, r
 		return heartbeat.Agreement{}, err
 	}
 	asked := len(found.Instructions)
-	if quarantined(v) != nil {
+	if asked > 0 && quarantined(v) != nil {
 		found.Instructions = slices.DeleteFunc(found.Instructions, func(i *metasrvpb.Instruction) bool { return i.GetDropRegion() != nil })
 	}
 	return heartbeat.Agreement{

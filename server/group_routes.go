@@ -65,8 +65,9 @@ func (f *writerFollower) advance(ctx context.Context) error {
 		return err
 	}
 	view := f.node.View()
+	anyGroup := heartbeat.AnyGroup(view)
 	for _, r := range revisions {
-		if anew, err := f.change(view, r.Changes); err != nil || anew {
+		if anew, err := f.change(view, anyGroup, r.Changes); err != nil || anew {
 			f.tables = nil
 			return err
 		}
@@ -104,8 +105,9 @@ func groupedIn(view state.View) func(metasrv.NodeID) bool {
 	}
 }
 
-// change notes the changes of one revision; anew says that all routes must be looked at again.
-func (f *writerFollower) change(view state.View, changes []state.Change) (anew bool, err error) {
+// change notes the changes of one revision; anew says that all routes must be looked at again. A group begins with its first
+// node, which has all looked at anew: until there is one, tables are not looked at.
+func (f *writerFollower) change(view state.View, anyGroup bool, changes []state.Change) (anew bool, err error) {
 	for i := range changes {
 		if strings.HasPrefix(changes[i].Key, heartbeat.GroupPrefix) {
 			for table := range f.tables {
@@ -116,6 +118,9 @@ func (f *writerFollower) change(view state.View, changes []state.Change) (anew b
 		if err != nil || ok && before.GetInfo().GetGroup() != after.GetInfo().GetGroup() {
 			return true, err
 		}
+	}
+	if !anyGroup {
+		return false, nil
 	}
 	grouped := groupedIn(view)
 	return false, router.Concerned(view, changes, func(table metasrv.TableID, nodes []metasrv.NodeID) {
