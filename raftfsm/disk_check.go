@@ -97,7 +97,10 @@ func unfinished(data []byte) bool {
 	return false
 }
 
-func allZero(b []byte) bool { return len(bytes.TrimLeft(b, "\x00")) == 0 }
+// allZero compares each byte with the next: faster than a loop, for megabytes are looked at while raft waits.
+func allZero(b []byte) bool {
+	return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
+}
 
 // boltMeta is what a meta page says.
 type boltMeta struct {
@@ -121,7 +124,11 @@ func (c *boltCheck) run(buckets []string) error {
 	}
 	c.reached = make([]uint64, c.pages/64+1)
 	if c.freelist != boltNoFree {
-		if _, flags, _, err := c.page(c.freelist); err != nil || flags != boltFreeFlag {
+		_, flags, _, err := c.page(c.freelist)
+		if err == nil && flags != boltFreeFlag {
+			err = fmt.Errorf("it is of the kind %x", flags)
+		}
+		if err != nil {
 			return fmt.Errorf("page %d is not the list of free pages: %w", c.freelist, err)
 		}
 	}

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/raft"
+	"go.etcd.io/bbolt"
 )
 
 // A record that the disk gives back otherwise than it was written is never executed nor sent: the member ends.
@@ -128,5 +130,33 @@ func TestLogWithoutChecksumsIsTaken(t *testing.T) {
 		if err := s.GetLog(3, &raft.Log{}); err != nil {
 			t.Errorf("an entry from before: %v", err)
 		}
+	}
+}
+
+// What is wrong with the list of free pages is said in words.
+func TestDamagedListOfFreePagesIsNamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "some.db")
+	db, err := bbolt.Open(path, 0o600, nil) // which keeps a list
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta, err := metaAt(data, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[meta.freelist*meta.pageSize+8] = boltLeafFlag
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const want = "is not the list of free pages: it is of the kind 2."
+	if err := checkBolt(path); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), want) {
+		t.Errorf("checked with %v; want that a page %s", err, want)
 	}
 }

@@ -52,9 +52,11 @@ type walDB struct {
 	files   types.VFS
 	meta    *walMeta
 
-	// writing is held during a write. raft drops old entries beside the goroutine that appends, and neither may go on with
+	// writing is held during a write, and while the log is opened anew. raft drops old entries beside the goroutine that appends, and neither may go on with
 	// what is open where the other one has failed.
 	writing diskLock
+	// reopening has what opens the log anew beside the writers.
+	reopening sync.WaitGroup
 
 	// mu is held for writing while log is exchanged.
 	mu  sync.RWMutex
@@ -130,24 +132,35 @@ func (w *walDB) state() (stale bool, failure error) {
 	return w.stale, w.failure
 }
 
-// reopen opens the log anew where it must be; w.writing is held. Reads go on from what is open where that fails.
+// reopen opens the log anew where it must be; w.writing is held. Reads go on from what was open until it is, also where that
+// fails.
 func (w *walDB) reopen() error {
 	if stale, failure := w.state(); !stale || failure != nil {
 		return failure
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.failureMu.Lock()
-	w.stale = false
-	w.failureMu.Unlock()
 	log, err := w.open()
 	if err != nil {
 		w.failed(err)
 		return err
 	}
+	w.mu.Lock()
 	old := w.log
 	w.log = log
+	w.mu.Unlock()
+	w.failureMu.Lock()
+	w.stale = false
+	w.failureMu.Unlock()
 	return old.Close()
+}
+
+// reopenSoon opens the log anew beside the writers: it takes up to a few tenths of a second, in which raft could not answer
+// heartbeats if the next write did it. Where it fails, that write does.
+func (w *walDB) reopenSoon() {
+	w.reopening.Go(func() {
+		w.writing.Lock()
+		defer w.writing.Unlock()
+		_ = w.reopen()
+	})
 }
 
 // write runs a call that changes the log.
@@ -172,6 +185,9 @@ func (w *walDB) write(call func(*wal.WAL) error) error {
 			}
 		}
 		w.failed(err)
+		if isDiskFull(err) {
+			w.reopenSoon()
+		}
 		return err
 	}
 }
@@ -274,6 +290,7 @@ func (w *walDB) GetUint64([]byte) (uint64, error) { return 0, errors.ErrUnsuppor
 
 // Close notes where the log ends and closes it.
 func (w *walDB) Close() error {
+	w.reopening.Wait()
 	var err error
 	if _, failure := w.state(); failure == nil {
 		err = w.noteEnd()

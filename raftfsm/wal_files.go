@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/hashicorp/raft-wal/types"
 )
@@ -58,4 +59,65 @@ func (f *walFiles) createEmpty(dir, name string, size uint64) (types.WritableFil
 		return nil, err
 	}
 	return f.OpenWriter(dir, name)
+}
+
+// OpenWriter opens a segment that is written to. raft-wal reads it through when it opens the log.
+func (f *walFiles) OpenWriter(dir, name string) (types.WritableFile, error) {
+	file, err := f.VFS.OpenWriter(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	return &walReadAhead{WritableFile: file, fresh: true}, nil
+}
+
+// readStep is how much of a segment is read at once.
+const readStep = 256 << 10
+
+// walReadAhead reads a file in large steps until it is written to: raft-wal asks for the few bytes of each frame on its own,
+// which took a second for a segment of small entries.
+type walReadAhead struct {
+	types.WritableFile
+
+	mu sync.Mutex
+	// chunk are the bytes of the file from a place on; none once the file is not fresh.
+	chunk []byte
+	from  int64
+	fresh bool
+}
+
+// ReadAt implements io.ReaderAt.
+func (r *walReadAhead) ReadAt(p []byte, at int64) (int, error) {
+	if len(p) <= walFileHead && r.readAhead(p, at) {
+		return len(p), nil
+	}
+	return r.WritableFile.ReadAt(p, at)
+}
+
+// readAhead fills p; false where it can't.
+func (r *walReadAhead) readAhead(p []byte, at int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.fresh {
+		return false
+	}
+	if end := at + int64(len(p)); at < r.from || end > r.from+int64(len(r.chunk)) {
+		if r.chunk == nil {
+			r.chunk = make([]byte, readStep)
+		}
+		n, _ := r.WritableFile.ReadAt(r.chunk[:readStep], at) // an error comes again without the chunk
+		r.chunk, r.from = r.chunk[:n], at
+		if n < len(p) {
+			return false
+		}
+	}
+	copy(p, r.chunk[at-r.from:])
+	return true
+}
+
+// WriteAt implements io.WriterAt.
+func (r *walReadAhead) WriteAt(p []byte, at int64) (int, error) {
+	r.mu.Lock()
+	r.chunk, r.fresh = nil, false
+	r.mu.Unlock()
+	return r.WritableFile.WriteAt(p, at)
 }

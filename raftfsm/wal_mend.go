@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
+	"golang.org/x/sys/unix"
 )
 
 // What raft-wal takes for granted when it opens a log is looked at before, and what a crash has left half done is done:
@@ -185,25 +186,48 @@ func openTail(path string) (tail walTail, size int64, err error) {
 		return walTail{}, 0, fmt.Errorf("read %s: %w", path, err)
 	}
 	defer func() { _ = syscall.Munmap(data) }()
-	if err := readWritten(file, data); err != nil {
+	written, err := readWritten(file, data)
+	if err != nil {
 		return walTail{}, 0, err
 	}
-	return readTail(data), info.Size(), nil
+	return readTail(data[:written]), info.Size(), nil
 }
 
-// readWritten reads a file into zeros, and touches only what of them it changes.
-func readWritten(file io.ReaderAt, data []byte) error {
-	chunk := make([]byte, 256<<10)
-	for at := 0; at < len(data); at += len(chunk) {
-		part := chunk[:min(len(chunk), len(data)-at)]
-		if _, err := file.ReadAt(part, int64(at)); err != nil {
-			return err
+// readWritten reads a file into zeros, and touches only what of them it changes. It returns the length of what is not zeros,
+// or a bit more. What the file system says was never written is not read: that is most of a segment which has just begun.
+func readWritten(file *os.File, data []byte) (written int, err error) {
+	chunk := make([]byte, readStep)
+	for at, end := int64(0), int64(0); at < int64(len(data)); {
+		if at >= end {
+			if at, end = nextData(file, at, int64(len(data))); at >= end {
+				break
+			}
+		}
+		part := chunk[:min(readStep, end-at)]
+		if _, err := file.ReadAt(part, at); err != nil {
+			return 0, err
 		}
 		if !allZero(part) {
-			copy(data[at:], part)
+			written = int(at) + copy(data[at:], part)
 		}
+		at += int64(len(part))
 	}
-	return nil
+	return written, nil
+}
+
+// nextData returns where a file has data from a place on, and until where; all of the rest where the file system doesn't say.
+func nextData(file *os.File, from, size int64) (begin, end int64) {
+	begin, err := file.Seek(from, unix.SEEK_DATA)
+	if errors.Is(err, syscall.ENXIO) {
+		return size, size
+	}
+	if err != nil || begin < from {
+		return from, size
+	}
+	if end, err = file.Seek(begin, unix.SEEK_HOLE); err != nil || end <= begin {
+		return begin, size
+	}
+	return begin, min(end, size)
 }
 
 // checkEnded checks a segment that has ended: that it is as long as it was, and that its index, by which entries are
