@@ -12,6 +12,7 @@ import (
 
 	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm/machine"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
@@ -231,21 +232,21 @@ func TestLogAndImageMustFit(t *testing.T) {
 		}
 		return s
 	}
-	if err := reconcile(logOf(1, 10), 5, 1); err != nil {
+	if err := reconcile(logOf(1, 10), machine.Position{Index: 5, Term: 1}); err != nil {
 		t.Errorf("log 1 to 10, image at 5: %v", err)
 	}
-	if err := reconcile(logOf(7, 10), 5, 1); err == nil {
+	if err := reconcile(logOf(7, 10), machine.Position{Index: 5, Term: 1}); err == nil {
 		t.Error("log 7 to 10, image at 5: entry 6 is missing and nobody noticed")
 	}
 	behind := logOf(1, 10)
-	if err := reconcile(behind, 20, 1); err != nil {
+	if err := reconcile(behind, machine.Position{Index: 20, Term: 1}); err != nil {
 		t.Errorf("log 1 to 10, image at 20: %v", err)
 	}
 	if last, _ := behind.LastIndex(); last != 0 {
 		t.Errorf("a log that ends before the image still ends at %d", last)
 	}
 	overruled := logOf(1, 10)
-	if err := reconcile(overruled, 5, 2); err != nil {
+	if err := reconcile(overruled, machine.Position{Index: 5, Term: 2}); err != nil {
 		t.Errorf("log 1 to 10 of term 1, image at 5 of term 2: %v", err)
 	}
 	if last, _ := overruled.LastIndex(); last != 0 {

@@ -82,9 +82,13 @@ func (fl *flusher) run() {
 			return
 		}
 		if fl.disk.out() {
-			continue // the next tick sees whether there is space again
+			pace.missed()
+			continue
 		}
-		if err := fl.flush(); err != nil && !errors.Is(err, metasrv.ErrDiskFull) {
+		switch err := fl.flush(); {
+		case errors.Is(err, metasrv.ErrDiskFull):
+			pace.missed()
+		case err != nil:
 			fl.fail(err)
 			return
 		}

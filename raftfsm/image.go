@@ -15,6 +15,7 @@ import (
 
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/machine"
+	"github.com/metasrv/metasrv/raftfsm/snapshot"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
@@ -136,14 +137,7 @@ func readMeta(tx *bbolt.Tx) (*storagepb.ImageMeta, error) {
 	if sum != nil && !bytes.Equal(sum, metaSum(encoded)) {
 		return nil, damaged(path, "the checksum of its meta record is wrong")
 	}
-	meta := &storagepb.ImageMeta{}
-	if err := state.Decode(encoded, meta); err != nil {
-		return nil, err
-	}
-	if meta.Version > imageVersion {
-		return nil, fmt.Errorf("image has version %d, this version of metasrv knows %d", meta.Version, imageVersion)
-	}
-	return meta, nil
+	return snapshot.DecodeMeta(encoded)
 }
 
 func putMeta(tx *bbolt.Tx, meta *storagepb.ImageMeta) error {

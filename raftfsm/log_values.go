@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 
-	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
 
@@ -139,63 +137,3 @@ func (s *logStore) forgetVote() error {
 }
 
 func uint64Bytes(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
-
-// reconcile makes log and image of a starting member fit: raft starts at the index of the image and replays what
-// the log has behind it.
-func reconcile(log *logStore, imageIndex, imageTerm uint64) error {
-	first, err := log.FirstIndex()
-	if err != nil {
-		return err
-	}
-	last, err := log.LastIndex()
-	switch {
-	case err != nil:
-		return err
-	case last == 0:
-		return nil
-	case first > imageIndex+1:
-		return fmt.Errorf("the log begins at entry %d but the image ends at %d: entries are missing, perhaps state.db was removed or replaced; "+
-			"remove this member from the cluster and let it join again with an empty folder under a new id", first, imageIndex)
-	case last < imageIndex:
-		// The member ended between the install of a snapshot and the reset of its log.
-		return log.db.DeleteRange(first, last)
-	}
-	if other, err := log.isOther(first, imageIndex, imageTerm); err != nil || other {
-		if err == nil {
-			err = log.db.DeleteRange(first, last)
-		}
-		return err
-	}
-	return log.checkTerm(last)
-}
-
-// isOther reports whether the log has another entry than the image at its index: the member ended between an install and
-// the reset as well, with a longer log of which no majority had the end. What is in the image was committed, so nothing
-// behind another entry can have been.
-func (s *logStore) isOther(first, imageIndex, imageTerm uint64) (bool, error) {
-	if imageIndex < first {
-		return false, nil
-	}
-	var entry raft.Log
-	if err := s.GetLog(imageIndex, &entry); err != nil {
-		return false, fmt.Errorf("read entry %d: %w", imageIndex, err)
-	}
-	return entry.Term != imageTerm, nil
-}
-
-// checkTerm returns an error if the last entry is of a later term than the member has been in: it has lost its term,
-// and with it its vote.
-func (s *logStore) checkTerm(last uint64) error {
-	var entry raft.Log
-	if err := s.GetLog(last, &entry); err != nil {
-		return fmt.Errorf("read entry %d: %w", last, err)
-	}
-	term, err := s.GetUint64(keyCurrentTerm)
-	if err != nil {
-		return err
-	}
-	if entry.Term > term {
-		return damaged(s.path, "its last entry is of term %d, but its term is %d", entry.Term, term)
-	}
-	return nil
-}

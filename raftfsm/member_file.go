@@ -38,8 +38,7 @@ func openMemberFile(dir string) (*memberFile, error) {
 		return nil, err
 	}
 	if err := json.Unmarshal(content, f); err != nil {
-		return nil, fmt.Errorf("%s is damaged (%w): take it from a copy of this folder, or remove this member from the cluster and let it join again "+
-			"with an empty folder under a new id", f.path, err)
+		return nil, fmt.Errorf("%s is damaged (%w): take it from a copy of this folder, or "+replaceMember, f.path, err)
 	}
 	return f, nil
 }

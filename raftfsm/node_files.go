@@ -3,11 +3,8 @@ package raftfsm
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-
-	"github.com/metasrv/metasrv/raftfsm/machine"
 )
 
 // openStores opens log and image and checks that they belong together.
@@ -38,7 +35,7 @@ func (n *Node) openStores() error {
 	if err := n.checkVersion(from.view.Position().Version); err != nil {
 		return errors.Join(err, img.close())
 	}
-	if err := n.reconcile(from.view.Position()); err != nil {
+	if err := reconcile(store, from.view.Position()); err != nil {
 		return errors.Join(err, img.close())
 	}
 	// The files are there for good before the member promises anything.
@@ -119,16 +116,4 @@ func exists(path string) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-func (n *Node) reconcile(image machine.Position) error {
-	term, err := n.store.GetUint64(keyCurrentTerm)
-	if err != nil {
-		return err
-	}
-	if term == 0 && image.Index > 0 {
-		return fmt.Errorf("%s has a state at index %d but no log: a member that has lost its log may have voted and must not vote again; "+
-			"remove this member from the cluster and let it join again with an empty folder under a new id", n.cfg.DataDir, image.Index)
-	}
-	return reconcile(n.store, image.Index, image.Term)
 }

@@ -57,32 +57,9 @@ func (o Offline) Restore(r io.Reader, origin string) (Found, error) {
 	if err := mustBeEmpty(o.DataDir); err != nil {
 		return Found{}, err
 	}
-	var a *applied
-	var meta *storagepb.ImageMeta
-	pairs := func(yield func(string, []byte) bool) (err error) {
-		return snapshot.Read(r, func(m *storagepb.ImageMeta) error { meta = m; return nil }, func(key, value []byte) error {
-			if !yield(string(key), value) {
-				return errors.New("not reached")
-			}
-			return nil
-		})
-	}
-	var failed error
-	view := machine.NewView(machine.Position{}, func(yield func(string, []byte) bool) { failed = pairs(yield) })
-	if failed != nil {
-		return Found{}, failed
-	}
-	pos := positionOf(meta)
-	pos.Version = machine.ClusterVersion(view)
-	if pos.Version > machine.EntryVersion {
-		return Found{}, &machine.TooOldError{Need: pos.Version, Known: machine.EntryVersion}
-	}
-	a = &applied{
-		view:          machine.NewView(pos, view.Ascend("", "")),
-		configuration: configurationOf(meta), configurationIndex: meta.ConfigurationIndex,
-	}
-	if err := checkHash(meta, a.view.Hash()); err != nil {
-		return Found{}, fmt.Errorf("%w: %w", snapshot.ErrDamaged, err)
+	a, err := readState(r)
+	if err != nil {
+		return Found{}, err
 	}
 	found := foundIn(a)
 	if o.meets(found) {
@@ -104,6 +81,34 @@ func (o Offline) Restore(r io.Reader, origin string) (Found, error) {
 		return found, err
 	}
 	return found, syncDir(filepath.Dir(filepath.Clean(o.DataDir)))
+}
+
+// readState returns the state that a snapshot holds.
+func readState(r io.Reader) (*applied, error) {
+	var meta *storagepb.ImageMeta
+	var err error
+	read := machine.NewView(machine.Position{}, func(yield func(string, []byte) bool) {
+		err = snapshot.Read(r, func(m *storagepb.ImageMeta) error { meta = m; return nil }, func(key, value []byte) error {
+			if !yield(string(key), value) {
+				return errors.New("not reached")
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	if need := read.ClusterVersion(); need > machine.EntryVersion {
+		return nil, &machine.TooOldError{Need: need, Known: machine.EntryVersion}
+	}
+	a := &applied{
+		view:          machine.NewView(positionOf(meta), read.Ascend("", "")),
+		configuration: configurationOf(meta), configurationIndex: meta.ConfigurationIndex,
+	}
+	if err := checkHash(meta, a.view.Hash()); err != nil {
+		return nil, fmt.Errorf("%w: %w", snapshot.ErrDamaged, err)
+	}
+	return a, nil
 }
 
 func mustBeEmpty(dir string) error {

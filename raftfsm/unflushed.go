@@ -51,3 +51,6 @@ func (p *flushPace) due(lacking int, now time.Time) bool {
 	p.flushed = now
 	return true
 }
+
+// missed says that the disk has no space for the cut that was due: it is due again at each look.
+func (p *flushPace) missed() { p.flushed = time.Time{} }

@@ -64,6 +64,34 @@ func TestBurstIsFlushedWhenItIsOver(t *testing.T) {
 	})
 }
 
+// A cut that is due while the disk is full is written as soon as there is space, not an interval later: entries may wait for it.
+func TestCutIsWrittenOnceThereIsSpace(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBenchIn(t, dir)
+		free := uint64(0)
+		b.flusher.disk = newDisk("a", dir, 0, testLogger())
+		b.flusher.disk.free = func(string) (uint64, error) { return free, nil }
+		b.flusher.disk.ranOut()
+		b.flusher.timing.FlushBytes = 1
+		b.put("a", "1")
+		time.Sleep(10 * flushLook)
+		if flushed := b.flusher.flushed.Load(); flushed != 0 {
+			t.Errorf("flushed %d to a full disk", flushed)
+		}
+		free = leastRoom
+		b.flusher.disk.look(time.Now())
+		time.Sleep(2 * flushLook)
+		synctest.Wait()
+		if flushed := b.flusher.flushed.Load(); flushed != b.index {
+			t.Errorf("flushed %d once there was space, want %d", flushed, b.index)
+		}
+		if err := b.flusher.close(false); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // What a member would have to execute again at its start is bounded by time too: a command may be small and dear.
 func TestWhatTakesLongToExecuteIsFlushed(t *testing.T) {
 	timing := Timing{FlushBytes: 1000, FlushReplay: time.Second}

@@ -78,7 +78,7 @@ func (a *app) explain(ctx context.Context, err error) string {
 func ofFiles(err error) bool {
 	_, path := errors.AsType[*fs.PathError](err)
 	_, link := errors.AsType[*os.LinkError](err)
-	return path || link || errors.Is(err, snapshot.ErrDamaged)
+	return path || link || errors.Is(err, snapshot.ErrDamaged) || errors.Is(err, snapshot.ErrVersion)
 }
 
 // because returns what a metasrv error says, and what was said by the call that ended with it.

@@ -16,6 +16,8 @@ import (
 	"iter"
 	"slices"
 
+	"google.golang.org/protobuf/proto"
+
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
@@ -33,6 +35,9 @@ const (
 
 // ErrDamaged: the bytes are not a whole snapshot as it was written.
 var ErrDamaged = errors.New("snapshot is damaged")
+
+// ErrVersion: the form of a state is one that this build doesn't know.
+var ErrVersion = fmt.Errorf("this build of metasrv knows versions up to %d; use the build that wrote it, or a later one", Version)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -82,7 +87,8 @@ func (s Snapshot) Write(w io.Writer) error {
 }
 
 // Read reads what Write wrote and gives each pair to put. What was given counts only if it returns no error: the
-// checksum stands at the end. ErrDamaged: the bytes are not as they were written. Errors of begin and put are returned.
+// checksum stands at the end. ErrDamaged: the bytes are not as they were written. ErrVersion: a later build wrote them.
+// Errors of begin and put are returned.
 func Read(source io.Reader, begin func(*storagepb.ImageMeta) error, put func(key, value []byte) error) error {
 	r := &summingReader{r: bufio.NewReaderSize(source, 256<<10), sum: crc32.New(castagnoli)}
 	meta, err := readMeta(r)
@@ -135,12 +141,22 @@ func readMeta(r io.Reader) (*storagepb.ImageMeta, error) {
 	if _, err := io.ReadFull(r, encoded); err != nil {
 		return nil, fmt.Errorf("%w: it ends early (%w)", ErrDamaged, err)
 	}
-	meta := &storagepb.ImageMeta{}
-	if err := state.Decode(encoded, meta); err != nil {
-		return nil, fmt.Errorf("%w: meta record: %w", ErrDamaged, err)
+	meta, err := DecodeMeta(encoded)
+	if err != nil && !errors.Is(err, ErrVersion) {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	if meta.Version > Version {
-		return nil, fmt.Errorf("snapshot has version %d, this version of metasrv knows %d", meta.Version, Version)
+	return meta, err
+}
+
+// DecodeMeta returns the meta record of a snapshot or an image. ErrVersion: a later build wrote it.
+func DecodeMeta(encoded []byte) (*storagepb.ImageMeta, error) {
+	meta := &storagepb.ImageMeta{}
+	// The version first: it says more than that there are fields that this build doesn't know.
+	if err := proto.Unmarshal(encoded, meta); err == nil && meta.Version > Version {
+		return nil, fmt.Errorf("its form has version %d: %w", meta.Version, ErrVersion)
+	}
+	if err := state.Decode(encoded, meta); err != nil {
+		return nil, fmt.Errorf("meta record: %w", err)
 	}
 	return meta, nil
 }

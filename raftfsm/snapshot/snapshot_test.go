@@ -5,9 +5,13 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
 func TestNothingMayFollowTheEnd(t *testing.T) {
@@ -23,6 +27,25 @@ func TestNothingMayFollowTheEnd(t *testing.T) {
 	b.WriteByte('x')
 	if err := Read(&b, begin, ignore); !errors.Is(err, ErrDamaged) {
 		t.Errorf("a snapshot with something behind it: %v", err)
+	}
+}
+
+// What a later build wrote is not taken for damage, although it has fields that this one doesn't know.
+func TestLaterVersionIsNamed(t *testing.T) {
+	meta := &storagepb.ImageMeta{Version: Version + 1}
+	meta.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 1000, protowire.VarintType), 1))
+	snap := Snapshot{Meta: meta, Pairs: maps.All(map[string][]byte{})}
+	var b bytes.Buffer
+	if err := snap.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	err := Read(&b, func(*storagepb.ImageMeta) error { return nil }, func(_, _ []byte) error { return nil })
+	if !errors.Is(err, ErrVersion) || errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "version 3") {
+		t.Errorf("a snapshot of a later version: %v", err)
+	}
+	meta.Version = Version
+	if _, err := DecodeMeta(state.Encode(meta)); err == nil || errors.Is(err, ErrVersion) {
+		t.Errorf("a meta record of this version with an unknown field: %v", err)
 	}
 }
 
