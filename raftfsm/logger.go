@@ -22,7 +22,7 @@ type raftLogger struct {
 	log  *slog.Logger
 	name string
 	args []any
-	// stopping is set when the member closes: raft reports the ends of its own connections as errors then.
+	// stopping is set when the member closes or has failed: raft reports the ends of its own connections as errors then.
 	stopping *atomic.Bool
 	absent   *absentMembers
 	repeats  *repeats

@@ -25,7 +25,7 @@ func TestMemberIsReplacedUnderWrites(t *testing.T) {
 	_, leader := c.leader()
 	ctx := within(t, time.Minute)
 	writing, stop := context.WithCancel(ctx)
-	written := make(chan int)
+	written := make(chan int, 1) // also where nobody asks, for the test has failed
 	go func() {
 		n := 0
 		for ; writing.Err() == nil; n++ {

@@ -35,6 +35,7 @@ func (n *Node) transferLeadership(ctx context.Context) {
 func (n *Node) leaveWhenFailed() {
 	select {
 	case <-n.failed:
+		n.stopping.Store(true)
 		n.mux.shut()
 		n.setDown()
 	case <-n.ctx.Done():

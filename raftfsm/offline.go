@@ -49,6 +49,8 @@ type Found struct {
 	LastAt time.Time
 	// Members are those of the cluster as it was.
 	Members []Member
+	// LogStore says how the member keeps its log, which it has to be started with.
+	LogStore LogStore
 }
 
 // Restore makes a data folder, which must be absent or empty, from a snapshot. It refuses to where the member would have
@@ -62,6 +64,7 @@ func (o Offline) Restore(r io.Reader, origin string) (Found, error) {
 		return Found{}, err
 	}
 	found := foundIn(a)
+	found.LogStore = o.LogStore
 	if o.meets(found) {
 		if err := o.refuseLiving(found, ""); err != nil {
 			return found, err
@@ -141,6 +144,7 @@ func (o Offline) Recover(origin string, confirm func(Found) error) (found Found,
 	if err != nil {
 		return found, "", err
 	}
+	found.LogStore = kind
 	if err := o.refuseLiving(found, o.MemberID); err != nil {
 		return found, "", err
 	}

@@ -69,7 +69,7 @@ func testRestore(t *testing.T, kind LogStore) {
 	o := offline("r1", dir)
 	o.LogStore = kind
 	found, err := o.Restore(bytes.NewReader(file.Bytes()), "restored from a test")
-	if err != nil || found.Revision != revision || found.ClusterID != identity.cluster {
+	if err != nil || found.Revision != revision || found.ClusterID != identity.cluster || found.LogStore != kind {
 		t.Fatalf("restored %+v, %v", found, err)
 	}
 	if _, err := offline("r1", dir).Restore(bytes.NewReader(file.Bytes()), "test"); err == nil || !strings.Contains(err.Error(), "is not empty") {
@@ -211,8 +211,8 @@ func testRecovery(t *testing.T, kind LogStore) {
 	}
 	abandon(t, o.DataDir)
 	found, kept, err := o.Recover("test", func(f Found) error {
-		if len(f.Members) != 3 || f.Revision != revision || f.LastAt.IsZero() {
-			t.Errorf("asked to confirm %+v, want revision %d", f, revision)
+		if len(f.Members) != 3 || f.Revision != revision || f.LastAt.IsZero() || f.LogStore != kind {
+			t.Errorf("asked to confirm %+v, want revision %d and a log of %s", f, revision, kind)
 		}
 		return nil
 	})

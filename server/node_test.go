@@ -39,7 +39,7 @@ type testNode struct {
 	// shortage is why a majority takes nothing, nil where it does.
 	shortage error
 	// onBarrier, if set, is called by Barrier and ReadBarrier first.
-	onBarrier func()
+	onBarrier atomic.Pointer[func()]
 	// onPropose, if set, is called by Propose first.
 	onPropose atomic.Pointer[func(storagepb.CommandKind)]
 }
@@ -129,8 +129,8 @@ func (n *testNode) hook(f func(context.Context, state.Proposal)) {
 }
 
 func (n *testNode) Barrier(ctx context.Context) (state.View, error) {
-	if n.onBarrier != nil {
-		n.onBarrier()
+	if f := n.onBarrier.Load(); f != nil {
+		(*f)()
 	}
 	if _, ok := n.Leadership(); !ok {
 		return nil, metasrv.ErrNotLeader.With("the test node does not lead")
@@ -140,8 +140,8 @@ func (n *testNode) Barrier(ctx context.Context) (state.View, error) {
 
 // ReadBarrier is answered where the metasrv leader is known: by it.
 func (n *testNode) ReadBarrier(ctx context.Context) (state.View, error) {
-	if n.onBarrier != nil {
-		n.onBarrier()
+	if f := n.onBarrier.Load(); f != nil {
+		(*f)()
 	}
 	if _, ok := n.Leader(); !ok {
 		return nil, metasrv.ErrNotLeader.With("the test node knows no metasrv leader")
@@ -218,13 +218,19 @@ func (n *testNode) Snapshot() snapshot.Snapshot {
 }
 
 func (n *testNode) fail(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.err = err
 	close(n.failed)
 }
 
 func (n *testNode) Done() <-chan struct{} { return n.failed }
 
-func (n *testNode) Err() error { return n.err }
+func (n *testNode) Err() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.err
+}
 
 func (n *testNode) Close(context.Context) error {
 	n.follow(nil)

@@ -80,10 +80,11 @@ func TestReadEndsWithItsContext(t *testing.T) {
 
 func TestPanicIsInternal(t *testing.T) {
 	m := startLeader(t)
-	m.node.onBarrier = func() { panic("broken on purpose") }
+	broken := func() { panic("broken on purpose") }
+	m.node.onBarrier.Store(&broken)
 	_, err := m.store().Range(timeout(t), &metasrvpb.RangeRequest{Key: []byte("k")})
 	wantRefusal(t, err, refusal{Code: codes.Internal, Reason: "INTERNAL"})
-	m.node.onBarrier = nil
+	m.node.onBarrier.Store(nil)
 	if _, err := m.store().Range(timeout(t), &metasrvpb.RangeRequest{Key: []byte("k")}); err != nil {
 		t.Errorf("the member did not survive: %v", err)
 	}

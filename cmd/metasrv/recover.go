@@ -87,13 +87,19 @@ func confirmRecovery(out io.Writer, in io.Reader, found raftfsm.Found, given str
 	if given == "" {
 		_, _ = fmt.Fprintf(out, "\nType the id of the cluster, %s, to go on: ", id)
 		line, err := bufio.NewReader(in).ReadString('\n')
+		if err != nil {
+			_, _ = fmt.Fprintln(out) // nobody has ended the line
+		}
 		if err != nil && !errors.Is(err, io.EOF) {
 			return fmt.Errorf("read the confirmation: %w", err)
 		}
 		given = strings.TrimSpace(line)
 	}
-	if given != id {
-		return errNotConfirmed
+	switch given {
+	case id:
+		return nil
+	case "":
+		return errors.New("it was not confirmed, nothing was changed")
 	}
-	return nil
+	return fmt.Errorf("%q is not the id of the cluster, %s; nothing was changed", given, id)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -68,13 +67,15 @@ it with "metactl quarantine end".`,
 
 // printNext says what to do with a member that begins a new life of its cluster.
 func printNext(out io.Writer, cfg *server.Config, found raftfsm.Found) {
+	kind := ""
+	if found.LogStore == raftfsm.LogStoreWAL {
+		kind = " --log-store wal" // without, it would not start
+	}
 	_, _ = fmt.Fprintf(out, `
 Next:
-  1. start it        metasrv server --node-id %s --data-dir %s --raft-addr %s …
+  1. start it        metasrv server --node-id %s --data-dir %s --raft-addr %s%s …
   2. add the others  metactl member add NEW-ID --raft-addr HOST:PORT, each with an empty folder
   3. look            metactl quarantine show
   4. confirm         metactl quarantine end %d
-`, cfg.NodeID, cfg.DataDir, cfg.RaftAddr, found.ClusterID)
+`, cfg.NodeID, cfg.DataDir, cfg.RaftAddr, kind, found.ClusterID)
 }
-
-var errNotConfirmed = errors.New("nothing was changed")

@@ -149,11 +149,15 @@ func TestRecover(t *testing.T) {
 	if err == nil || !strings.Contains(out, "WRITES MAY BE LOST") || !strings.Contains(out, "nothing was changed") {
 		t.Errorf("recovered without a confirmation: %v\n%s", err, out)
 	}
+	const confirm = "--i-understand-that-writes-may-be-lost"
+	if out, err := metasrvCommand(append(args, confirm, "7")...); err == nil || !strings.Contains(out, `"7" is not the id of the cluster`) {
+		t.Errorf("recovered with a wrong confirmation: %v\n%s", err, out)
+	}
 	id := regexp.MustCompile(`Type the id of the cluster, (\d+)`).FindStringSubmatch(out)
 	if id == nil {
 		t.Fatalf("asks for no id:\n%s", out)
 	}
-	out, err = metasrvCommand(append(args, "--i-understand-that-writes-may-be-lost", id[1])...)
+	out, err = metasrvCommand(append(args, confirm, id[1])...)
 	if err != nil {
 		t.Fatalf("recover: %v\n%s", err, out)
 	}
