@@ -206,20 +206,7 @@ func (t *times) awaitElections(ctx context.Context, node uint64) <-chan time.Dur
 
 // whole waits until all replicas are in sync.
 func (t *times) whole(ctx context.Context) error {
-	return t.cluster.Wait(ctx, "all replicas are in sync", func() bool {
-		answer, err := t.client.Cluster().ListRegions(ctx, &metasrvpb.ListRegionsRequest{})
-		if err != nil {
-			return false
-		}
-		for _, r := range answer.GetRegions() {
-			for _, p := range r.GetReplicas() {
-				if !p.GetInSync() {
-					return false
-				}
-			}
-		}
-		return true
-	})
+	return t.cluster.Wait(ctx, "all replicas are in sync", func() bool { return local.InSync(ctx, t.client) })
 }
 
 // leads returns how many regions a datanode leads.

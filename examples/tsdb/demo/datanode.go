@@ -36,7 +36,7 @@ func (d *demo) killDatanode(ctx context.Context, w *writer) error {
 		return err
 	}
 	began = time.Now()
-	if err := d.cluster.Wait(ctx, "the datanode has what it missed", func() bool { return d.inSync(ctx) }); err != nil {
+	if err := d.cluster.Wait(ctx, "the datanode has what it missed", func() bool { return local.InSync(ctx, d.client) }); err != nil {
 		return err
 	}
 	d.out.Print("datanode %d restarted from its folder, and is in sync again after %s", victim.ID, time.Since(began).Round(time.Millisecond))
@@ -60,20 +60,4 @@ func (d *demo) busiest(ctx context.Context) (*local.Datanode, uint32, error) {
 		return nil, 0, errors.New("no datanode leads a region")
 	}
 	return victim, most, nil
-}
-
-// inSync reports whether every replica has what its region leader has.
-func (d *demo) inSync(ctx context.Context) bool {
-	answer, err := d.client.Cluster().ListRegions(ctx, &metasrvpb.ListRegionsRequest{})
-	if err != nil {
-		return false
-	}
-	for _, r := range answer.GetRegions() {
-		for _, p := range r.GetReplicas() {
-			if !p.GetInSync() {
-				return false
-			}
-		}
-	}
-	return true
 }

@@ -201,6 +201,22 @@ const (
 	pollEvery   = 20 * time.Millisecond
 )
 
+// InSync reports whether every replica has what its region leader has.
+func InSync(ctx context.Context, cl *client.Client) bool {
+	answer, err := cl.Cluster().ListRegions(ctx, &metasrvpb.ListRegionsRequest{})
+	if err != nil {
+		return false
+	}
+	for _, r := range answer.GetRegions() {
+		for _, p := range r.GetReplicas() {
+			if !p.GetInSync() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // Wait polls until a condition holds; a process that ends meanwhile is an error.
 func (c *Cluster) Wait(ctx context.Context, what string, condition func() bool) error {
 	deadline := time.Now().Add(waitTimeout)
