@@ -86,6 +86,34 @@ func TestWritesAreRefusedWhereNoMajorityHasSpace(t *testing.T) {
 	})
 }
 
+// Where the disks of those that are left are full nobody is elected, and they say why.
+func TestShortageIsKnownWhereNobodyLeads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var free [3]atomic.Uint64
+		c := clusterOnDisks(t, &free)
+		at, _ := c.leader()
+		left := []int{(at + 1) % 3, (at + 2) % 3}
+		for _, i := range left {
+			free[i].Store(0)
+			c.nodes[i].disk.ranOut()
+		}
+		c.stop(at)
+		for _, i := range left {
+			eventually(t, "the shortage is known", func() bool { return c.nodes[i].Shortage() != nil })
+			err := c.nodes[i].Shortage()
+			for _, full := range left {
+				if !errors.Is(err, metasrv.ErrDiskFull) || !strings.Contains(err.Error(), "the disk of member "+c.servers[full].ID+" is full") {
+					t.Errorf("member %s says %v", c.servers[i].ID, err)
+				}
+			}
+		}
+		for _, i := range left {
+			free[i].Store(1 << 30)
+		}
+		c.leader()
+	})
+}
+
 // The disks of both followers are really full: what comes then is refused at once, whether the metasrv leader stays or is lost
 // because its followers are busy with their disks, and all of it goes on when there is space.
 func TestFullDisksOfBothFollowers(t *testing.T) { onEachLog(t, fullDisksOfBothFollowers) }
