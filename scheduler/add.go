@@ -1,7 +1,9 @@
 package scheduler
 
 import (
+	"errors"
 	"slices"
+	"strings"
 
 	"github.com/metasrv/metasrv"
 )
@@ -19,10 +21,15 @@ type Addition struct {
 }
 
 // Add chooses the node for one more replica of a region as Place does for those of a new table: first by zones, then by the
-// policy's score. Errors are those of Place.
+// policy's score. metasrv.ErrTooFewDatanodes: none can take it, or metasrv.ErrNodesNotHeard as for Place.
 func (p Policy) Add(nodes []NodeLoad, a Addition) (Assignment, error) {
 	others := slices.DeleteFunc(slices.Clone(nodes), func(n NodeLoad) bool { return slices.Contains(a.Have, n.ID) })
 	chosen, _, err := admit(others, Request{Regions: 1, Replicas: 1})
+	if errors.Is(err, metasrv.ErrNoLiveDatanode) || errors.Is(err, metasrv.ErrTooFewDatanodes) {
+		_, _, found := candidates(others, false)
+		return Assignment{}, metasrv.ErrTooFewDatanodes.With("no datanode can take a replica beside those that have one (%s): of the others %s",
+			list(a.Have), found)
+	}
 	if err != nil {
 		return Assignment{}, err
 	}
@@ -49,4 +56,13 @@ func (p Policy) Add(nodes []NodeLoad, a Addition) (Assignment, error) {
 		}
 	}
 	return Assignment{Node: best.load.ID, Incarnation: best.load.Incarnation}, nil
+}
+
+// list names nodes: "node 1, node 2".
+func list(ids []metasrv.NodeID) string {
+	names := make([]string, len(ids))
+	for i, id := range ids {
+		names[i] = "node " + id.String()
+	}
+	return strings.Join(names, ", ")
 }

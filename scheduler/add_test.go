@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/metasrv/metasrv"
@@ -33,7 +34,19 @@ func TestAdd(t *testing.T) {
 			}
 		})
 	}
-	if _, err := (Policy{}).Add(nodes, Addition{Have: ids(1, 2, 3, 5)}); !errors.Is(err, metasrv.ErrNoLiveDatanode) && !errors.Is(err, metasrv.ErrTooFewDatanodes) {
-		t.Errorf("only a drained node is left: %v", err)
+	for _, test := range []struct {
+		name  string
+		nodes []NodeLoad
+		have  []metasrv.NodeID
+		says  string
+	}{
+		{"only a drained node is left", nodes, ids(1, 2, 3, 5),
+			"beside those that have one (node 1, node 2, node 3, node 5): of the others 1 registered: 1 live, 1 of the live drained, or being drained"},
+		{"all have one", nodes[:2], ids(1, 2), "(node 1, node 2): of the others none is registered"},
+	} {
+		_, err := (Policy{}).Add(test.nodes, Addition{Have: test.have})
+		if !errors.Is(err, metasrv.ErrTooFewDatanodes) || !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%s: %v, want %q", test.name, err, test.says)
+		}
 	}
 }
