@@ -55,7 +55,7 @@ func TestProceduresLeaveGroupsAlone(t *testing.T) {
 	wantRefusal(t, err, refusal{Code: codes.FailedPrecondition, Reason: "NODE_KEEPS_NO_LEASE"})
 	p := c.mustRun(drain(others(2, c.look(lonely).leader)[0]))
 	eventually(t, "no node of the group is chosen", func() bool {
-		return contains(c.procedure(p.GetProcedureId()).GetWaitingFor(), "can't be moved", "no live datanode")
+		return contains(c.procedure(p.GetProcedureId()).GetWaitingFor(), "can't be moved", "no datanode can take a replica beside")
 	})
 
 	// The node that writes goes on, the other one is silent for long; so are most nodes, but this is nobody else's.

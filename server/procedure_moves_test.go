@@ -159,7 +159,7 @@ func TestDrainSaysWhyItWaits(t *testing.T) {
 	c.createTable("a", 1, 2)
 	p := c.mustRun(drain(1))
 	eventually(t, "it says why", func() bool {
-		return contains(c.procedure(p.GetProcedureId()).GetWaitingFor(), "can't be moved", "no live datanode")
+		return contains(c.procedure(p.GetProcedureId()).GetWaitingFor(), "can't be moved", "no datanode can take a replica beside")
 	})
 	c.start(3)
 	if got := c.ended(p.GetProcedureId()); got.GetState() != done {

@@ -347,7 +347,7 @@ func TestProcedureRefusals(t *testing.T) {
 		{"not from there", migrate(region, 9, 0), refusal{Code: codes.NotFound, Reason: "REPLICA_NOT_FOUND"}},
 		{"a node that has one", migrate(region, was.leader, follower), refusal{Code: codes.AlreadyExists, Reason: "REPLICA_ALREADY_EXISTS"}},
 		{"a node without leases", add(region, 9), refusal{Code: failed, Reason: "NODE_KEEPS_NO_LEASE"}},
-		{"no node left", add(region, 0), refusal{Code: failed, Reason: "NO_LIVE_DATANODE"}},
+		{"no node left", add(region, 0), refusal{Code: failed, Reason: "TOO_FEW_DATANODES"}},
 		{"leads already", transfer(region, was.leader), refusal{Code: failed, Reason: "REPLICA_LEADS"}},
 		{"no replica there", transfer(region, 9), refusal{Code: codes.NotFound, Reason: "REPLICA_NOT_FOUND"}},
 	} {
