@@ -12,6 +12,9 @@ type Config struct {
 	Interval time.Duration
 	// SuspectAfter is the silence after which a node gets no new replicas. Default 3 s.
 	SuspectAfter time.Duration
+	// SuspectPhi is how unlikely a silence is, by the node's own history, from which it gets none before that: 8 for one in 10^8,
+	// which is the default. 0 is never.
+	SuspectPhi float64
 	// DownAfter is the silence after which a node counts as down. Default 10 s.
 	DownAfter time.Duration
 	// Grace is how long a new metasrv leader waits before it judges nodes that it has never heard. At least
@@ -25,7 +28,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Interval: time.Second, SuspectAfter: 3 * time.Second, DownAfter: 10 * time.Second, Grace: 10 * time.Second,
-		Lease: 3 * time.Second,
+		Lease: 3 * time.Second, SuspectPhi: 8,
 	}
 }
 

@@ -2,10 +2,6 @@ package heartbeat
 
 import "time"
 
-// suspicious is the phi from which on a node is suspect before SuspectAfter has passed: by its own history, one such silence
-// in 10^8 is a mistake.
-const suspicious = 8
-
 // note notes a beat that is due. Nodes beat in between where they have something to tell, which says nothing of when the next
 // beat is due. h.mu is held.
 func (h *heard) note(now time.Time, interval time.Duration) {
@@ -19,9 +15,9 @@ func (h *heard) note(now time.Time, interval time.Duration) {
 // suspects says whether a node is silent for longer than its history lets expect. Suspicion steers where replicas and region
 // leaders go; whether a node has failed is told by its leases alone. h.mu is held.
 func (t *Tracker) suspects(h *heard, now time.Time) bool {
-	if now.Sub(h.lastBeat) < t.cfg.Interval+t.cfg.Interval/2 {
+	if t.cfg.SuspectPhi == 0 || now.Sub(h.lastBeat) < t.cfg.Interval+t.cfg.Interval/2 {
 		return false
 	}
 	p, known := h.history.Phi(now, t.cfg.Interval/10)
-	return known && p >= suspicious
+	return known && p >= t.cfg.SuspectPhi
 }

@@ -50,6 +50,9 @@ type Config struct {
 	HeartbeatInterval time.Duration
 	// SuspectAfter is how long a node may be silent before it gets no new regions.
 	SuspectAfter time.Duration
+	// SuspectPhi is how unlikely a silence must be, by the node's own history, for the same before that: 8 for one in 10^8. 0 has
+	// only SuspectAfter count.
+	SuspectPhi float64
 	// DownAfter is how long a node may be silent before it counts as down.
 	DownAfter time.Duration
 	// RepairAfter is how long a datanode may be silent before its replicas are rebuilt elsewhere; 0: nothing is rebuilt.
@@ -90,6 +93,7 @@ func Default() Config {
 		LogStore:            raftfsm.LogStoreBolt,
 		HeartbeatInterval:   beats.Interval,
 		SuspectAfter:        beats.SuspectAfter,
+		SuspectPhi:          beats.SuspectPhi,
 		DownAfter:           beats.DownAfter,
 		RepairAfter:         10 * time.Minute,
 		RegionLease:         beats.Lease,
@@ -108,7 +112,7 @@ func Default() Config {
 // it never heard after DownAfter, when the node would be down had it been heard.
 func (c *Config) heartbeats() heartbeat.Config {
 	return heartbeat.Config{
-		Interval: c.HeartbeatInterval, SuspectAfter: c.SuspectAfter, DownAfter: c.DownAfter, Grace: c.DownAfter,
+		Interval: c.HeartbeatInterval, SuspectAfter: c.SuspectAfter, SuspectPhi: c.SuspectPhi, DownAfter: c.DownAfter, Grace: c.DownAfter,
 		Lease: c.RegionLease,
 	}
 }
