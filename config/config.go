@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
@@ -17,6 +18,12 @@ const (
 
 	// MaxReasonBytes bounds what people say of a maintenance.
 	MaxReasonBytes = 1 << 10
+
+	// MinLease and MaxLease bound the length of leases.
+	MinLease = 2 * time.Millisecond
+	MaxLease = time.Hour
+	// MaxRepairAfter bounds the silence after which replicas are rebuilt.
+	MaxRepairAfter = 365 * 24 * time.Hour
 
 	// commandVersion is the version that the commands of this package came with.
 	commandVersion = 2
@@ -79,11 +86,63 @@ func configure(tx state.Tx, cmd *storagepb.ConfigureCluster) (*storagepb.Cluster
 			return nil, metasrv.InvalidArgument("max_failed_percent", "is %d; it can be 1 to 100", p)
 		}
 		c.MaxFailedPercent = change.MaxFailedPercent
+	case *storagepb.ConfigureCluster_LeaseMs:
+		err = setLease(c, change.LeaseMs)
+	case *storagepb.ConfigureCluster_SettleLease:
+		if change.SettleLease.GetLeaseChanges() == c.LeaseChanges {
+			c.LongestLeaseMs = 0
+		}
+	case *storagepb.ConfigureCluster_RepairAfterMs:
+		err = setRepairAfter(c, change.RepairAfterMs)
+	case *storagepb.ConfigureCluster_Found:
+		err = found(c, change.Found)
 	default:
-		return nil, metasrv.InvalidArgument("change", "is missing")
+		err = metasrv.InvalidArgument("change", "is missing")
+	}
+	if err != nil {
+		return nil, err
 	}
 	if value, _ := tx.Get(Key); string(value) != string(state.Encode(c)) {
 		tx.Put(Key, state.Encode(c))
 	}
 	return c, nil
+}
+
+// setLease changes the length of leases. Longer ones that were granted before may run on, until the metasrv leader has found
+// that none does.
+func setLease(c *storagepb.ClusterConfig, ms uint64) error {
+	if ms < uint64(MinLease.Milliseconds()) || ms > uint64(MaxLease.Milliseconds()) {
+		return metasrv.InvalidArgument("lease_ms", "is %d ms; it can be %s to %s", ms, MinLease, MaxLease)
+	}
+	if ms == c.LeaseMs {
+		return nil
+	}
+	longest := max(c.LeaseMs, c.LongestLeaseMs)
+	if longest <= ms {
+		longest = 0
+	}
+	c.LeaseMs, c.LongestLeaseMs = ms, longest
+	c.LeaseChanges++
+	return nil
+}
+
+func setRepairAfter(c *storagepb.ClusterConfig, ms uint64) error {
+	if ms > uint64(MaxRepairAfter.Milliseconds()) {
+		return metasrv.InvalidArgument("repair_after_ms", "is %d ms; it can be at most a year, and 0 for never", ms)
+	}
+	c.RepairAfterMs = &ms
+	return nil
+}
+
+// found sets what is not set yet.
+func found(c *storagepb.ClusterConfig, with *storagepb.FoundConfig) error {
+	if c.LeaseMs == 0 {
+		if err := setLease(c, with.GetLeaseMs()); err != nil {
+			return err
+		}
+	}
+	if c.RepairAfterMs == nil {
+		return setRepairAfter(c, with.GetRepairAfterMs())
+	}
+	return nil
 }

@@ -62,6 +62,57 @@ func TestConfigure(t *testing.T) {
 	expect("", 0, 70)
 }
 
+// Rule 5: a shorter lease leaves in the record how long the longer ones are that may run, until the metasrv leader has waited for
+// them, be it over several changes.
+func TestLease(t *testing.T) {
+	node := memory.New(config.NewApplier())
+	do := func(c *storagepb.ConfigureCluster) error {
+		_, err := node.Propose(t.Context(), state.Proposal{Kind: storagepb.CommandKind_COMMAND_KIND_CONFIGURE_CLUSTER, Payload: c})
+		return err
+	}
+	lease := func(ms uint64) *storagepb.ConfigureCluster {
+		return &storagepb.ConfigureCluster{Change: &storagepb.ConfigureCluster_LeaseMs{LeaseMs: ms}}
+	}
+	settle := func(changes uint64) *storagepb.ConfigureCluster {
+		return &storagepb.ConfigureCluster{Change: &storagepb.ConfigureCluster_SettleLease{SettleLease: &storagepb.SettleLease{LeaseChanges: changes}}}
+	}
+	found := func(lease, repair uint64) *storagepb.ConfigureCluster {
+		return &storagepb.ConfigureCluster{Change: &storagepb.ConfigureCluster_Found{
+			Found: &storagepb.FoundConfig{LeaseMs: lease, RepairAfterMs: repair},
+		}}
+	}
+	for _, step := range []struct {
+		does           *storagepb.ConfigureCluster
+		lease, longest uint64
+	}{
+		{found(3000, 0), 3000, 0},
+		{found(9000, 5), 3000, 0}, // it is set
+		{lease(1000), 1000, 3000},
+		{lease(2000), 2000, 3000},
+		{settle(2), 2000, 3000}, // another change came in between
+		{settle(3), 2000, 0},
+		{lease(2000), 2000, 0},
+		{lease(1000), 1000, 2000},
+		{lease(4000), 4000, 0},
+		{lease(500), 500, 4000},
+	} {
+		if err := do(step.does); err != nil {
+			t.Fatal(err)
+		}
+		c, err := config.Of(node.View())
+		if err != nil || c.LeaseMs != step.lease || c.LongestLeaseMs != step.longest || c.RepairAfterMs == nil || c.GetRepairAfterMs() != 0 {
+			t.Errorf("after %v: %v, %v", step.does, c, err)
+		}
+	}
+	for _, c := range []*storagepb.ConfigureCluster{
+		lease(0), lease(1), lease(3_600_001), {Change: &storagepb.ConfigureCluster_RepairAfterMs{RepairAfterMs: 1 << 40}},
+	} {
+		if err := do(c); !errors.Is(err, metasrv.ErrInvalidArgument) {
+			t.Errorf("%v: %v", c, err)
+		}
+	}
+}
+
 // Members of an older build would end at the command.
 func TestConfigureNeedsItsVersion(t *testing.T) {
 	node := memory.NewAt(1, config.NewApplier())

@@ -144,8 +144,9 @@ func (t *Tracker) unfinished(s *stream) bool {
 
 // decision is what a request is answered with.
 type decision struct {
-	// granted: the node gets a lease, for all that it reports as led but ungranted.
+	// granted: the node gets a lease of a length, for all that it reports as led but ungranted.
 	granted   bool
+	lease     time.Duration
 	ungranted []*metasrvpb.ReplicaRef
 	// presumed: for what the node has not reported, but whose digest it has sent. full: it is the node's turn to report it.
 	presumed, full bool
@@ -158,11 +159,11 @@ type decision struct {
 	gone []*storagepb.DroppedReplica
 }
 
-// decide judges what has changed on either side, and grants a lease, in one hold of the node's mutex.
+// decide judges what has changed on either side, and grants a lease of a length, in one hold of the node's mutex.
 //
 // The dispatcher must have reached a barrier that began after the request arrived. It may have marked more since, so the
 // judgement is by the member's own view, which has whatever was marked.
-func (t *Tracker) decide(s *stream, rules Rules, viewer state.Viewer, behind state.View, b beat) (decision, error) {
+func (t *Tracker) decide(s *stream, rules Rules, viewer state.Viewer, behind state.View, b beat, lease time.Duration) (decision, error) {
 	h := s.node
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -181,14 +182,14 @@ func (t *Tracker) decide(s *stream, rules Rules, viewer state.Viewer, behind sta
 		return decision{}, errStale(s.id, s.incarnation, present)
 	}
 	by := Reporter{Node: s.id, StorageGeneration: record.StorageGeneration, KeepsLeases: keepsLeases(record)}
-	out := decision{}
+	out := decision{lease: lease}
 	h.presumed = h.presumes(by, b)
 	if b.unlisted {
 		if out.granted = h.presumed; out.granted {
 			out.presumed = true
 			t.counters.Presumed.Add(1)
 			out.full = t.mayAsk(b.arrived, h.expected.count)
-			t.grant(h, b.arrived)
+			t.grant(h, b.arrived, lease)
 		}
 		return out, nil
 	}
@@ -199,7 +200,7 @@ func (t *Tracker) decide(s *stream, rules Rules, viewer state.Viewer, behind sta
 	if by.KeepsLeases && b.agreed {
 		out.granted = true
 		t.counters.Grants.Add(1)
-		out.ungranted = t.grant(h, b.arrived)
+		out.ungranted = t.grant(h, b.arrived, lease)
 	}
 	return out, nil
 }

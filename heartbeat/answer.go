@@ -64,6 +64,7 @@ func endsStream(err error) bool {
 
 // decide decides behind a barrier.
 func (s *Session) decide(ctx context.Context, b beat) (decision, error) {
+	lease := s.cfg.Tracker.lease()
 	view, err := s.cfg.Barrier.Barrier(ctx)
 	if err != nil {
 		return decision{}, err
@@ -71,7 +72,7 @@ func (s *Session) decide(ctx context.Context, b beat) (decision, error) {
 	if err := s.cfg.Dispatcher.reach(ctx, view); err != nil {
 		return decision{}, err
 	}
-	return s.cfg.Tracker.decide(s.stream, s.cfg.Dispatcher.rules, s.cfg.Viewer, view, b)
+	return s.cfg.Tracker.decide(s.stream, s.cfg.Dispatcher.rules, s.cfg.Viewer, view, b, lease)
 }
 
 // confirm proposes that replicas are gone.
@@ -110,7 +111,7 @@ func (s *Session) addDecision(resp *metasrvpb.HeartbeatResponse, d decision) {
 	if d.presumed {
 		resp.Digest, resp.FullReportWanted = &s.last.said, d.full
 	}
-	resp.LeaseMs = uint64(s.cfg.Tracker.cfg.Lease / time.Millisecond) //nolint:gosec // validated
+	resp.LeaseMs = uint64(d.lease / time.Millisecond) //nolint:gosec // validated
 	resp.Ungranted = d.ungranted
 }
 

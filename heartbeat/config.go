@@ -22,6 +22,8 @@ type Config struct {
 	Grace time.Duration
 	// Lease is how long a node may serve its regions after a request, by its own clock from when it sent that. Default 3 s.
 	Lease time.Duration
+	// Longest is the length of the longest lease that may run: one that was granted before Lease became shorter. 0: Lease.
+	Longest time.Duration
 }
 
 // DefaultConfig returns the default of every field.

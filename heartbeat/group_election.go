@@ -96,7 +96,7 @@ func (e *Elections) plan(view state.View, g *storagepb.GroupRecord, kept *electi
 	now := time.Now()
 	seen, err := e.tracker.GroupView(view, g, now)
 	seen.Known, seen.Paused = now.Sub(kept.since), e.paused
-	return seen.Plan(e.tracker.cfg), err
+	return seen.Plan(e.tracker.Config()), err
 }
 
 // elect proposes what was planned. While nobody knows the outcome, the former writer gets no lease.

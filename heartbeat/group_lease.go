@@ -115,11 +115,11 @@ func (t *Tracker) unsettled(s *stream) bool {
 	return s.node.group.unsettled()
 }
 
-// group tells a node of its group, and grants its writer a lease, in one hold of the node's mutex: who takes the office away
+// group tells a node of its group, and grants its writer a lease of a length, in one hold of the node's mutex: who takes the office away
 // either comes before, and nothing is granted, or after, and sees how long the lease lasts (rule 17). The state must be that
 // behind a barrier that began after the request arrived; the member's own may be newer. nil: the node is in no group, or the
 // outcome of what it asked for is unknown.
-func (t *Tracker) group(s *stream, viewer state.Viewer, behind state.View, b beat) (*metasrvpb.GroupStatus, error) {
+func (t *Tracker) group(s *stream, viewer state.Viewer, behind state.View, b beat, lease time.Duration) (*metasrvpb.GroupStatus, error) {
 	h := s.node
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -147,10 +147,8 @@ func (t *Tracker) group(s *stream, viewer state.Viewer, behind state.View, b bea
 	}
 	status := groupStatus(view, g)
 	if t.grantsWriter(h, record, g, b) {
-		status.LeaseMs = uint64(t.cfg.Lease / time.Millisecond) //nolint:gosec // validated
-		if until := b.arrived.Add(t.cfg.heldFor()); until.After(h.grantedUntil) {
-			h.grantedUntil = until
-		}
+		status.LeaseMs = uint64(lease / time.Millisecond) //nolint:gosec // validated
+		h.hold(b.arrived, lease)
 	}
 	h.group.news = false
 	return status, nil

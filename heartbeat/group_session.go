@@ -40,6 +40,7 @@ func (s *Session) decideGroup(ctx context.Context, b beat, asks bool) (*metasrvp
 			return nil, err
 		}
 	}
+	lease := s.cfg.Tracker.lease()
 	view, err := s.cfg.Barrier.Barrier(ctx)
 	if err != nil {
 		return nil, err
@@ -47,7 +48,7 @@ func (s *Session) decideGroup(ctx context.Context, b beat, asks bool) (*metasrvp
 	if err := s.cfg.Dispatcher.reach(ctx, view); err != nil {
 		return nil, err
 	}
-	status, err := s.cfg.Tracker.group(s.stream, s.cfg.Viewer, view, b)
+	status, err := s.cfg.Tracker.group(s.stream, s.cfg.Viewer, view, b, lease)
 	if err == nil {
 		s.logClaim(b, status)
 	}

@@ -315,6 +315,21 @@ func TestWriterGrantRestsOnBarrier(t *testing.T) {
 	}
 }
 
+// Rule 5: as of a lease for regions, the length is that from before the barrier.
+func TestLengthOfWritersLease(t *testing.T) {
+	c, nodes := elected(t)
+	nodes[0].beat(1, 4, true)
+	c.tracker.SetLease(2*time.Second, 3*time.Second)
+	c.barrier = func(ctx context.Context) (state.View, error) {
+		view, err := c.Node.Barrier(ctx)
+		c.tracker.SetLease(time.Hour, 0)
+		return view, err
+	}
+	if status := nodes[0].beat(1, 4, true); status.GetLeaseMs() != 2000 || time.Until(c.tracker.LeaseEnd(1)) > held {
+		t.Errorf("told %v, and recorded a lease of %s", status, time.Until(c.tracker.LeaseEnd(1)))
+	}
+}
+
 // Rule 19: who took over from a process that asked for a growth gets no lease before it knows the in-sync set.
 func TestSuccessorOfAProcessMustKnowTheInSyncSet(t *testing.T) {
 	c, nodes := elected(t)

@@ -11,8 +11,25 @@ import (
 // hold a lease for valid than the node does.
 const leaseMargin = 20
 
-// heldFor returns how long after the arrival of a request a lease that was granted for it may be held by its node.
-func (c Config) heldFor() time.Duration { return c.Lease + c.Lease/leaseMargin }
+// HeldFor returns how long after the arrival of a request a lease that was granted for it may be held by its node.
+func HeldFor(lease time.Duration) time.Duration { return lease + lease/leaseMargin }
+
+// heldFor returns how long after the arrival of a request any lease that was granted for it may be held.
+func (c Config) heldFor() time.Duration { return HeldFor(max(c.Lease, c.Longest)) }
+
+// SetLease changes the length of the leases that are granted from now on; longest is that of the longest ones that may still
+// run, 0 where none are longer. Leases of the length before are granted only for requests that arrived before SetLease
+// returned. How long those run that earlier metasrv leaders granted stays as NewTracker was told.
+func (t *Tracker) SetLease(lease, longest time.Duration) {
+	cfg := t.cfg
+	cfg.Lease, cfg.Longest = lease, longest
+	t.present.Store(&cfg)
+}
+
+// lease returns the length of a lease that is granted now. Who grants one asks before the barrier: by its proof that no later
+// metasrv leader was there then, the state that the length is from has nothing that a successor of this one doesn't know of
+// when it takes over.
+func (t *Tracker) lease() time.Duration { return t.present.Load().Lease }
 
 // Withhold keeps a region out of every grant to a node from now on, until Release. It returns when the last grant ends
 // that may cover the region, by this member's monotonic clock: before that moment, nobody else may be made its leader.
@@ -78,10 +95,10 @@ func (t *Tracker) leaseEnd(h *heard) time.Time {
 	return earliest
 }
 
-// grant records a lease for a request that arrived at some time, and returns the region leaders that it doesn't cover.
+// grant records a lease of a length for a request that arrived at some time, and returns the region leaders that it doesn't cover.
 // h.mu is held, from before the reports were judged until the record is made: who takes a leadership away either comes
 // before, and the grant leaves the region out, or after, and sees how long it lasts.
-func (t *Tracker) grant(h *heard, arrived time.Time) []*metasrvpb.ReplicaRef {
+func (t *Tracker) grant(h *heard, arrived time.Time, lease time.Duration) []*metasrvpb.ReplicaRef {
 	var ungranted []*metasrvpb.ReplicaRef
 	for _, d := range h.differences {
 		ungranted = append(ungranted, d.refused...)
@@ -96,10 +113,15 @@ func (t *Tracker) grant(h *heard, arrived time.Time) []*metasrvpb.ReplicaRef {
 	}
 	t.counters.Refused.Add(uint64(refused))
 	t.counters.Withheld.Add(uint64(len(ungranted) - refused)) //nolint:gosec // not negative
-	if until := arrived.Add(t.cfg.heldFor()); until.After(h.grantedUntil) {
+	h.hold(arrived, lease)
+	return ungranted
+}
+
+// hold notes a lease that was granted. h.mu is held.
+func (h *heard) hold(arrived time.Time, lease time.Duration) {
+	if until := arrived.Add(HeldFor(lease)); until.After(h.grantedUntil) {
 		h.grantedUntil = until
 	}
-	return ungranted
 }
 
 func refOf(r RegionReport) *metasrvpb.ReplicaRef {

@@ -226,6 +226,70 @@ func TestNewLeaderWaitsOneLease(t *testing.T) {
 	})
 }
 
+// Rule 5: leases are granted as long as they are set to be; who is silent is judged by the longest that may run.
+func TestLeaseIsChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := leased(t)
+		time.Sleep(4 * time.Second)
+		wantLease(t, mustBeat(t, s, leaseBeat(1, led()...)))
+		long := time.Now().Add(held)
+		c.tracker.SetLease(time.Second, 3*time.Second)
+		time.Sleep(time.Second)
+		again := &metasrvpb.HeartbeatRequest{Sequence: 2, Digest: proto.Uint64(digest.Of(led()))}
+		if resp := mustBeat(t, s, again); resp.GetLeaseMs() != 1000 {
+			t.Errorf("granted %d ms", resp.GetLeaseMs())
+		}
+		if got := c.tracker.LeaseEnd(1); !got.Equal(long) {
+			t.Errorf("the long lease ends %s later than it did", got.Sub(long))
+		}
+		beat := time.Now()
+		if at := beat.Add(held); c.tracker.HasFailed(1, at.Add(-time.Millisecond)) || !c.tracker.HasFailed(1, at) {
+			t.Error("a silent node has not failed after the longest lease")
+		}
+		c.tracker.SetLease(time.Second, 0)
+		if at := long; c.tracker.HasFailed(1, at.Add(-time.Millisecond)) || !c.tracker.HasFailed(1, at) {
+			t.Error("a silent node has not failed after the last lease that it was granted")
+		}
+		if d := c.tracker.Config().Doubtful(); d != 50*time.Millisecond {
+			t.Errorf("a node is doubtful after %s", d)
+		}
+	})
+}
+
+// Rule 5: a deposed metasrv leader may apply what its successor has set before it answers. The length of what it grants is that from
+// before the barrier, which its successor knows.
+func TestLengthOfLeaseIsFromBeforeTheBarrier(t *testing.T) {
+	c, s := leased(t)
+	c.barrier = func(ctx context.Context) (state.View, error) {
+		view, err := c.Node.Barrier(ctx)
+		c.tracker.SetLease(time.Hour, 0)
+		return view, err
+	}
+	wantLease(t, mustBeat(t, s, leaseBeat(1, led()...)))
+	if left := time.Until(c.tracker.LeaseEnd(1)); left > held {
+		t.Errorf("a lease is recorded that ends in %s", left)
+	}
+}
+
+// Rule 5: a new metasrv leader waits for the longest lease that may have been granted before it, whatever is set later.
+func TestNewLeaderWaitsForTheLongestLease(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Lease, cfg.Interval, cfg.Longest = time.Second, 100*time.Millisecond, 3*time.Second
+	tracker, err := NewTracker(cfg, 2, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if end := tracker.LeaseEnd(2); !end.Equal(start.Add(held)) {
+			t.Errorf("the leases of the terms before end %s after the takeover, want %s", end.Sub(start), held)
+		}
+		if end := tracker.Withhold(1, region0); !end.Equal(start.Add(held)) {
+			t.Errorf("the leases of the terms before end %s after the takeover, want %s", end.Sub(start), held)
+		}
+		tracker.SetLease(time.Second, 0)
+	}
+}
+
 func TestDemotingIsRefused(t *testing.T) {
 	c, s := leased(t)
 	c.set(t, &storagepb.RegionChange{

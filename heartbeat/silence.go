@@ -58,7 +58,7 @@ func (t *Tracker) failsAt(h *heard) time.Time {
 		at = end
 	}
 	// A node that gets no lease, for its reports are not agreed on, is heard all the same.
-	if silent := h.lastBeat.Add(t.cfg.heldFor()); h.beaten && silent.After(at) {
+	if silent := h.lastBeat.Add(t.present.Load().heldFor()); h.beaten && silent.After(at) {
 		at = silent
 	}
 	return at
@@ -89,11 +89,12 @@ func (t *Tracker) Absent() []NodeAbsence {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	var found []NodeAbsence
+	cfg := t.Config()
 	for id, h := range t.nodes {
 		h.mu.Lock()
 		for _, d := range h.differences {
 			for _, a := range d.absent {
-				if a.Lost || h.lastBeat.Sub(a.since) >= t.cfg.Lease {
+				if a.Lost || h.lastBeat.Sub(a.since) >= max(cfg.Lease, cfg.Longest) {
 					found = append(found, NodeAbsence{id, a.Absence})
 				}
 			}

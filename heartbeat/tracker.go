@@ -2,6 +2,7 @@ package heartbeat
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/metasrv/metasrv"
@@ -14,7 +15,9 @@ import (
 // Tracker is what the metasrv leader of one term has heard from the nodes. It begins empty with each term,
 // and is safe for concurrent use. All times are by the caller's monotonic clock.
 type Tracker struct {
+	// cfg is the configuration at the beginning of the term, present what it is now: only the lengths of leases change.
 	cfg     Config
+	present atomic.Pointer[Config]
 	term    uint64
 	started time.Time
 
@@ -92,19 +95,22 @@ type NodeStatus struct {
 	Group GroupReport
 }
 
-// NewTracker returns an empty tracker for a term that this member leads since now.
+// NewTracker returns an empty tracker for a term that this member leads since now. The lengths of leases must be those of a
+// state that has all that was committed before the term.
 func NewTracker(cfg Config, term uint64, now time.Time) (*Tracker, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Tracker{cfg: cfg, term: term, started: now, nodes: map[metasrv.NodeID]*heard{}, counters: &Counters{}}, nil
+	t := &Tracker{cfg: cfg, term: term, started: now, nodes: map[metasrv.NodeID]*heard{}, counters: &Counters{}}
+	t.present.Store(&cfg)
+	return t, nil
 }
 
 // Term returns the term in which what the tracker has heard counts.
 func (t *Tracker) Term() uint64 { return t.term }
 
-// Config returns the tracker's configuration.
-func (t *Tracker) Config() Config { return t.cfg }
+// Config returns the tracker's configuration as it is now.
+func (t *Tracker) Config() Config { return *t.present.Load() }
 
 // Nodes returns every node that is registered in the view, sorted by id, with its state at now.
 func (t *Tracker) Nodes(v state.View, now time.Time) ([]NodeStatus, error) {

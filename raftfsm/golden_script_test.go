@@ -374,6 +374,20 @@ func goldenConfig(g *goldenLog) {
 	}
 	g.add(begin("disks", 5), begin("", 6), percent(70), percent(0), begin("more disks", 7))
 	g.add(configure(&storagepb.ConfigureCluster{Change: &storagepb.ConfigureCluster_EndMaintenance{EndMaintenance: &storagepb.EndMaintenance{}}}), configure(&storagepb.ConfigureCluster{}))
+	lease := func(ms uint64) *storagepb.Command {
+		return configure(&storagepb.ConfigureCluster{Change: &storagepb.ConfigureCluster_LeaseMs{LeaseMs: ms}})
+	}
+	settle := func(changes uint64) *storagepb.Command {
+		return configure(&storagepb.ConfigureCluster{Change: &storagepb.ConfigureCluster_SettleLease{SettleLease: &storagepb.SettleLease{LeaseChanges: changes}}})
+	}
+	found := func(leaseMs, repairAfterMs uint64) *storagepb.Command {
+		return configure(&storagepb.ConfigureCluster{Change: &storagepb.ConfigureCluster_Found{
+			Found: &storagepb.FoundConfig{LeaseMs: leaseMs, RepairAfterMs: repairAfterMs},
+		}})
+	}
+	g.add(planned(2, found(0, 1)), planned(2, found(3000, 600_000)), planned(2, found(4000, 5)), lease(1000), lease(1000), lease(2000), lease(1))
+	g.add(planned(2, settle(2)), planned(2, settle(3)), lease(5000), lease(3_600_001))
+	g.add(configure(&storagepb.ConfigureCluster{Change: &storagepb.ConfigureCluster_RepairAfterMs{RepairAfterMs: 0}}))
 }
 
 func goldenGroups(g *goldenLog) {

@@ -19,7 +19,7 @@ func (s clusterService) GetConfig(ctx context.Context, req *metasrvpb.GetConfigR
 	if err != nil {
 		return nil, err
 	}
-	resp := &metasrvpb.GetConfigResponse{Header: view.header(), Config: configOf(c)}
+	resp := &metasrvpb.GetConfigResponse{Header: view.header(), Config: s.configOf(c)}
 	t := s.term.Load()
 	if t == nil {
 		return resp, nil
@@ -44,6 +44,16 @@ func (s clusterService) Configure(ctx context.Context, req *metasrvpb.ConfigureR
 		command.Change = &storagepb.ConfigureCluster_EndMaintenance{EndMaintenance: &storagepb.EndMaintenance{}}
 	case *metasrvpb.ConfigureRequest_MaxFailedPercent:
 		command.Change = &storagepb.ConfigureCluster_MaxFailedPercent{MaxFailedPercent: change.MaxFailedPercent}
+	case *metasrvpb.ConfigureRequest_LeaseMs:
+		if err := s.checkLease(change.LeaseMs); err != nil {
+			return nil, err
+		}
+		command.Change = &storagepb.ConfigureCluster_LeaseMs{LeaseMs: change.LeaseMs}
+	case *metasrvpb.ConfigureRequest_RepairAfterMs:
+		if err := s.flags.checkRepairAfter(change.RepairAfterMs); err != nil {
+			return nil, err
+		}
+		command.Change = &storagepb.ConfigureCluster_RepairAfterMs{RepairAfterMs: change.RepairAfterMs}
 	default:
 		return nil, metasrv.InvalidArgument("change", "is missing")
 	}
@@ -53,13 +63,31 @@ func (s clusterService) Configure(ctx context.Context, req *metasrvpb.ConfigureR
 		return nil, err
 	}
 	s.log.Info("the configuration of the cluster was changed", "config", result.String())
-	return &metasrvpb.ConfigureResponse{Header: h, Config: configOf(result)}, nil
+	return &metasrvpb.ConfigureResponse{Header: h, Config: s.configOf(result)}, nil
 }
 
-func configOf(c *storagepb.ClusterConfig) *metasrvpb.ClusterConfig {
-	shown := &metasrvpb.ClusterConfig{MaxFailedPercent: c.GetMaxFailedPercent()}
+// checkLease returns an error for a length of leases that can't be set now.
+func (s clusterService) checkLease(ms uint64) error {
+	if t := s.term.Load(); t != nil && !t.settings.Load().recorded {
+		return metasrv.ErrNotReady.With("the lease that this cluster began with is not recorded yet, which takes a moment " +
+			"once all members run a version that can")
+	}
+	return s.flags.checkLease(ms)
+}
+
+// configOf returns what is set for the whole cluster: what this member's flags say where that is not recorded.
+func (s clusterService) configOf(c *storagepb.ClusterConfig) *metasrvpb.ClusterConfig {
+	shown := &metasrvpb.ClusterConfig{
+		MaxFailedPercent: c.GetMaxFailedPercent(), LeaseMs: c.GetLeaseMs(), LongestLeaseMs: c.GetLongestLeaseMs(), RepairAfterMs: c.GetRepairAfterMs(),
+	}
 	if shown.MaxFailedPercent == 0 {
 		shown.MaxFailedPercent = config.DefaultMaxFailedPercent
+	}
+	if shown.LeaseMs == 0 {
+		shown.LeaseMs = inMilliseconds(s.flags.beats.Lease)
+	}
+	if c.RepairAfterMs == nil {
+		shown.RepairAfterMs = inMilliseconds(s.flags.repairAfter)
 	}
 	if m := c.GetMaintenance(); m != nil {
 		shown.Maintenance = &metasrvpb.MaintenanceMode{Reason: m.GetReason(), SinceMs: m.GetSinceMs()}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/config"
 	"github.com/metasrv/metasrv/heartbeat"
 	"github.com/metasrv/metasrv/raftfsm"
 )
@@ -55,7 +56,8 @@ type Config struct {
 	SuspectPhi float64
 	// DownAfter is how long a node may be silent before it counts as down.
 	DownAfter time.Duration
-	// RepairAfter is how long a datanode may be silent before its replicas are rebuilt elsewhere; 0: nothing is rebuilt.
+	// RepairAfter is how long a datanode may be silent before its replicas are rebuilt elsewhere; 0: nothing is rebuilt. As
+	// RegionLease, it says only what a cluster begins with: then it is set for the whole cluster.
 	RepairAfter time.Duration
 	// RegionLease is how long a node may serve its regions after a heartbeat that was answered.
 	RegionLease time.Duration
@@ -272,7 +274,10 @@ func (c *Config) validateTimes() error {
 	if c.RepairAfter < 0 || c.RepairAfter > 0 && c.RepairAfter < c.DownAfter {
 		errs = append(errs, wrong("repair-after", "%s is shorter than --down-after %s; 0 means never", c.RepairAfter, c.DownAfter))
 	}
-	if c.RegionLease < 2*c.HeartbeatInterval {
+	if c.RegionLease > config.MaxLease {
+		errs = append(errs, wrong("region-lease", "%s is longer than %s", c.RegionLease, config.MaxLease))
+	}
+	if c.RegionLease < minBeats*c.HeartbeatInterval {
 		errs = append(errs, wrong("region-lease", "%s must be at least twice as long as --heartbeat-interval %s, or one lost heartbeat "+
 			"stops all writes on its node", c.RegionLease, c.HeartbeatInterval))
 	}

@@ -35,6 +35,8 @@ type term struct {
 	leadership raftfsm.Leadership
 	tracker    *heartbeat.Tracker
 	dispatcher *heartbeat.Dispatcher
+	// settings are those that count at present.
+	settings atomic.Pointer[settings]
 	// failover is what its duty found at its last look, nil before the first.
 	failover atomic.Pointer[failoverLook]
 
@@ -70,33 +72,36 @@ func (t *term) end() {
 // duties is what the metasrv leader does besides answering.
 type duties struct {
 	*services
-	cfg     heartbeat.Config
 	metrics *failoverMetrics
-	// repairAfter is that of Config.
-	repairAfter time.Duration
 }
 
 // run does the duties of one term until ctx ends. Clients are answered as by a leader from the moment on that
 // the term is set. An error means that the member can't lead.
 func (d *duties) run(ctx context.Context, l raftfsm.Leadership) error {
 	log := d.log.With("term", l.Term, "member", d.memberID)
-	tracker, err := heartbeat.NewTracker(d.cfg, l.Term, time.Now())
-	if err != nil {
-		return err
-	}
-	tracker.CountIn(&d.beats.Counters)
 	ctx, cancel := withCause(ctx, metasrv.ErrNotLeader.With("member %s is no longer the metasrv leader of term %d", d.memberID, l.Term))
 	defer cancel()
 	if err := d.createDefaults(ctx, l, log); err != nil {
 		return nil //nolint:nilerr // the term ended before its first duty was done
 	}
+	set, err := d.flags.settings(d.node.View())
+	if err != nil {
+		return err
+	}
+	tracker, err := heartbeat.NewTracker(d.flags.tracking(set), l.Term, time.Now())
+	if err != nil {
+		return err
+	}
+	tracker.CountIn(&d.beats.Counters)
 	t := &term{ctx: ctx, leadership: l, tracker: tracker, dispatcher: heartbeat.NewDispatcher(tracker, rules{}, d.node, d.node)}
+	t.settings.Store(&set)
 	d.term.Store(t)
 	defer t.end()
 	defer d.term.Store(nil)
 	var work sync.WaitGroup
 	defer work.Wait()
 	work.Go(func() { dispatch(ctx, t, log) })
+	work.Go(func() { d.followSettings(ctx, t, log) })
 	work.Go(func() { d.expireHolders(ctx, t, log) })
 	work.Go(func() { d.runFailover(ctx, t, log) })
 	work.Go(func() { d.runProcedures(ctx, t, log) })
@@ -132,14 +137,14 @@ func withCause(parent context.Context, cause error) (context.Context, context.Ca
 	}
 }
 
-// createDefaults makes sure that the default catalog and schema exist. It tries until it is done or ctx ends.
+// createDefaults makes sure that the settings of the cluster, the default catalog and schema exist. It tries until it is done or ctx ends.
 func (d *duties) createDefaults(ctx context.Context, l raftfsm.Leadership, log *slog.Logger) error {
 	for {
 		err := d.createMissing(ctx, l)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		log.Warn("default catalog and schema could not be created yet", "error", err)
+		log.Warn("settings, default catalog and schema could not be created yet", "error", err)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -149,6 +154,9 @@ func (d *duties) createDefaults(ctx context.Context, l raftfsm.Leadership, log *
 }
 
 func (d *duties) createMissing(ctx context.Context, l raftfsm.Leadership) error {
+	if err := d.recordSettings(ctx, l.Term); err != nil {
+		return err
+	}
 	view := d.node.View()
 	if _, err := catalog.GetCatalog(view, metasrv.DefaultCatalog); errors.Is(err, metasrv.ErrCatalogNotFound) {
 		if err := d.propose(ctx, l, storagepb.CommandKind_COMMAND_KIND_CREATE_CATALOG, &storagepb.CreateCatalog{

@@ -73,7 +73,7 @@ func (f *failover) look(ctx context.Context) (time.Duration, error) {
 	if !next.IsZero() {
 		wait = min(wait, max(0, next.Sub(now)))
 	}
-	doubtful := len(failed) > 0 || !next.IsZero() && next.Sub(now) <= f.cfg.Interval+2*failoverPeriod
+	doubtful := len(failed) > 0 || !next.IsZero() && next.Sub(now) <= f.flags.beats.Interval+2*failoverPeriod
 	if !doubtful && now.Before(f.survey) {
 		return wait, nil // without a view, which has a price
 	}

@@ -71,7 +71,7 @@ func (d *duties) runProcedures(ctx context.Context, t *term, log *slog.Logger) {
 		wait := idlePeriod
 		any := false
 		d.node.Glance(func(v state.View) { any = procedure.AnyRunning(v) })
-		if any || len(r.withheld) > 0 || d.repairAfter > 0 && !time.Now().Before(r.rebuilds.next) {
+		if any || len(r.withheld) > 0 || r.repairAfter() > 0 && !time.Now().Before(r.rebuilds.next) {
 			if any {
 				wait = procedurePeriod
 			}

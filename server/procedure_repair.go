@@ -32,10 +32,13 @@ type rebuilds struct {
 	missing map[metasrv.ReplicaID]time.Time
 }
 
+// repairAfter returns how long a datanode may be silent before its replicas are rebuilt elsewhere; 0: nothing is rebuilt.
+func (d *driver) repairAfter() time.Duration { return d.t.settings.Load().repairAfter }
+
 // planRepairs returns the procedures that rebuild what is missing of some regions. None in maintenance, and none while so many
 // datanodes are down that the others could not take what they had.
 func (d *driver) planRepairs(ctx context.Context, seen *sight, running int) ([]proposal, error) {
-	if d.repairAfter == 0 || seen.now.Before(d.rebuilds.next) || running >= maxRepairs {
+	if d.repairAfter() == 0 || seen.now.Before(d.rebuilds.next) || running >= maxRepairs {
 		return nil, nil
 	}
 	d.rebuilds.next = seen.now.Add(repairPeriod)
@@ -76,14 +79,14 @@ func (d *driver) planRepairs(ctx context.Context, seen *sight, running int) ([]p
 // tooManySilent notes which nodes have been silent for long, and reports whether they are more than may fail.
 func (d *driver) tooManySilent(seen *sight, statuses []heartbeat.NodeStatus, maxPercent int) bool {
 	d.rebuilds.silent = map[metasrv.NodeID]time.Duration{}
-	all := 0
+	all, repairAfter := 0, d.repairAfter()
 	for _, s := range statuses {
 		info := s.Record.GetInfo()
 		if s.Role != metasrvpb.NodeRole_NODE_ROLE_DATANODE || !info.GetKeepsLeases() || info.GetGroup() != "" {
 			continue // what it has is rebuilt by others, if at all, and it takes nothing
 		}
 		all++
-		if silence := d.t.tracker.Silence(s, seen.now); s.State == metasrvpb.NodeState_NODE_STATE_DOWN && silence >= d.repairAfter {
+		if silence := d.t.tracker.Silence(s, seen.now); s.State == metasrvpb.NodeState_NODE_STATE_DOWN && silence >= repairAfter {
 			d.rebuilds.silent[s.ID] = silence
 		}
 	}

@@ -71,10 +71,9 @@ func start(cfg Config, open nodeOpener) (_ *Server, err error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, services: &services{memberID: cfg.NodeID, started: time.Now(), log: cfg.Logger, routes: newEncoder()}}
+	s.services.flags = flags{beats: cfg.heartbeats(), repairAfter: cfg.RepairAfter}
 	s.services.beats.duration = newAnswerHistogram()
-	s.duties = &duties{
-		services: s.services, cfg: cfg.heartbeats(), metrics: newFailoverMetrics(s.services), repairAfter: cfg.RepairAfter,
-	}
+	s.duties = &duties{services: s.services, metrics: newFailoverMetrics(s.services)}
 	if s.dir, err = openDataDir(cfg.DataDir, cfg.NodeID); err != nil {
 		return nil, err
 	}
@@ -116,6 +115,7 @@ func (s *Server) serve() {
 	s.background.Go(func() error { return serving("gRPC", s.grpc.Serve(s.listeners.grpc)) })
 	s.background.Go(func() error { return s.services.hub.run(s.failed) })
 	s.background.Go(func() error { return s.watchHealth(s.failed) })
+	s.background.Go(func() error { return s.compareFlags(s.failed) })
 	s.background.Go(func() error { return s.watchNode(s.failed) })
 	s.background.Go(func() error { return s.releaseMemory(s.failed) })
 }

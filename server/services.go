@@ -24,6 +24,7 @@ type services struct {
 	memberID string
 	started  time.Time
 	log      *slog.Logger
+	flags    flags
 	// term holds what lives as long as this member is the metasrv leader, nil while it is not.
 	term atomic.Pointer[term]
 	// helpers are goroutines of streams that read or write them; they end with their streams.

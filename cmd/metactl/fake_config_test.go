@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 
+	"google.golang.org/protobuf/proto"
+
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
@@ -30,6 +32,13 @@ func (m *fakeMember) Configure(_ context.Context, r *metasrvpb.ConfigureRequest)
 		c.Maintenance = nil
 	case *metasrvpb.ConfigureRequest_MaxFailedPercent:
 		c.MaxFailedPercent = change.MaxFailedPercent
+	case *metasrvpb.ConfigureRequest_LeaseMs:
+		if change.LeaseMs < c.LeaseMs {
+			c.LongestLeaseMs = c.LeaseMs
+		}
+		c.LeaseMs = change.LeaseMs
+	case *metasrvpb.ConfigureRequest_RepairAfterMs:
+		c.RepairAfterMs = change.RepairAfterMs
 	}
 	m.cluster.configured.Store(c)
 	return &metasrvpb.ConfigureResponse{Header: m.header(), Config: c}, nil
@@ -38,7 +47,7 @@ func (m *fakeMember) Configure(_ context.Context, r *metasrvpb.ConfigureRequest)
 // config returns the configuration, which the caller may change.
 func (c *fakeCluster) config() *metasrvpb.ClusterConfig {
 	if set := c.configured.Load(); set != nil {
-		return &metasrvpb.ClusterConfig{Maintenance: set.GetMaintenance(), MaxFailedPercent: set.GetMaxFailedPercent()}
+		return proto.CloneOf(set)
 	}
-	return &metasrvpb.ClusterConfig{MaxFailedPercent: 50}
+	return &metasrvpb.ClusterConfig{MaxFailedPercent: 50, LeaseMs: 3000, RepairAfterMs: 600_000}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,44 +43,6 @@ that stops can't be written until that is back. Given again, it changes the reas
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.connected(cmd.Context(), a.maintenanceStatus) },
 	}
 	return group("maintenance", "Maintenance mode: metasrv moves nothing by itself", on, off, status)
-}
-
-func (a *app) configCommand() *cobra.Command {
-	get := &cobra.Command{
-		Use: "get", Args: noArgs(), Short: "Show what is set for the whole cluster",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.connected(cmd.Context(), func(ctx context.Context, c *client.Client) error {
-				resp, err := c.Cluster().GetConfig(ctx, &metasrvpb.GetConfigRequest{Header: a.header()})
-				if err != nil {
-					return err
-				}
-				return a.show(resp, func(w io.Writer) {
-					fmt.Fprintf(w, "max-failed-percent  %d\n", resp.GetConfig().GetMaxFailedPercent())
-				})
-			})
-		},
-	}
-	set := &cobra.Command{
-		Use: "set max-failed-percent PERCENT", Args: args(cobra.ExactArgs(2), "a name and its value"),
-		Short: "Set something for the whole cluster",
-		Long: `Sets something for the whole cluster.
-
-max-failed-percent: while more than one, and more percent than this, of the datanodes are silent, no region is given to another
-node, because the network is more likely at fault than they. 1 to 100, at first 50; 100 switches the limit off.`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if args[0] != "max-failed-percent" {
-				return usagef("there is no %q; what can be set is max-failed-percent", args[0])
-			}
-			percent, err := strconv.ParseUint(strings.TrimSuffix(args[1], "%"), 10, 32)
-			if err != nil || percent < 1 || percent > 100 {
-				return usagef("%q is no percentage from 1 to 100", args[1])
-			}
-			return a.configure(cmd.Context(), &metasrvpb.ConfigureRequest{
-				Change: &metasrvpb.ConfigureRequest_MaxFailedPercent{MaxFailedPercent: uint32(percent)},
-			}, fmt.Sprintf("max-failed-percent is %d", percent))
-		},
-	}
-	return group("config", "What is set for the whole cluster", get, set)
 }
 
 func (a *app) configure(ctx context.Context, req *metasrvpb.ConfigureRequest, done string) error {

@@ -98,9 +98,11 @@ func registerIntervals(flags *pflag.FlagSet, cfg *server.Config) {
 	flags.DurationVar(&cfg.HeartbeatInterval, "heartbeat-interval", cfg.HeartbeatInterval, "`DURATION` how often nodes are asked for a heartbeat")
 	flags.DurationVar(&cfg.SuspectAfter, "suspect-after", cfg.SuspectAfter, "`DURATION` silence after which a node gets no new regions")
 	flags.DurationVar(&cfg.RepairAfter, "repair-after", cfg.RepairAfter,
-		"`DURATION` silence of a datanode after which its replicas are rebuilt elsewhere; 0: never")
+		"`DURATION` silence of a datanode after which its replicas are rebuilt elsewhere; 0: never. What a new cluster begins with; "+
+			"later: metactl config set repair-after")
 	flags.DurationVar(&cfg.DownAfter, "down-after", cfg.DownAfter, "`DURATION` silence after which a node counts as down")
 	flags.DurationVar(&cfg.RegionLease, "region-lease", cfg.RegionLease,
-		"`DURATION` how long a node may serve its regions after a heartbeat that was answered: the same on all members")
+		"`DURATION` how long a node may serve its regions after a heartbeat that was answered. What a new cluster begins with; "+
+			"later: metactl config set lease")
 	flags.DurationVar(&cfg.ShutdownTimeout, "shutdown-timeout", cfg.ShutdownTimeout, "`DURATION` how long an orderly stop waits for requests under way")
 }

@@ -1930,8 +1930,14 @@ type ClusterConfig struct {
 	// No region is given to another node while more than one, and more percent than this, of the datanodes that keep leases
 	// are silent: it is more likely that something between them and metasrv has failed.
 	MaxFailedPercent uint32 `protobuf:"varint,2,opt,name=max_failed_percent,json=maxFailedPercent,proto3" json:"max_failed_percent,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// How long a node may serve its regions after a heartbeat that was answered, in ms.
+	LeaseMs uint64 `protobuf:"varint,3,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	// Longer leases than those may still run, of at most so many ms: they were granted before lease_ms was changed. 0: none.
+	LongestLeaseMs uint64 `protobuf:"varint,4,opt,name=longest_lease_ms,json=longestLeaseMs,proto3" json:"longest_lease_ms,omitempty"`
+	// How long a datanode may be silent before its replicas are rebuilt elsewhere, in ms; 0: nothing is rebuilt.
+	RepairAfterMs uint64 `protobuf:"varint,5,opt,name=repair_after_ms,json=repairAfterMs,proto3" json:"repair_after_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClusterConfig) Reset() {
@@ -1974,6 +1980,27 @@ func (x *ClusterConfig) GetMaintenance() *MaintenanceMode {
 func (x *ClusterConfig) GetMaxFailedPercent() uint32 {
 	if x != nil {
 		return x.MaxFailedPercent
+	}
+	return 0
+}
+
+func (x *ClusterConfig) GetLeaseMs() uint64 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
+func (x *ClusterConfig) GetLongestLeaseMs() uint64 {
+	if x != nil {
+		return x.LongestLeaseMs
+	}
+	return 0
+}
+
+func (x *ClusterConfig) GetRepairAfterMs() uint64 {
+	if x != nil {
+		return x.RepairAfterMs
 	}
 	return 0
 }
@@ -2209,6 +2236,8 @@ type ConfigureRequest struct {
 	//	*ConfigureRequest_BeginMaintenance
 	//	*ConfigureRequest_EndMaintenance
 	//	*ConfigureRequest_MaxFailedPercent
+	//	*ConfigureRequest_LeaseMs
+	//	*ConfigureRequest_RepairAfterMs
 	Change        isConfigureRequest_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2285,6 +2314,24 @@ func (x *ConfigureRequest) GetMaxFailedPercent() uint32 {
 	return 0
 }
 
+func (x *ConfigureRequest) GetLeaseMs() uint64 {
+	if x != nil {
+		if x, ok := x.Change.(*ConfigureRequest_LeaseMs); ok {
+			return x.LeaseMs
+		}
+	}
+	return 0
+}
+
+func (x *ConfigureRequest) GetRepairAfterMs() uint64 {
+	if x != nil {
+		if x, ok := x.Change.(*ConfigureRequest_RepairAfterMs); ok {
+			return x.RepairAfterMs
+		}
+	}
+	return 0
+}
+
 type isConfigureRequest_Change interface {
 	isConfigureRequest_Change()
 }
@@ -2303,11 +2350,25 @@ type ConfigureRequest_MaxFailedPercent struct {
 	MaxFailedPercent uint32 `protobuf:"varint,4,opt,name=max_failed_percent,json=maxFailedPercent,proto3,oneof"`
 }
 
+type ConfigureRequest_LeaseMs struct {
+	// At least two heartbeat intervals, at most an hour.
+	LeaseMs uint64 `protobuf:"varint,5,opt,name=lease_ms,json=leaseMs,proto3,oneof"`
+}
+
+type ConfigureRequest_RepairAfterMs struct {
+	// 0, or at least the silence after which a node counts as down.
+	RepairAfterMs uint64 `protobuf:"varint,6,opt,name=repair_after_ms,json=repairAfterMs,proto3,oneof"`
+}
+
 func (*ConfigureRequest_BeginMaintenance) isConfigureRequest_Change() {}
 
 func (*ConfigureRequest_EndMaintenance) isConfigureRequest_Change() {}
 
 func (*ConfigureRequest_MaxFailedPercent) isConfigureRequest_Change() {}
+
+func (*ConfigureRequest_LeaseMs) isConfigureRequest_Change() {}
+
+func (*ConfigureRequest_RepairAfterMs) isConfigureRequest_Change() {}
 
 // EndMaintenance has metasrv decide by itself again.
 type EndMaintenance struct {
@@ -2845,10 +2906,13 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"registered\x18\x02 \x01(\v2\x10.metasrv.v1.NodeH\x00R\n" +
 	"registered\x12,\n" +
 	"\aremoved\x18\x03 \x01(\v2\x10.metasrv.v1.NodeH\x00R\aremovedB\b\n" +
-	"\x06change\"|\n" +
+	"\x06change\"\xe9\x01\n" +
 	"\rClusterConfig\x12=\n" +
 	"\vmaintenance\x18\x01 \x01(\v2\x1b.metasrv.v1.MaintenanceModeR\vmaintenance\x12,\n" +
-	"\x12max_failed_percent\x18\x02 \x01(\rR\x10maxFailedPercent\"D\n" +
+	"\x12max_failed_percent\x18\x02 \x01(\rR\x10maxFailedPercent\x12\x19\n" +
+	"\blease_ms\x18\x03 \x01(\x04R\aleaseMs\x12(\n" +
+	"\x10longest_lease_ms\x18\x04 \x01(\x04R\x0elongestLeaseMs\x12&\n" +
+	"\x0frepair_after_ms\x18\x05 \x01(\x04R\rrepairAfterMs\"D\n" +
 	"\x0fMaintenanceMode\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x19\n" +
 	"\bsince_ms\x18\x02 \x01(\x03R\asinceMs\"E\n" +
@@ -2861,12 +2925,14 @@ const file_metasrv_v1_cluster_proto_rawDesc = "" +
 	"\x0eFailoverStatus\x12\x16\n" +
 	"\x06paused\x18\x01 \x01(\tR\x06paused\x12&\n" +
 	"\x0ffailed_node_ids\x18\x02 \x03(\x04R\rfailedNodeIds\x124\n" +
-	"\x16regions_without_leader\x18\x03 \x01(\x04R\x14regionsWithoutLeader\"\x92\x02\n" +
+	"\x16regions_without_leader\x18\x03 \x01(\x04R\x14regionsWithoutLeader\"\xd9\x02\n" +
 	"\x10ConfigureRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.metasrv.v1.RequestHeaderR\x06header\x12J\n" +
 	"\x11begin_maintenance\x18\x02 \x01(\v2\x1b.metasrv.v1.MaintenanceModeH\x00R\x10beginMaintenance\x12E\n" +
 	"\x0fend_maintenance\x18\x03 \x01(\v2\x1a.metasrv.v1.EndMaintenanceH\x00R\x0eendMaintenance\x12.\n" +
-	"\x12max_failed_percent\x18\x04 \x01(\rH\x00R\x10maxFailedPercentB\b\n" +
+	"\x12max_failed_percent\x18\x04 \x01(\rH\x00R\x10maxFailedPercent\x12\x1b\n" +
+	"\blease_ms\x18\x05 \x01(\x04H\x00R\aleaseMs\x12(\n" +
+	"\x0frepair_after_ms\x18\x06 \x01(\x04H\x00R\rrepairAfterMsB\b\n" +
 	"\x06change\"\x10\n" +
 	"\x0eEndMaintenance\"z\n" +
 	"\x11ConfigureResponse\x122\n" +
@@ -3131,6 +3197,8 @@ func file_metasrv_v1_cluster_proto_init() {
 		(*ConfigureRequest_BeginMaintenance)(nil),
 		(*ConfigureRequest_EndMaintenance)(nil),
 		(*ConfigureRequest_MaxFailedPercent)(nil),
+		(*ConfigureRequest_LeaseMs)(nil),
+		(*ConfigureRequest_RepairAfterMs)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -28,8 +28,16 @@ type ClusterConfig struct {
 	Maintenance *MaintenanceMode `protobuf:"bytes,1,opt,name=maintenance,proto3" json:"maintenance,omitempty"`
 	// No region is given to another node while more percent of the datanodes are silent. 0: the default.
 	MaxFailedPercent uint32 `protobuf:"varint,2,opt,name=max_failed_percent,json=maxFailedPercent,proto3" json:"max_failed_percent,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Length of the leases that nodes are granted. 0: the cluster is from before it was recorded; members have it by a flag.
+	LeaseMs uint64 `protobuf:"varint,3,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	// Leases of up to so many ms may have been granted before lease_ms became shorter, and may run still. 0: none.
+	LongestLeaseMs uint64 `protobuf:"varint,4,opt,name=longest_lease_ms,json=longestLeaseMs,proto3" json:"longest_lease_ms,omitempty"`
+	// Counts the changes of lease_ms.
+	LeaseChanges uint64 `protobuf:"varint,5,opt,name=lease_changes,json=leaseChanges,proto3" json:"lease_changes,omitempty"`
+	// Silence of a datanode after which its replicas are rebuilt elsewhere; 0: never. Absent as lease_ms may be.
+	RepairAfterMs *uint64 `protobuf:"varint,6,opt,name=repair_after_ms,json=repairAfterMs,proto3,oneof" json:"repair_after_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClusterConfig) Reset() {
@@ -72,6 +80,34 @@ func (x *ClusterConfig) GetMaintenance() *MaintenanceMode {
 func (x *ClusterConfig) GetMaxFailedPercent() uint32 {
 	if x != nil {
 		return x.MaxFailedPercent
+	}
+	return 0
+}
+
+func (x *ClusterConfig) GetLeaseMs() uint64 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
+func (x *ClusterConfig) GetLongestLeaseMs() uint64 {
+	if x != nil {
+		return x.LongestLeaseMs
+	}
+	return 0
+}
+
+func (x *ClusterConfig) GetLeaseChanges() uint64 {
+	if x != nil {
+		return x.LeaseChanges
+	}
+	return 0
+}
+
+func (x *ClusterConfig) GetRepairAfterMs() uint64 {
+	if x != nil && x.RepairAfterMs != nil {
+		return *x.RepairAfterMs
 	}
 	return 0
 }
@@ -139,6 +175,10 @@ type ConfigureCluster struct {
 	//	*ConfigureCluster_BeginMaintenance
 	//	*ConfigureCluster_EndMaintenance
 	//	*ConfigureCluster_MaxFailedPercent
+	//	*ConfigureCluster_LeaseMs
+	//	*ConfigureCluster_SettleLease
+	//	*ConfigureCluster_RepairAfterMs
+	//	*ConfigureCluster_Found
 	Change        isConfigureCluster_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -208,6 +248,42 @@ func (x *ConfigureCluster) GetMaxFailedPercent() uint32 {
 	return 0
 }
 
+func (x *ConfigureCluster) GetLeaseMs() uint64 {
+	if x != nil {
+		if x, ok := x.Change.(*ConfigureCluster_LeaseMs); ok {
+			return x.LeaseMs
+		}
+	}
+	return 0
+}
+
+func (x *ConfigureCluster) GetSettleLease() *SettleLease {
+	if x != nil {
+		if x, ok := x.Change.(*ConfigureCluster_SettleLease); ok {
+			return x.SettleLease
+		}
+	}
+	return nil
+}
+
+func (x *ConfigureCluster) GetRepairAfterMs() uint64 {
+	if x != nil {
+		if x, ok := x.Change.(*ConfigureCluster_RepairAfterMs); ok {
+			return x.RepairAfterMs
+		}
+	}
+	return 0
+}
+
+func (x *ConfigureCluster) GetFound() *FoundConfig {
+	if x != nil {
+		if x, ok := x.Change.(*ConfigureCluster_Found); ok {
+			return x.Found
+		}
+	}
+	return nil
+}
+
 type isConfigureCluster_Change interface {
 	isConfigureCluster_Change()
 }
@@ -226,11 +302,134 @@ type ConfigureCluster_MaxFailedPercent struct {
 	MaxFailedPercent uint32 `protobuf:"varint,3,opt,name=max_failed_percent,json=maxFailedPercent,proto3,oneof"`
 }
 
+type ConfigureCluster_LeaseMs struct {
+	LeaseMs uint64 `protobuf:"varint,4,opt,name=lease_ms,json=leaseMs,proto3,oneof"`
+}
+
+type ConfigureCluster_SettleLease struct {
+	SettleLease *SettleLease `protobuf:"bytes,5,opt,name=settle_lease,json=settleLease,proto3,oneof"`
+}
+
+type ConfigureCluster_RepairAfterMs struct {
+	RepairAfterMs uint64 `protobuf:"varint,6,opt,name=repair_after_ms,json=repairAfterMs,proto3,oneof"`
+}
+
+type ConfigureCluster_Found struct {
+	Found *FoundConfig `protobuf:"bytes,7,opt,name=found,proto3,oneof"`
+}
+
 func (*ConfigureCluster_BeginMaintenance) isConfigureCluster_Change() {}
 
 func (*ConfigureCluster_EndMaintenance) isConfigureCluster_Change() {}
 
 func (*ConfigureCluster_MaxFailedPercent) isConfigureCluster_Change() {}
+
+func (*ConfigureCluster_LeaseMs) isConfigureCluster_Change() {}
+
+func (*ConfigureCluster_SettleLease) isConfigureCluster_Change() {}
+
+func (*ConfigureCluster_RepairAfterMs) isConfigureCluster_Change() {}
+
+func (*ConfigureCluster_Found) isConfigureCluster_Change() {}
+
+// SettleLease says that no longer leases run than those that are granted.
+type SettleLease struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// lease_changes of the configuration that this was found of; with another one nothing changes.
+	LeaseChanges  uint64 `protobuf:"varint,1,opt,name=lease_changes,json=leaseChanges,proto3" json:"lease_changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettleLease) Reset() {
+	*x = SettleLease{}
+	mi := &file_metasrv_storage_v1_config_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettleLease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettleLease) ProtoMessage() {}
+
+func (x *SettleLease) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_config_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettleLease.ProtoReflect.Descriptor instead.
+func (*SettleLease) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_config_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SettleLease) GetLeaseChanges() uint64 {
+	if x != nil {
+		return x.LeaseChanges
+	}
+	return 0
+}
+
+// FoundConfig sets what is not set yet: with what the flags of the first metasrv leader say.
+type FoundConfig struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	LeaseMs       uint64                 `protobuf:"varint,1,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	RepairAfterMs uint64                 `protobuf:"varint,2,opt,name=repair_after_ms,json=repairAfterMs,proto3" json:"repair_after_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FoundConfig) Reset() {
+	*x = FoundConfig{}
+	mi := &file_metasrv_storage_v1_config_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FoundConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FoundConfig) ProtoMessage() {}
+
+func (x *FoundConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_metasrv_storage_v1_config_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FoundConfig.ProtoReflect.Descriptor instead.
+func (*FoundConfig) Descriptor() ([]byte, []int) {
+	return file_metasrv_storage_v1_config_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *FoundConfig) GetLeaseMs() uint64 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
+func (x *FoundConfig) GetRepairAfterMs() uint64 {
+	if x != nil {
+		return x.RepairAfterMs
+	}
+	return 0
+}
 
 // EndMaintenance has metasrv decide by itself again.
 type EndMaintenance struct {
@@ -241,7 +440,7 @@ type EndMaintenance struct {
 
 func (x *EndMaintenance) Reset() {
 	*x = EndMaintenance{}
-	mi := &file_metasrv_storage_v1_config_proto_msgTypes[3]
+	mi := &file_metasrv_storage_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -253,7 +452,7 @@ func (x *EndMaintenance) String() string {
 func (*EndMaintenance) ProtoMessage() {}
 
 func (x *EndMaintenance) ProtoReflect() protoreflect.Message {
-	mi := &file_metasrv_storage_v1_config_proto_msgTypes[3]
+	mi := &file_metasrv_storage_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -266,25 +465,39 @@ func (x *EndMaintenance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndMaintenance.ProtoReflect.Descriptor instead.
 func (*EndMaintenance) Descriptor() ([]byte, []int) {
-	return file_metasrv_storage_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_metasrv_storage_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 var File_metasrv_storage_v1_config_proto protoreflect.FileDescriptor
 
 const file_metasrv_storage_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1fmetasrv/storage/v1/config.proto\x12\x12metasrv.storage.v1\"\x84\x01\n" +
+	"\x1fmetasrv/storage/v1/config.proto\x12\x12metasrv.storage.v1\"\xaf\x02\n" +
 	"\rClusterConfig\x12E\n" +
 	"\vmaintenance\x18\x01 \x01(\v2#.metasrv.storage.v1.MaintenanceModeR\vmaintenance\x12,\n" +
-	"\x12max_failed_percent\x18\x02 \x01(\rR\x10maxFailedPercent\"D\n" +
+	"\x12max_failed_percent\x18\x02 \x01(\rR\x10maxFailedPercent\x12\x19\n" +
+	"\blease_ms\x18\x03 \x01(\x04R\aleaseMs\x12(\n" +
+	"\x10longest_lease_ms\x18\x04 \x01(\x04R\x0elongestLeaseMs\x12#\n" +
+	"\rlease_changes\x18\x05 \x01(\x04R\fleaseChanges\x12+\n" +
+	"\x0frepair_after_ms\x18\x06 \x01(\x04H\x00R\rrepairAfterMs\x88\x01\x01B\x12\n" +
+	"\x10_repair_after_ms\"D\n" +
 	"\x0fMaintenanceMode\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x19\n" +
-	"\bsince_ms\x18\x02 \x01(\x03R\asinceMs\"\xef\x01\n" +
+	"\bsince_ms\x18\x02 \x01(\x03R\asinceMs\"\xb5\x03\n" +
 	"\x10ConfigureCluster\x12R\n" +
 	"\x11begin_maintenance\x18\x01 \x01(\v2#.metasrv.storage.v1.MaintenanceModeH\x00R\x10beginMaintenance\x12M\n" +
 	"\x0fend_maintenance\x18\x02 \x01(\v2\".metasrv.storage.v1.EndMaintenanceH\x00R\x0eendMaintenance\x12.\n" +
-	"\x12max_failed_percent\x18\x03 \x01(\rH\x00R\x10maxFailedPercentB\b\n" +
-	"\x06change\"\x10\n" +
+	"\x12max_failed_percent\x18\x03 \x01(\rH\x00R\x10maxFailedPercent\x12\x1b\n" +
+	"\blease_ms\x18\x04 \x01(\x04H\x00R\aleaseMs\x12D\n" +
+	"\fsettle_lease\x18\x05 \x01(\v2\x1f.metasrv.storage.v1.SettleLeaseH\x00R\vsettleLease\x12(\n" +
+	"\x0frepair_after_ms\x18\x06 \x01(\x04H\x00R\rrepairAfterMs\x127\n" +
+	"\x05found\x18\a \x01(\v2\x1f.metasrv.storage.v1.FoundConfigH\x00R\x05foundB\b\n" +
+	"\x06change\"2\n" +
+	"\vSettleLease\x12#\n" +
+	"\rlease_changes\x18\x01 \x01(\x04R\fleaseChanges\"P\n" +
+	"\vFoundConfig\x12\x19\n" +
+	"\blease_ms\x18\x01 \x01(\x04R\aleaseMs\x12&\n" +
+	"\x0frepair_after_ms\x18\x02 \x01(\x04R\rrepairAfterMs\"\x10\n" +
 	"\x0eEndMaintenanceB?Z=github.com/metasrv/metasrv/proto/metasrv/storage/v1;storagepbb\x06proto3"
 
 var (
@@ -299,22 +512,26 @@ func file_metasrv_storage_v1_config_proto_rawDescGZIP() []byte {
 	return file_metasrv_storage_v1_config_proto_rawDescData
 }
 
-var file_metasrv_storage_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_metasrv_storage_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_metasrv_storage_v1_config_proto_goTypes = []any{
 	(*ClusterConfig)(nil),    // 0: metasrv.storage.v1.ClusterConfig
 	(*MaintenanceMode)(nil),  // 1: metasrv.storage.v1.MaintenanceMode
 	(*ConfigureCluster)(nil), // 2: metasrv.storage.v1.ConfigureCluster
-	(*EndMaintenance)(nil),   // 3: metasrv.storage.v1.EndMaintenance
+	(*SettleLease)(nil),      // 3: metasrv.storage.v1.SettleLease
+	(*FoundConfig)(nil),      // 4: metasrv.storage.v1.FoundConfig
+	(*EndMaintenance)(nil),   // 5: metasrv.storage.v1.EndMaintenance
 }
 var file_metasrv_storage_v1_config_proto_depIdxs = []int32{
 	1, // 0: metasrv.storage.v1.ClusterConfig.maintenance:type_name -> metasrv.storage.v1.MaintenanceMode
 	1, // 1: metasrv.storage.v1.ConfigureCluster.begin_maintenance:type_name -> metasrv.storage.v1.MaintenanceMode
-	3, // 2: metasrv.storage.v1.ConfigureCluster.end_maintenance:type_name -> metasrv.storage.v1.EndMaintenance
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	5, // 2: metasrv.storage.v1.ConfigureCluster.end_maintenance:type_name -> metasrv.storage.v1.EndMaintenance
+	3, // 3: metasrv.storage.v1.ConfigureCluster.settle_lease:type_name -> metasrv.storage.v1.SettleLease
+	4, // 4: metasrv.storage.v1.ConfigureCluster.found:type_name -> metasrv.storage.v1.FoundConfig
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_metasrv_storage_v1_config_proto_init() }
@@ -322,10 +539,15 @@ func file_metasrv_storage_v1_config_proto_init() {
 	if File_metasrv_storage_v1_config_proto != nil {
 		return
 	}
+	file_metasrv_storage_v1_config_proto_msgTypes[0].OneofWrappers = []any{}
 	file_metasrv_storage_v1_config_proto_msgTypes[2].OneofWrappers = []any{
 		(*ConfigureCluster_BeginMaintenance)(nil),
 		(*ConfigureCluster_EndMaintenance)(nil),
 		(*ConfigureCluster_MaxFailedPercent)(nil),
+		(*ConfigureCluster_LeaseMs)(nil),
+		(*ConfigureCluster_SettleLease)(nil),
+		(*ConfigureCluster_RepairAfterMs)(nil),
+		(*ConfigureCluster_Found)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -333,7 +555,7 @@ func file_metasrv_storage_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_metasrv_storage_v1_config_proto_rawDesc), len(file_metasrv_storage_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
