@@ -67,17 +67,26 @@ func (a *app) listNodes(ctx context.Context, c *client.Client, role metasrvpb.No
 	if err != nil {
 		return err
 	}
-	return a.show(resp, func(w io.Writer) {
-		g := newGrid(w, "NODE", "ADDRESS", "ROLE", "STATE", "HEARTBEAT", "REPLICAS", "LEADERS",
-			"CPU", "MEMORY", "DISK", "VERSION")
-		for _, n := range resp.Nodes {
-			g.row(number(n.GetPeer().GetId()), n.GetPeer().GetAddr(), nodeRole(n), nodeStates(n), lastBeat(n),
-				number(n.Replicas), number(n.RegionLeaders),
-				cpu(n.Stat), bytesOf(n.GetStat().GetMemoryUsedBytes()), bytesOf(n.GetStat().GetDiskUsedBytes()),
-				n.GetInfo().GetVersion())
+	return a.show(resp, func(w io.Writer) { showNodes(w, resp.Nodes) })
+}
+
+// showNodes lists nodes, with their groups where there are any.
+func showNodes(w io.Writer, nodes []*metasrvpb.Node) {
+	grouped := slices.ContainsFunc(nodes, func(n *metasrvpb.Node) bool { return n.GetInfo().GetGroup() != "" })
+	columns := []string{"NODE", "ADDRESS", "ROLE"}
+	if grouped {
+		columns = append(columns, "GROUP")
+	}
+	g := newGrid(w, append(columns, "STATE", "HEARTBEAT", "REPLICAS", "LEADERS", "CPU", "MEMORY", "DISK", "VERSION")...)
+	for _, n := range nodes {
+		row := []string{number(n.GetPeer().GetId()), n.GetPeer().GetAddr(), nodeRole(n)}
+		if grouped {
+			row = append(row, n.GetInfo().GetGroup())
 		}
-		g.end()
-	})
+		g.row(append(row, nodeStates(n), lastBeat(n), number(n.Replicas), number(n.RegionLeaders),
+			cpu(n.Stat), bytesOf(n.GetStat().GetMemoryUsedBytes()), bytesOf(n.GetStat().GetDiskUsedBytes()), n.GetInfo().GetVersion())...)
+	}
+	g.end()
 }
 
 func (a *app) getNode(ctx context.Context, c *client.Client, id uint64) error {
