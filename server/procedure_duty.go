@@ -14,6 +14,7 @@ import (
 	"github.com/metasrv/metasrv/procedure"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	"github.com/metasrv/metasrv/raftfsm/state"
+	"github.com/metasrv/metasrv/router"
 )
 
 const (
@@ -40,6 +41,8 @@ type driver struct {
 	// chosen counts the replicas of procedures that were planned in this round, by node.
 	chosen   placement
 	rebuilds rebuilds
+	// decoded has the tables of the last round.
+	decoded router.Decoded
 }
 
 // withheld is the region that a procedure keeps out of the grants to the node of its leader.
@@ -105,6 +108,7 @@ func (d *driver) round(ctx context.Context) (moved bool, err error) {
 	}
 	d.forget(running)
 	seen := d.look(view)
+	defer d.decoded.Keep(func(id metasrv.TableID) bool { _, used := seen.tables[id]; return used })
 	d.chosen = placement{}
 	stopped, _, err := halted(view)
 	if err != nil {

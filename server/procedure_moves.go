@@ -40,6 +40,23 @@ type moveQueue struct {
 	scanned time.Time
 	rescan  time.Duration
 	left    int
+	// refused counts the regions that nothing could be done with since something could be. Where that is all of them the rest
+	// waits until then, after a pause.
+	refused int
+	until   time.Time
+	pause   time.Duration
+}
+
+// tried notes what came of planning some parts: where nothing has come of any region, the pause before the next time doubles.
+func (q *moveQueue) tried(now time.Time, planned, refused int) {
+	q.refused += refused
+	switch {
+	case planned > 0:
+		q.refused, q.pause = 0, 0
+	case refused > 0 && q.refused >= len(q.regions):
+		q.pause = min(max(2*q.pause, firstRescan), lastRescan)
+		q.until = now.Add(q.pause)
+	}
 }
 
 // planMoves returns what is next to do for a procedure that moves several replicas: parts to create, or its end.
@@ -159,10 +176,14 @@ func (s *sight) unfinished(spec *storagepb.ProcedureSpec) (regions []metasrv.Reg
 func (d *driver) begin(
 	ctx context.Context, seen *sight, r *storagepb.ProcedureRecord, q *moveQueue, parts int,
 ) (work []proposal, err error) {
+	if seen.now.Before(q.until) {
+		return nil, nil
+	}
 	b := starter{services: d.services, ctx: ctx, seen: seen}
-	refused := ""
+	refused, refusals := "", 0
+	defer func() { q.tried(seen.now, len(work), refusals) }()
 	for range len(q.regions) {
-		if parts+len(work) >= maxMoves {
+		if parts+len(work) >= maxMoves || refusals == maxMoves {
 			break
 		}
 		id := q.regions[0]
@@ -181,7 +202,8 @@ func (d *driver) begin(
 		spec, target, err := d.part(ctx, seen, r.Spec, region)
 		if err != nil {
 			q.regions, refused = append(q.regions, id), err.Error()
-			break
+			refusals++
+			continue
 		}
 		if spec == nil {
 			continue

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
@@ -307,5 +308,69 @@ func TestRescanPause(t *testing.T) {
 	}
 	if got := nextRescan(lastRescan, time.Second, true); got != firstRescan {
 		t.Errorf("where something was moved the pause is %s, want %s", got, firstRescan)
+	}
+}
+
+// What no node can take is planned again after a pause that doubles, and at once when something could be planned.
+func TestRefusedMovesBackOff(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	q := moveQueue{regions: []metasrv.RegionID{1, 2, 3, 4}}
+	for i, c := range []struct {
+		planned, refused int
+		want             time.Duration
+	}{
+		{0, 3, 0}, {0, 1, firstRescan}, {0, 4, 2 * firstRescan}, {0, 0, 0}, {1, 2, 0}, {0, 2, 0}, {0, 2, firstRescan}, {0, 4, 2 * firstRescan},
+		{0, 4, 4 * firstRescan}, {0, 4, lastRescan}, {0, 4, lastRescan},
+	} {
+		q.until = time.Time{}
+		q.tried(now, c.planned, c.refused)
+		if c.want == 0 && !q.until.IsZero() || c.want > 0 && q.until.Sub(now) != c.want {
+			t.Errorf("%d: after %d planned and %d refused the pause lasts until %s, want %s", i, c.planned, c.refused, q.until, c.want)
+		}
+	}
+}
+
+// The rounds of the driver don't decode what has not changed, and don't plan again what nobody can take.
+func TestWaitingProceduresCostLittle(t *testing.T) {
+	m := startLeader(t, simulated)
+	c := newSimCluster(t, m, 2)
+	regions := c.createTable("a", 3, 2)
+	id := metasrv.RegionID(regions[0])
+	d := &driver{duties: m.duties, t: m.services.term.Load(), log: m.services.log, moves: map[uint64]*moveQueue{}, chosen: placement{}}
+	view := m.node.View()
+	route := func() *storagepb.RouteRecord {
+		t.Helper()
+		seen := d.look(view)
+		found, err := seen.route(id.Table())
+		if err != nil || found == nil {
+			t.Fatalf("route: %v, %v", found, err)
+		}
+		return found
+	}
+	if first := route(); route() != first {
+		t.Error("a route is decoded in each round")
+	}
+
+	record := &storagepb.ProcedureRecord{Id: 1 << 40, Spec: &storagepb.ProcedureSpec{
+		Kind: metasrvpb.ProcedureKind_PROCEDURE_KIND_SET_REPLICAS, TableId: uint64(id.Table()), Replicas: 3,
+	}}
+	q := d.queueOf(record.Id)
+	q.regions = each(regions, func(id uint64) metasrv.RegionID { return metasrv.RegionID(id) })
+	begin := func(seen *sight) bool {
+		t.Helper()
+		d.t.waits.Delete(record.Id)
+		work, err := d.begin(t.Context(), seen, record, q, 0)
+		if err != nil || len(work) > 0 || len(q.regions) != len(regions) {
+			t.Fatalf("planned %v, %v, left %v", work, err, q.regions)
+		}
+		_, tried := d.t.waits.Load(record.Id)
+		return tried
+	}
+	seen := d.look(view)
+	first := begin(seen)
+	again := begin(seen)
+	seen.now = seen.now.Add(firstRescan)
+	if later := begin(seen); !first || again || !later {
+		t.Errorf("tried at first: %t, in the next round: %t, after a pause: %t", first, again, later)
 	}
 }

@@ -20,24 +20,30 @@ type sight struct {
 	term   *term
 	now    time.Time
 	tables map[metasrv.TableID]*storagepb.RouteRecord
-	known  map[metasrv.NodeID]procedure.Node
+	// decoded has tables of earlier looks. What comes of it must not be modified.
+	decoded *router.Decoded
+	known   map[metasrv.NodeID]procedure.Node
 }
 
 func (s *services) lookAt(t *term, view state.View) *sight {
 	return &sight{
-		View: view, term: t, now: time.Now(),
+		View: view, term: t, now: time.Now(), decoded: &router.Decoded{},
 		tables: map[metasrv.TableID]*storagepb.RouteRecord{}, known: map[metasrv.NodeID]procedure.Node{},
 	}
 }
 
-func (d *driver) look(view state.View) *sight { return d.lookAt(d.t, view) }
+func (d *driver) look(view state.View) *sight {
+	seen := d.lookAt(d.t, view)
+	seen.decoded = &d.decoded
+	return seen
+}
 
 // route returns the route of a PUBLIC table, nil where there is none.
 func (s *sight) route(id metasrv.TableID) (*storagepb.RouteRecord, error) {
 	if route, known := s.tables[id]; known {
 		return route, nil
 	}
-	record, err := router.Get(s.View, id)
+	record, err := s.decoded.Get(s.View, id)
 	if err != nil && !errors.Is(err, metasrv.ErrTableNotFound) {
 		return nil, err
 	}
