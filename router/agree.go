@@ -264,7 +264,7 @@ func (c *comparison) config(region *storagepb.RegionRecord) *metasrvpb.RegionCon
 func Concerned(v state.View, changes []state.Change, f func(table metasrv.TableID, nodes []metasrv.NodeID)) error {
 	routed := make(map[metasrv.TableID]struct{})
 	for i := range changes {
-		id, isTable, err := changedTable(changes[i].Key)
+		id, isTable, err := ChangedTable(changes[i].Key)
 		if err != nil {
 			return err
 		}
@@ -279,7 +279,7 @@ func Concerned(v state.View, changes []state.Change, f func(table metasrv.TableI
 		f(id, nodes)
 	}
 	for i := range changes {
-		id, isTable, err := changedTable(changes[i].Key)
+		id, isTable, err := ChangedTable(changes[i].Key)
 		if err != nil {
 			return err
 		}

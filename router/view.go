@@ -8,6 +8,7 @@ import (
 	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/catalog"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
+	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/raftfsm/state"
 )
 
@@ -75,6 +76,14 @@ func Route(v state.View, id metasrv.TableID) (*storagepb.RouteRecord, error) {
 func routeValue(v state.View, id metasrv.TableID) []byte {
 	value, _ := v.Get(routeKey(id))
 	return value
+}
+
+// PublicRoute returns the stored route of a PUBLIC table, nil where there is none.
+func PublicRoute(v state.View, id metasrv.TableID) []byte {
+	if tableState(v, id) != metasrvpb.TableState_TABLE_STATE_PUBLIC {
+		return nil
+	}
+	return routeValue(v, id)
 }
 
 // Routes returns the routes of all tables in any state, in the order of their ids. After an error it ends.

@@ -30,7 +30,7 @@ func Changes(v state.View, revision state.Revision) ([]Change, error) {
 	var order []metasrv.TableID
 	changes := make(map[metasrv.TableID]*tableChange)
 	for i := range revision.Changes {
-		id, isTable, err := changedTable(revision.Changes[i].Key)
+		id, isTable, err := ChangedTable(revision.Changes[i].Key)
 		if err != nil {
 			return nil, err
 		}
@@ -66,8 +66,8 @@ type tableChange struct {
 	table, route *state.Change
 }
 
-// changedTable returns the table whose record or route a key holds, 0 for other keys.
-func changedTable(key string) (id metasrv.TableID, isTable bool, err error) {
+// ChangedTable returns the table whose record or route a key holds, 0 for other keys.
+func ChangedTable(key string) (id metasrv.TableID, isTable bool, err error) {
 	switch {
 	case strings.HasPrefix(key, catalog.TablePrefix):
 		id, err = tableOf(key, catalog.TablePrefix)

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/raftfsm/state"
@@ -13,9 +12,12 @@ import (
 // ledTables knows in which tables each node leads regions, while a node may be about to fail: it is counted once, which takes
 // some 0.2 s with a million regions, and then follows the changes of the state, so that it is there when the last lease of the
 // node ends. While all nodes are heard it is not kept: that took a twentieth of a metasrv leader's time where many tables are
-// created. It is not safe for concurrent use.
+// created. Tables that are not PUBLIC don't count: nobody serves them, and failover leaves them alone. It is not safe for
+// concurrent use.
 type ledTables struct {
 	source placementSource
+	// counted has the route that each table was counted by.
+	counted map[metasrv.TableID][]byte
 	// nodes has how many regions a node leads in a table; nil before it is counted.
 	nodes map[metasrv.NodeID]map[metasrv.TableID]int32
 	// sums has how many regions a node leads in all tables.
@@ -38,8 +40,13 @@ func (l *ledTables) advance(ctx context.Context, v state.View) error {
 	if l.nodes == nil {
 		return l.recount(v)
 	}
-	for l.revision < v.Revision() {
-		revisions, err := l.source.Read(ctx, l.revision+1)
+	if l.revision >= v.Revision() {
+		return nil
+	}
+	touched := map[metasrv.TableID]struct{}{}
+	revision := l.revision
+	for revision < v.Revision() {
+		revisions, err := l.source.Read(ctx, revision+1)
 		if errors.Is(err, metasrv.ErrCompacted) {
 			return l.recount(l.source.View())
 		}
@@ -47,38 +54,58 @@ func (l *ledTables) advance(ctx context.Context, v state.View) error {
 			return err
 		}
 		for _, r := range revisions {
-			if err := l.change(r); err != nil {
-				l.nodes = nil // half of a revision is in it
+			if err := touch(touched, r.Changes); err != nil {
 				return err
 			}
+			revision = r.Number
+		}
+	}
+	present := v
+	if revision > v.Revision() {
+		present = l.source.View()
+	}
+	for table := range touched {
+		if err := l.set(table, router.PublicRoute(present, table)); err != nil {
+			l.nodes = nil // some are counted
+			return err
+		}
+	}
+	l.revision = revision
+	return nil
+}
+
+// touch adds the tables that changes concern.
+func touch(touched map[metasrv.TableID]struct{}, changes []state.Change) error {
+	for _, c := range changes {
+		table, is, err := router.ChangedTable(c.Key)
+		if err != nil {
+			return err
+		}
+		if is {
+			touched[table] = struct{}{}
 		}
 	}
 	return nil
 }
 
-func (l *ledTables) change(r state.Revision) error {
-	for _, c := range r.Changes {
-		if !strings.HasPrefix(c.Key, router.RoutePrefix) {
-			continue
-		}
-		table, err := router.TableOfRoute(c.Key)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(l.add(table, c.Prev, -1), l.add(table, c.Value, 1)); err != nil {
-			return err
-		}
+// set counts a table by another route than before; nil: not at all.
+func (l *ledTables) set(table metasrv.TableID, route []byte) error {
+	err := errors.Join(l.add(table, l.counted[table], -1), l.add(table, route, 1))
+	if route == nil {
+		delete(l.counted, table)
+	} else {
+		l.counted[table] = route
 	}
-	l.revision = r.Number
-	return nil
+	return err
 }
 
 func (l *ledTables) recount(v state.View) error {
 	l.nodes, l.sums = make(map[metasrv.NodeID]map[metasrv.TableID]int32), make(map[metasrv.NodeID]int)
-	for key, route := range v.Ascend(router.RoutePrefix, router.RouteStop) {
+	l.counted = make(map[metasrv.TableID][]byte)
+	for key := range v.Ascend(router.RoutePrefix, router.RouteStop) {
 		table, err := router.TableOfRoute(key)
 		if err == nil {
-			err = l.add(table, route, 1)
+			err = l.set(table, router.PublicRoute(v, table))
 		}
 		if err != nil {
 			l.nodes = nil
@@ -117,7 +144,7 @@ func (l *ledTables) add(table metasrv.TableID, route []byte, times int32) error 
 }
 
 // forget ends it until it is advanced again.
-func (l *ledTables) forget() { l.nodes, l.sums, l.changed = nil, nil, nil }
+func (l *ledTables) forget() { l.nodes, l.sums, l.changed, l.counted = nil, nil, nil, nil }
 
 // leads says whether a node leads a region.
 func (l *ledTables) leads(node metasrv.NodeID) bool { return len(l.nodes[node]) > 0 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/metasrv/metasrv"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
-	"github.com/metasrv/metasrv/raftfsm/state"
 	"github.com/metasrv/metasrv/router"
 )
 
@@ -119,7 +118,11 @@ func TestStuckRegionsAreLookedAtSeldom(t *testing.T) {
 
 	view := c.Server.Node().View()
 	for key, route := range view.Ascend(router.RoutePrefix, router.RouteStop) {
-		if err := c.f.led.change(state.Revision{Number: view.Revision(), Changes: []state.Change{{Key: key, Prev: route, Value: route}}}); err != nil {
+		table, err := router.TableOfRoute(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.f.led.set(table, route); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -159,4 +162,33 @@ func TestRegionsThatWaitForAReportAreLookedAtOften(t *testing.T) {
 	if c.f.looked(k, 1, time.Now()); k.pause != stuckPeriod || len(k.waitsFor) > 0 {
 		t.Errorf("the next look is in %s and waits for %v", k.pause, k.waitsFor)
 	}
+}
+
+// Who leads regions only of tables that are being dropped has nothing to be taken over: it counts neither as failed nor for the
+// storm limit, whether the table was dropped while it was counted or before.
+func TestTablesThatAreDroppedAreNotLed(t *testing.T) {
+	c := startStuck(t)
+	tables := len(c.f.led.nodes[1])
+	if tables == 0 || !c.f.led.leads(1) {
+		t.Fatalf("led are %v", c.f.led.nodes)
+	}
+	for i := range 4 {
+		if _, err := c.router().Delete(timeout(t), &metasrvpb.DeleteRequest{TableName: tableName("t" + strconv.Itoa(i))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	view := c.Server.Node().View()
+	if err := c.f.led.advance(t.Context(), view); err != nil {
+		t.Fatal(err)
+	}
+	counted := ledTables{source: c.node}
+	if err := counted.recount(view); err != nil {
+		t.Fatal(err)
+	}
+	for name, led := range map[string]*ledTables{"followed": &c.f.led, "counted": &counted} {
+		if led.leads(1) || led.leads(2) || led.count(1) != 0 || len(led.counted) != 0 {
+			t.Errorf("%s: led are %v, %v", name, led.nodes, led.sums)
+		}
+	}
+	eventually(t, "no failed node leads a region", func() bool { return len(c.failoverStatus().GetFailedNodeIds()) == 0 })
 }
