@@ -20,6 +20,8 @@ func Lost(replica *storagepb.ReplicaRecord, present metasrv.Registration, regist
 const (
 	// StandstillUnleased: the leader's node keeps no leases, so it may serve the region whatever is decided elsewhere.
 	StandstillUnleased = "node_keeps_no_leases"
+	// StandstillGroup: the leader's node was the writer of its group, which has no other one yet.
+	StandstillGroup = "group_has_no_writer"
 	// StandstillSilent: a node is waited for that has an in-sync replica and is not heard.
 	StandstillSilent = "in_sync_replica_silent"
 	// StandstillLost: each in-sync replica is lost or absent, or its node was removed.
@@ -31,6 +33,8 @@ func Standstill(region *storagepb.RegionRecord, condition func(*storagepb.Replic
 	why := StandstillLost
 	for _, r := range region.GetReplicas() {
 		switch c := condition(r); {
+		case r.GetReplicaId() == region.GetLeaderReplicaId() && c == GroupSilent:
+			return StandstillGroup
 		case r.GetReplicaId() == region.GetLeaderReplicaId() && c >= Unleased:
 			return StandstillUnleased
 		case r.GetInSync() && !c.gone():
@@ -124,7 +128,17 @@ func (p *problem) leader(r *storagepb.ReplicaRecord) {
 	case UnleasedSilent:
 		p.add("nothing is heard of node %d, which leads it with replica %d and keeps no leases: no other node is given the region, start that one again",
 			r.NodeId, r.ReplicaId)
+	case GroupSilent:
+		p.add("nothing is heard of node %d, which leads it with replica %d as the writer of its group; nobody can write; %s", r.NodeId, r.ReplicaId, p.writer())
 	}
+}
+
+// writer says how the region's group gets another writer.
+func (p *problem) writer() string {
+	if p.Paused != "" {
+		return "the group gets no other writer, because " + p.Paused
+	}
+	return "the node that the group's nodes get as their next writer leads it then; see: metactl group list"
 }
 
 // successor says who will lead the region, or what must happen first.

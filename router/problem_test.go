@@ -70,6 +70,8 @@ func TestProblemOfFailedNodes(t *testing.T) {
 		"removed":             {false, nodes{1: router.Removed, 2: router.OtherStorage, 3: router.Absent}, "", "replica 1, is lost: node 1 was removed; nobody can write; no replica that was in sync is left"},
 		"a removed follower":  {false, nodes{2: router.Removed}, "", "replica 2 is lost: node 2 was removed"},
 		"keeps no leases":     {false, nodes{1: router.UnleasedSilent}, "", "keeps no leases: no other node is given the region, start that one again"},
+		"a group's writer":    {false, nodes{1: router.GroupSilent}, "", "as the writer of its group; nobody can write; the node that the group's nodes get as their next writer leads it then"},
+		"a halted group":      {false, nodes{1: router.GroupSilent}, "of a storm", "the group gets no other writer, because of a storm"},
 		"a follower":          {false, nodes{2: router.Failed}, "", "nothing is heard of node 2, whose replica 2 is in sync"},
 		"absent follower":     {false, nodes{2: router.Absent}, "", "node 2 doesn't have replica 2, which is in sync"},
 	} {

@@ -26,6 +26,8 @@ const (
 	Unleased
 	// UnleasedSilent ones are on such a node, which is not heard.
 	UnleasedSilent
+	// GroupSilent ones are on a node of a group, which is not heard: the group gets another writer.
+	GroupSilent
 )
 
 // serves says whether a replica in a condition may acknowledge writes, or be needed for that.

@@ -79,7 +79,7 @@ func (m *failoverMetrics) Collect(out chan<- prometheus.Metric) {
 		gauge(m.halted, on, kind)
 		gauge(m.withoutLeader, look.leaderless[kind], kind)
 	}
-	for _, why := range []string{router.StandstillUnleased, router.StandstillSilent, router.StandstillLost} {
+	for _, why := range []string{router.StandstillUnleased, router.StandstillGroup, router.StandstillSilent, router.StandstillLost} {
 		gauge(m.withoutLeader, look.leaderless[why], why)
 	}
 }

@@ -102,7 +102,11 @@ func (f *failover) replaceLeaders(ctx context.Context, p *electionPlan, node met
 	}
 	if present, ok := p.registration(node); ok && !present.KeepsLeases {
 		*k = failedNode{again: p.now.Add(stuckPeriod), pause: stuckPeriod}
-		k.stuck = map[string]int{router.StandstillUnleased: f.led.count(node)} // nobody may take them over
+		why := router.StandstillUnleased // nobody may take them over
+		if present.Group != "" {
+			why = router.StandstillGroup // whose next writer gets them
+		}
+		k.stuck = map[string]int{why: f.led.count(node)}
 		return false, nil
 	}
 	if k.look == nil {

@@ -52,6 +52,8 @@ func (c *conditions) of(replica *storagepb.ReplicaRecord) router.Condition {
 		return router.OtherStorage
 	case c.tracker == nil && present.KeepsLeases:
 		return router.Reachable
+	case present.Group != "" && c.tracker != nil && c.tracker.HasFailed(node, c.now):
+		return router.GroupSilent
 	case !present.KeepsLeases && c.tracker != nil && c.tracker.HasFailed(node, c.now):
 		return router.UnleasedSilent
 	case !present.KeepsLeases:

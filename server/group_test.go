@@ -2,12 +2,14 @@ package server
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/codes"
 
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
+	"github.com/metasrv/metasrv/router"
 )
 
 // testGroupNode is a node of group g that takes the office whenever it is elected, as often as it beats.
@@ -147,4 +149,27 @@ func TestRoutesNameTheWriterOfAGroup(t *testing.T) {
 	if g := resp.GetGroups()[0]; !g.GetWriting() || g.GetStatus().GetWriter().GetId() != 3 || g.GetLeaseLeftMs() == 0 || g.GetProblem() != "" {
 		t.Errorf("the group is %v", g)
 	}
+}
+
+// A writer that is silent is not taken for a node that keeps no leases: the group gets another one, if one of its nodes is there.
+func TestSilentWriterOfAGroup(t *testing.T) {
+	m := startLeader(t, func(c *Config) { c.HeartbeatInterval, c.RegionLease = 50*time.Millisecond, 200*time.Millisecond })
+	m.configure(t, &metasrvpb.ConfigureRequest{Change: &metasrvpb.ConfigureRequest_MaxFailedPercent{MaxFailedPercent: 100}})
+	regions, _ := groupOnTable(t, m) // whose nodes beat no more
+	eventually(t, "the regions' problem is that of the group", func() bool {
+		resp, err := m.cluster().ListRegions(timeout(t), &metasrvpb.ListRegionsRequest{OnlyProblems: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range resp.GetRegions() {
+			if !strings.Contains(r.GetProblem(), "as the writer of its group") || strings.Contains(r.GetProblem(), "keeps no leases") {
+				return false
+			}
+		}
+		return len(resp.GetRegions()) == len(regions)
+	})
+	eventually(t, "they are counted so", func() bool {
+		look := m.services.term.Load().failover.Load()
+		return look != nil && len(look.leaderless) == 1 && look.leaderless[router.StandstillGroup] == len(regions)
+	})
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/heartbeat"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
@@ -151,13 +153,30 @@ func TestFlagsThatDiffer(t *testing.T) {
 
 // A cluster whose members don't all know the settings goes by the flags; when they do, what the metasrv leader's say is recorded.
 func TestSettingsAreRecordedWhenAllMembersKnowThem(t *testing.T) {
-	m := startMember(t, func(c *Config) { c.RegionLease = 4 * time.Second })
-	m.node.Node, m.node.self.CommandVersion = memory.NewAt(1, Appliers()...), 2
-	m.lead(t)
+	cfg := testConfig(t)
+	cfg.RegionLease = 4 * time.Second
+	var node *testNode
+	m, err := start(cfg, func(s *Server) (Node, error) {
+		node = newTestNode(s)
+		node.Node, node.self.CommandVersion = memory.NewAt(1, Appliers()...), 2
+		return node, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	node.lead(t)
+	if err := m.WaitReady(timeout(t)); err != nil {
+		t.Fatal(err)
+	}
 	if set := m.services.term.Load().settings.Load(); set.recorded || set.lease != 4*time.Second {
 		t.Errorf("before, %+v counts", set)
 	}
-	if _, err := m.cluster().Configure(timeout(t), setLease(5*time.Second)); refusalOf(err).Reason != "NOT_READY" {
+	if _, err := (clusterService{services: m.services}).Configure(timeout(t), setLease(5*time.Second)); !errors.Is(err, metasrv.ErrNotReady) {
 		t.Errorf("a lease is set before the present one is recorded: %v", err)
 	}
 	for _, p := range []state.Proposal{
@@ -166,7 +185,7 @@ func TestSettingsAreRecordedWhenAllMembersKnowThem(t *testing.T) {
 		}},
 		{Kind: storagepb.CommandKind_COMMAND_KIND_SET_CLUSTER_VERSION, Payload: &storagepb.SetClusterVersion{From: 1, Version: 2}},
 	} {
-		if _, err := m.node.Node.Propose(t.Context(), p); err != nil {
+		if _, err := node.Node.Propose(t.Context(), p); err != nil {
 			t.Fatal(err)
 		}
 	}
