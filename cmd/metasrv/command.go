@@ -33,7 +33,7 @@ in the environment: --grpc-addr as METASRV_GRPC_ADDR.`,
 	root.SetErr(stderr)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{fmt.Errorf("%w; %q lists what there is", err, cmd.CommandPath()+" --help")}
+		return &usageError{fmt.Errorf("%w; %q lists what there is", cli.FlagError(cmd, err), cmd.CommandPath()+" --help")}
 	})
 	root.AddCommand(newDevCommand(), newServerCommand(), newRestoreCommand(), newRecoverCommand())
 	cli.Setup(root, noArgs)

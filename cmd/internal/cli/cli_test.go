@@ -95,3 +95,23 @@ func TestVersionIsOneLineEitherWay(t *testing.T) {
 		}
 	}
 }
+
+func TestFlagError(t *testing.T) {
+	for flag, want := range map[string]string{
+		"--endpoint=x": "unknown flag: --endpoint (did you mean --endpoints?)",
+		"--wiat=1s":    "unknown flag: --wiat (did you mean --wait?)",
+		"--ol=1":       "unknown flag: --ol",
+		"--zebra":      "unknown flag: --zebra",
+		"-q":           "unknown shorthand flag: 'q' in -q",
+		"--wait=x":     `invalid argument "x" for "--wait" flag: must be a duration like "30s" or "5m"`,
+	} {
+		var b strings.Builder
+		root := newTree(&b)
+		root.SilenceErrors, root.SilenceUsage = true, true
+		root.SetFlagErrorFunc(FlagError)
+		root.SetArgs([]string{"do", flag})
+		if err := root.Execute(); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %q", flag, err, want)
+		}
+	}
+}
