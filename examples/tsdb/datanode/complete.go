@@ -33,14 +33,14 @@ func (g *region) complete(ctx context.Context) error {
 
 // confirm returns nil if, at some moment after the call, nothing was acknowledged but by this leadership. A lease shows it.
 // Without one, as while metasrv doesn't answer, the other in-sync replicas can: a new leader is one of them, and no longer
-// at this epoch.
+// at this epoch. That takes knowing which they are.
 func (l *leadership) confirm(ctx context.Context) error {
 	r := l.region.replica
-	if w, err := l.region.service.keeper.BeginWrite(r.Region()); err == nil && w.Epoch() == l.epoch {
+	if l.leased() {
 		return nil
 	}
 	l.mu.Lock()
-	over := l.over
+	over, vouched := l.over, l.vouched
 	peers := map[uint64]*metasrvpb.Peer{}
 	for id, f := range l.followers {
 		if f.required() {
@@ -48,8 +48,12 @@ func (l *leadership) confirm(ctx context.Context) error {
 		}
 	}
 	l.mu.Unlock()
-	if over != nil {
+	switch {
+	case over != nil:
 		return over
+	case !vouched:
+		return detailed(status.Newf(codes.Unavailable, "region %s: this node has had no lease of metasrv yet since it began to lead, so it can't "+
+			"know who is in sync", r.Region()), metasrv.ErrNoLease.Reason)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for id, peer := range peers {

@@ -261,6 +261,7 @@ func TestReplication(t *testing.T) {
 		nodes[i] = nodes[i].restart(t)
 		nodes[i].awaitServing(t)
 	}
+	nodes[0].awaitLease(t, uint64(region))
 	for i, n := range nodes {
 		n.expect(t, i, row(1, 1), row(2, 3))
 	}
@@ -502,12 +503,6 @@ func TestHeartbeats(t *testing.T) {
 	})
 }
 
-func (m *metasrvScript) drop(node uint64, d *metasrvpb.DropRegion) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.drops[node] = d
-}
-
 // TestDamagedReplica is told by requests and Status, left out of the reports, and dropped only when asked.
 func TestDamagedReplica(t *testing.T) {
 	m := startMetasrv(t)
@@ -596,6 +591,11 @@ func TestReadsNeedALease(t *testing.T) {
 		nodes[1-i] = start(t, nodes[1-i].config)
 		nodes[1-i].awaitServing(t)
 	}
+	m.grant(3 * time.Second)
+	nodes[0].awaitLease(t, uint64(region))
+	m.grant(0)
+	nodes[0].awaitNoLease(t)
+	nodes[0].expect(t, 0, row(1, 1))
 	newer := route(1)
 	newer.LeaderEpoch = 4
 	if _, err := nodes[1].Replicate(t.Context(), &tsdbpb.ReplicateRequest{Route: newer}); err != nil {

@@ -16,7 +16,11 @@ type gate struct {
 	target string
 	shut   chan struct{} // closed when it opens again, nil while it is open
 	conns  map[net.Conn]bool
-	work   sync.WaitGroup
+	// dials counts the connections that were made.
+	dials int
+	// left is how many bytes may pass to the datanode before all connections are cut, 0: any number.
+	left int
+	work sync.WaitGroup
 }
 
 func newGate(t *testing.T) *gate {
@@ -64,6 +68,43 @@ func (g *gate) open() {
 	}
 }
 
+// cutAfter breaks all connections once so many more bytes have passed to the datanode. Those made later are whole.
+func (g *gate) cutAfter(bytes int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.left = bytes
+}
+
+// spend counts bytes that are about to pass to the datanode, and cuts the connections where they are too many.
+func (g *gate) spend(bytes int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.left == 0 {
+		return
+	}
+	if g.left -= bytes; g.left > 0 {
+		return
+	}
+	g.left = 0
+	for conn := range g.conns {
+		_ = conn.Close()
+	}
+}
+
+// uncut reports whether the bytes of cutAfter have not passed yet.
+func (g *gate) uncut() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.left > 0
+}
+
+// dialled returns how many connections were made.
+func (g *gate) dialled() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.dials
+}
+
 func (g *gate) pass() {
 	g.mu.Lock()
 	shut := g.shut
@@ -82,6 +123,7 @@ func (g *gate) accept() {
 		g.work.Go(func() {
 			g.mu.Lock()
 			target := g.target
+			g.dials++
 			g.mu.Unlock()
 			to, err := net.Dial("tcp", target) //nolint:noctx // a test
 			if err != nil {
@@ -92,19 +134,21 @@ func (g *gate) accept() {
 			g.conns[from], g.conns[to] = true, true
 			g.mu.Unlock()
 			var both sync.WaitGroup
-			both.Go(func() { g.copy(to, from) })
-			both.Go(func() { g.copy(from, to) })
+			both.Go(func() { g.copy(to, from, g.spend) })
+			both.Go(func() { g.copy(from, to, func(int) {}) })
 			both.Wait()
 		})
 	}
 }
 
-func (g *gate) copy(to, from net.Conn) {
+// copy sends on what arrives, and tells spend how much that is.
+func (g *gate) copy(to, from net.Conn, spend func(bytes int)) {
 	defer func() { _, _ = to.Close(), from.Close() }()
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buffer)
 		g.pass()
+		spend(n)
 		if n > 0 {
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return

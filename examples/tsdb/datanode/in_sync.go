@@ -22,6 +22,7 @@ const (
 // review asks metasrv for another in-sync set where followers have stopped to get on, or have caught up. One change is
 // under way at a time. passed is the time since the last review.
 func (l *leadership) review(passed time.Duration) {
+	l.leased() // noted, so that reads are answered when metasrv is away later
 	change := l.plan(passed)
 	if change == nil {
 		return

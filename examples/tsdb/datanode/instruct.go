@@ -104,6 +104,9 @@ func (s *Service) promote(ctx context.Context, i *metasrvpb.PromoteRegion) error
 		return err
 	}
 	g.lead()
+	if l := g.leadership(); l != nil && l.epoch == config.GetLeaderEpoch() {
+		l.vouch()
+	}
 	s.logger.Info("region led", "region_id", r.Region(), "replica_id", r.ID(),
 		"leader_epoch", config.GetLeaderEpoch(), "conf_version", config.GetConfVersion())
 	return nil
@@ -191,6 +194,9 @@ func (s *Service) addLearner(ctx context.Context, i *metasrvpb.AddLearner) error
 		s.reopen(r)
 		return nil
 	case err == nil:
+		if err := checkUnreadable(r, config); err != nil {
+			return err
+		}
 		if _, err := s.drop(ctx, region, r.ID(), config.GetLeaderEpoch(), "a learner that can't be read is made anew"); err != nil {
 			return err
 		}
@@ -211,6 +217,17 @@ func (s *Service) addLearner(ctx context.Context, i *metasrvpb.AddLearner) error
 		}
 		return nil
 	})
+}
+
+// checkUnreadable returns an error where a damaged replica must not be made anew as a learner: what was known of it before the
+// damage shows that it is none any more, so the instruction comes late. Of a file that could not be read from the start on
+// nothing is known; such a replica is not reported, so it has not become more than metasrv calls it now.
+func checkUnreadable(r *store.Replica, config *metasrvpb.RegionConfig) error {
+	state := r.State()
+	if state.LeaderEpoch == 0 || state.Role == learnerRole {
+		return checkPair(&state, config.GetLeaderEpoch(), config.GetConfVersion())
+	}
+	return r.Damage()
 }
 
 // openRegion has a replica reported and served that is here. It makes none.

@@ -36,6 +36,9 @@ type leadership struct {
 	recent *store.Appended
 	// asked is the change of the in-sync set whose outcome isn't known.
 	asked *metasrvpb.InSyncChange
+	// vouched: metasrv has granted this leadership a lease, or told it the configuration. Before that the process that was here
+	// earlier may have asked for a replica to come in that this one knows nothing of.
+	vouched bool
 	// over is why the leadership ended.
 	over error
 }
@@ -49,15 +52,34 @@ func newLeadership(g *region, s store.State) *leadership {
 	return l
 }
 
-// end ends the leadership: writes under way fail with err.
+// end ends the leadership: writes under way fail with err, and the log is kept for nobody any more. The region's mu is held: the
+// next leadership of the replica may hold the log.
 func (l *leadership) end(err error) {
 	l.stop()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.over == nil {
 		l.over = err
+		l.region.replica.Hold(0)
 	}
 	l.broadcast()
+}
+
+// vouch notes that metasrv has said what the in-sync set is.
+func (l *leadership) vouch() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.vouched = true
+}
+
+// leased reports whether a lease covers the leadership at present.
+func (l *leadership) leased() bool {
+	w, err := l.region.service.keeper.BeginWrite(l.region.replica.Region())
+	if err != nil || w.Epoch() != l.epoch {
+		return false
+	}
+	l.vouch()
+	return true
 }
 
 // broadcast wakes all who wait for a change. l.mu is held.

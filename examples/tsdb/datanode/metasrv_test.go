@@ -32,7 +32,7 @@ type metasrvScript struct {
 	last        map[uint64]*metasrvpb.HeartbeatRequest // by node
 	nodes       map[uint64]*metasrvpb.NodeInfo
 	replies     []*metasrvpb.InstructionReply
-	drops       map[uint64]*metasrvpb.DropRegion // by node
+	told        map[uint64]*metasrvpb.Instruction // with each beat, by node
 	stale       bool
 	lease       time.Duration // granted to everybody for everything
 }
@@ -46,7 +46,7 @@ func startMetasrv(t *testing.T) *metasrvScript {
 	m := &metasrvScript{
 		addr: listener.Addr().String(), changed: make(chan struct{}), cluster: 77, incarnation: 100,
 		last: map[uint64]*metasrvpb.HeartbeatRequest{}, nodes: map[uint64]*metasrvpb.NodeInfo{},
-		drops: map[uint64]*metasrvpb.DropRegion{}, lease: 3 * time.Second,
+		told: map[uint64]*metasrvpb.Instruction{}, lease: 3 * time.Second,
 	}
 	server := grpc.NewServer()
 	metasrvpb.RegisterHeartbeatServer(server, m)
@@ -111,8 +111,8 @@ func (m *metasrvScript) beat(request *metasrvpb.HeartbeatRequest) (*metasrvpb.He
 	if request.GetNode() != nil {
 		m.nodes[id] = request.GetNode()
 	}
-	if d := m.drops[id]; d != nil {
-		data, err := proto.Marshal(&metasrvpb.Instruction{Instruction: &metasrvpb.Instruction_DropRegion{DropRegion: d}})
+	if i := m.told[id]; i != nil {
+		data, err := proto.Marshal(i)
 		if err != nil {
 			return nil, err
 		}
@@ -143,6 +143,31 @@ func (m *metasrvScript) await(t *testing.T, what string, done func() bool) {
 			t.Fatalf("%s: %v", what, ctx.Err())
 		}
 	}
+}
+
+// tell has a node instructed from now on, with each beat.
+func (m *metasrvScript) tell(node uint64, i *metasrvpb.Instruction) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.told[node] = i
+}
+
+func (m *metasrvScript) drop(node uint64, d *metasrvpb.DropRegion) {
+	m.tell(node, &metasrvpb.Instruction{Instruction: &metasrvpb.Instruction_DropRegion{DropRegion: d}})
+}
+
+// refused waits until a node has refused an instruction about a replica, and returns why.
+func (m *metasrvScript) refused(t *testing.T, replica uint64) (why string) {
+	t.Helper()
+	m.await(t, "a refusal", func() bool {
+		for _, r := range m.replies {
+			if r.GetReplicaId() == replica {
+				why = r.GetError()
+			}
+		}
+		return why != ""
+	})
+	return why
 }
 
 // grant says how long the leases are that everybody gets from now on; 0: none.

@@ -186,6 +186,8 @@ func (n *node) bind() {
 func (n *node) serve(ctx context.Context, listener net.Listener) error {
 	server := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
+		// Who hangs while it sends a copy, or reads rows, would hold a file here for ever.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: silenceLimit, Timeout: silenceLimit / 2}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}))
 	tsdbpb.RegisterDatanodeServer(server, n.service)
 	healthpb.RegisterHealthServer(server, health.NewServer())

@@ -61,8 +61,11 @@ func (f *follower) rebuild(peer *metasrvpb.Peer, why error) error {
 	return nil
 }
 
-// hold keeps the part of the log that rebuilt followers still need. l.mu is held.
+// hold keeps the part of the log that rebuilt followers still need, as long as the leadership lasts. l.mu is held.
 func (l *leadership) hold() {
+	if l.over != nil {
+		return
+	}
 	from := uint64(0)
 	for _, f := range l.followers {
 		if f.holds > 0 && (from == 0 || f.holds < from) {
@@ -88,23 +91,32 @@ func (f *follower) copyTo(peer *metasrvpb.Peer, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	part := &tsdbpb.InstallRequest{Route: f.route()}
+	err = stream.Send(&tsdbpb.InstallRequest{Route: f.route()})
+	if err == nil {
+		err = eachPart(file, func(part []byte) error { return stream.Send(&tsdbpb.InstallRequest{Data: part}) })
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err // the stream is cancelled: what was sent is no whole copy
+	}
+	_, err = stream.CloseAndRecv() // says why nothing more was taken, too
+	return err
+}
+
+// eachPart calls fn with all that it reads, in parts of copyBytes, until one returns an error.
+func eachPart(file io.Reader, fn func(part []byte) error) error {
 	buffer := make([]byte, copyBytes)
 	for {
-		if err := stream.Send(part); err != nil {
-			break // why, the answer says
-		}
 		n, err := io.ReadFull(file, buffer)
-		if n == 0 {
-			break
-		}
-		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil && !errors.Is(err, io.ErrUnexpectedEOF):
 			return err
 		}
-		part = &tsdbpb.InstallRequest{Data: buffer[:n]}
+		if err := fn(buffer[:n]); err != nil {
+			return err
+		}
 	}
-	_, err = stream.CloseAndRecv()
-	return err
 }
 
 // Install replaces a replica by a copy of the region leader's.

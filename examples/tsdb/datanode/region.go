@@ -33,9 +33,9 @@ type region struct {
 
 // lead has the replica lead in the epoch of its state, which is durable, or know the configuration of it if it leads already.
 func (g *region) lead() {
-	s := g.replica.State()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	s := g.replica.State() // with the lock: an older one must not end a newer leadership
 	if !s.Leads() || g.closed {
 		return
 	}
@@ -52,15 +52,12 @@ func (g *region) lead() {
 // stopLeading ends the leadership of epochs below one: nothing is acknowledged under them from then on.
 func (g *region) stopLeading(below uint64, err error) {
 	g.mu.Lock()
-	l := g.leading
-	if l == nil || l.epoch >= below {
-		g.mu.Unlock()
-		return
+	defer g.mu.Unlock()
+	if l := g.leading; l != nil && l.epoch < below {
+		g.service.keeper.Stop(g.replica.Region())
+		g.leading = nil
+		l.end(err)
 	}
-	g.service.keeper.Stop(g.replica.Region())
-	g.leading = nil
-	g.mu.Unlock()
-	l.end(err)
 }
 
 // leadership returns the present one, nil where the replica doesn't lead.

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/metasrv/metasrv"
 	"github.com/metasrv/metasrv/client"
@@ -27,6 +28,10 @@ const Version = "0.1.0"
 
 // maxMessage is the largest message that a datanode takes or sends, in bytes.
 const maxMessage = 64 << 20
+
+// silenceLimit is how long a connection may be silent before the other side is asked for a sign of life; it is given up after
+// half as long again.
+const silenceLimit = 10 * time.Second
 
 // dropTimeout is how long a drop waits for requests that use the replica.
 const dropTimeout = 5 * time.Second
@@ -324,6 +329,8 @@ func (s *Service) peer(addr string) (tsdbpb.DatanodeClient, error) {
 		c, err = grpc.NewClient(addr,
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+			// A datanode that hangs closes nothing: a copy that it takes would keep its place for ever.
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: silenceLimit, Timeout: silenceLimit / 2}),
 			// Writes fail while a follower is away, so its return must be noticed soon.
 			grpc.WithConnectParams(grpc.ConnectParams{
 				Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},

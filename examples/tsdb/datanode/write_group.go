@@ -3,6 +3,7 @@ package datanode
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -24,6 +25,8 @@ const (
 
 // pendingWrite is a write whose caller waits for its outcome.
 type pendingWrite struct {
+	// left is closed when the caller no longer waits.
+	left  <-chan struct{}
 	write store.Write
 	size  int
 	done  chan outcome
@@ -40,7 +43,7 @@ func (g *region) write(ctx context.Context, w store.Write) (repeated bool, err e
 	if _, _, err := g.begin(); err != nil {
 		return false, err
 	}
-	p := &pendingWrite{write: w, size: proto.Size(w.Rows), done: make(chan outcome, 1)}
+	p := &pendingWrite{left: ctx.Done(), write: w, size: proto.Size(w.Rows), done: make(chan outcome, 1)}
 	if err := g.enqueue(p); err != nil {
 		return false, err
 	}
@@ -94,10 +97,22 @@ func (g *region) run() {
 	}
 }
 
-// next takes the writes that are handled together. Where there are none, nobody runs any more.
+// abandoned reports whether nobody waits for a write any more.
+func (p *pendingWrite) abandoned() bool {
+	select {
+	case <-p.left:
+		return true
+	default:
+		return false
+	}
+}
+
+// next takes the writes that are handled together. Where there are none, nobody runs any more. Writes that nobody waits for
+// are left out: while a follower stalls, callers give up and come again, and the queue would grow by each attempt.
 func (g *region) next() []*pendingWrite {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.waiting = slices.DeleteFunc(g.waiting, (*pendingWrite).abandoned)
 	n, size := 0, 0
 	for n < len(g.waiting) && (n == 0 || size+g.waiting[n].size <= groupBytes) {
 		size += g.waiting[n].size

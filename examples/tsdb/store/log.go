@@ -84,7 +84,7 @@ func (r *Replica) trim(ctx context.Context, tx *sql.Tx, s *State) error {
 		return s.StoredSeq+1-s.LogFirst > keptWrites+slack*keptWrites/10 || s.LogBytes > keptBytes+slack*keptBytes/10
 	}
 	last := s.Committed
-	if held := r.held.Load(); held > 0 && s.LogBytes < heldBytes {
+	if held := r.Held(); held > 0 && s.LogBytes < heldBytes {
 		last = min(last, held-1)
 	}
 	if s.LogFirst > s.StoredSeq || s.LogFirst > last || !long(1) { // with some slack, so that it is rare
@@ -112,6 +112,9 @@ func (r *Replica) trim(ctx context.Context, tx *sql.Tx, s *State) error {
 
 // Hold keeps the writes from a place on in the log, 0: no longer.
 func (r *Replica) Hold(seq uint64) { r.held.Store(seq) }
+
+// Held returns the place from which on the log is held, 0 where it isn't.
+func (r *Replica) Held() uint64 { return r.held.Load() }
 
 // epochAt returns the epoch of the record in a place, 0 in place 0.
 func epochAt(ctx context.Context, q querier, seq uint64) (uint64, error) {
