@@ -135,7 +135,8 @@ func readWAL(dir string) (lastEntry uint64, err error) {
 	return lastEntry, nil
 }
 
-// A crash cuts the last write short: it was not acknowledged, and what was before it is there.
+// A crash cuts the last write short: it was not acknowledged, and what was before it is there. Nothing is left of it: behind
+// a shorter write the rest would be taken for the end of the log.
 func TestCutWriteOfWALIsDropped(t *testing.T) {
 	random := seedOf(t)
 	whole, tail := walOf(t)
@@ -151,8 +152,12 @@ func TestCutWriteOfWALIsDropped(t *testing.T) {
 		if err := os.WriteFile(tail, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := readWAL(dir); err != nil || got < walEntries-1 {
+		got, err := readWAL(dir)
+		if err != nil || got < walEntries-1 {
 			t.Fatalf("the log ends at %d, %v; want %d", got, err, walEntries-1)
+		}
+		if data, err = os.ReadFile(tail); err != nil || got < walEntries && !allZero(data[last:]) {
+			t.Fatalf("the remains of the write are still there, %v", err)
 		}
 	}
 }
@@ -208,8 +213,10 @@ func TestWALWithoutItsListOfSegmentsIsRefused(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "wal-meta.db")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openWALForTest(dir); !errors.Is(err, ErrDamaged) {
-		t.Errorf("a log without its list of segments: %v", err)
+	for range 2 { // and the attempt makes none
+		if _, err := openWALForTest(dir); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "wal-meta.db is missing") {
+			t.Errorf("a log without its list of segments: %v", err)
+		}
 	}
 	if _, err := os.Stat(tail); err != nil {
 		t.Errorf("the entries were removed: %v", err)

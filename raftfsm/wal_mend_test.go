@@ -1,7 +1,9 @@
 package raftfsm
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +12,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+	"github.com/hashicorp/raft-wal/metadb"
+	"go.etcd.io/bbolt"
 )
 
 // segmentsOf makes a log of some segments and returns the folder that a kill of its process leaves, and its segments. The
@@ -189,6 +193,28 @@ func TestDamagedListOfSegmentsIsRefused(t *testing.T) {
 		_ = log.Close()
 	}
 	t.Logf("%d were refused", refused)
+
+	// A list that is one, but another: without its checksum the first entries would be gone silently.
+	dir := copyFolder(t, whole)
+	db, err := bbolt.Open(filepath.Join(dir, "wal-meta.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket([]byte(metadb.MetaBucket))
+		was := bucket.Get(walListKey)
+		changed := bytes.Replace(was, []byte(`"MinIndex":1,`), []byte(`"MinIndex":3,`), 1)
+		if bytes.Equal(was, changed) {
+			return fmt.Errorf("not found in %s", was)
+		}
+		return bucket.Put(walListKey, changed)
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := openSegments(t, dir); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "the checksum of the list of segments is wrong") {
+		t.Errorf("another list of segments: %v", err)
+	}
 }
 
 // A second process on a folder is told so; it doesn't wait for the first.
