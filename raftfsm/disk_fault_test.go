@@ -35,11 +35,14 @@ func steady(c *cluster) {
 	c.timing.Heartbeat, c.timing.Election, c.timing.LeaderLease = 2*time.Second, 2*time.Second, 1900*time.Millisecond
 }
 
+// faultyTimeout is the time after which a disk is taken to hang: longer than any sync of a busy machine takes.
+const faultyTimeout = 2 * time.Second
+
 // faultyCluster is a cluster whose logs can be made to fail.
 func faultyCluster(t *testing.T, size int) (*cluster, []*faultyLog) {
 	logs := make([]*faultyLog, size)
 	return newCluster(t, size, func(c *cluster) {
-		c.timing.DiskTimeout = 400 * time.Millisecond
+		c.timing.DiskTimeout = faultyTimeout
 		steady(c)
 		c.configure = func(i int, cfg *Config) {
 			cfg.wrapLog = func(db logDB) logDB {
@@ -88,7 +91,7 @@ func TestHangingDiskEndsTheMember(t *testing.T) {
 		t.Error("a write was acknowledged that is not on the disk of the metasrv leader")
 	}
 	<-leader.Done()
-	if err := leader.Err(); !strings.Contains(err.Error(), "raft.db has not returned for 400ms: the disk hangs") {
+	if err := leader.Err(); !strings.Contains(err.Error(), "raft.db has not returned for "+faultyTimeout.String()+": the disk hangs") {
 		t.Errorf("the member ended with %v", err)
 	}
 	c.nodes[at] = nil

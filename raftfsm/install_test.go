@@ -174,7 +174,7 @@ func hangingInstall(t *testing.T, call string) {
 	hanging := make(chan struct{})
 	c.configure = func(i int, cfg *Config) {
 		if i == behind {
-			cfg.Timing.DiskTimeout = 400 * time.Millisecond
+			cfg.Timing.DiskTimeout = faultyTimeout
 			cfg.beforeInstallCall = func(what string) {
 				if strings.HasPrefix(what, call) {
 					<-hanging
