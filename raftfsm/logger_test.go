@@ -95,23 +95,27 @@ func TestAbsentMembersAreNoErrorBeforeTheFirstLeader(t *testing.T) {
 
 // A member that fails breaks its own connections: raft's errors about that would hide why it failed.
 func TestFailureIsTheLastErrorOfAMember(t *testing.T) {
-	var out lockedBuffer
-	c := newCluster(t, 3, func(c *cluster) {
-		c.configure = func(i int, cfg *Config) {
-			if i == 0 {
-				cfg.Logger = slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelError}))
+	synctest.Test(t, func(t *testing.T) {
+		var out lockedBuffer
+		c := newCluster(t, 3, func(c *cluster) {
+			c.configure = func(i int, cfg *Config) {
+				if i == 0 {
+					cfg.Logger = slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelError}))
+				}
 			}
+		})
+		c.leader()
+		n := c.nodes[0]
+		n.fail(errors.New("for a test"))
+		<-n.down.Done()
+		synctest.Wait()
+		_ = n.Close(t.Context())
+		c.nodes[0] = nil
+		_, behind, failed := strings.Cut(out.String(), "for a test")
+		if !failed || strings.Contains(behind, "level=") {
+			t.Errorf("it wrote: %s", out.String())
 		}
 	})
-	c.leader()
-	n := c.nodes[0]
-	n.fail(errors.New("for a test"))
-	_ = n.Close(t.Context())
-	c.nodes[0] = nil
-	_, behind, failed := strings.Cut(out.String(), "for a test")
-	if !failed || strings.Contains(behind, "level=") {
-		t.Errorf("it wrote: %s", out.String())
-	}
 }
 
 // lockedBuffer takes lines of many goroutines.
