@@ -28,7 +28,7 @@ func TestSegmentIsNotReadAheadOnceItIsWritten(t *testing.T) {
 		}
 		return string(b)
 	}
-	if before, end := read(8), read(400); before != "old." || end != "EOF" {
+	if end, before := read(400), read(8); before != "old." || end != "EOF" {
 		t.Errorf("read %q, and %q at the end", before, end)
 	}
 	if _, err := file.WriteAt([]byte("new."), 12); err != nil {

@@ -138,6 +138,9 @@ func (f fakeMaintenance) Hash(context.Context, *metasrvpb.HashRequest) (*metasrv
 	if f.cluster.state == "broken" && f.index == 2 {
 		resp.Earlier[1].Hash = 0xbad
 	}
+	if f.cluster.state == "young" {
+		resp.Earlier, resp.ComparedIndex = nil, 0
+	}
 	if f.index == 2 {
 		switch f.cluster.state {
 		case "waiting":
@@ -173,7 +176,7 @@ func (f fakeMaintenance) ConfigureSessions(
 func (m *fakeMember) leads() bool { return m.index == int(m.cluster.leads.Load()) }
 
 func (c *fakeCluster) isHealthy() bool {
-	return slices.Contains([]string{"healthy", "slow", "broken", "waiting", "fed"}, c.state)
+	return slices.Contains([]string{"healthy", "slow", "broken", "waiting", "fed", "young"}, c.state)
 }
 
 func (c *fakeCluster) hasLeader() bool { return c.state != "leaderless" }
