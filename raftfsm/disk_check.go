@@ -238,10 +238,7 @@ func (c *boltCheck) node(id uint64, data []byte, count int, low, high []byte, de
 		e := data[at:]
 		key, err := part(data, at, binary.NativeEndian.Uint32(e), binary.NativeEndian.Uint32(e[4:]))
 		if err == nil {
-			err = inOrder(key, low, high)
-		}
-		if err == nil && i > 0 && bytes.Equal(key, low) || err == nil && len(key) == 0 {
-			err = errors.New("its key is empty or there twice")
+			err = checkKey(key, low, high, i == 0)
 		}
 		if err != nil {
 			return fmt.Errorf("element %d of page %d: %w", i, id, err)
@@ -271,10 +268,7 @@ func (c *boltCheck) leaf(id uint64, data []byte, count int, low, high []byte, de
 		keySize, valueSize := binary.NativeEndian.Uint32(e[8:]), binary.NativeEndian.Uint32(e[12:])
 		key, err := part(data, at, pos, keySize)
 		if err == nil {
-			err = inOrder(key, low, high)
-		}
-		if err == nil && i > 0 && bytes.Equal(key, low) || err == nil && len(key) == 0 {
-			err = errors.New("its key is empty or there twice")
+			err = checkKey(key, low, high, i == 0)
 		}
 		var value []byte
 		if err == nil {
@@ -324,9 +318,13 @@ func part(data []byte, from int, pos, size uint32) ([]byte, error) {
 	return data[start:end], nil
 }
 
-func inOrder(key, low, high []byte) error {
-	if low != nil && bytes.Compare(key, low) < 0 || high != nil && bytes.Compare(key, high) >= 0 {
+// checkKey checks the key of an element, where low is that of the element before it, unless it is the first of its page.
+func checkKey(key, low, high []byte, first bool) error {
+	switch {
+	case low != nil && bytes.Compare(key, low) < 0 || high != nil && bytes.Compare(key, high) >= 0:
 		return errors.New("its key is out of order")
+	case len(key) == 0, !first && bytes.Equal(key, low):
+		return errors.New("its key is empty or there twice")
 	}
 	return nil
 }

@@ -20,7 +20,8 @@ const flushLook = time.Second
 const (
 	// burstBytes: a burst of writes that is smaller waits for the interval.
 	burstBytes = 4 << 20
-	// burstOver: it is over when less than this part of it came within a look: less than of a load that is steady for the interval.
+	// burstOver: it is over when less than a 50th of it came within a look. Of a load that goes on steadily more comes, up to
+	// the end of the interval.
 	burstOver = 50
 )
 
@@ -34,7 +35,7 @@ func (u unflushed) tooMuch(t Timing) bool {
 // after it should have little to execute again.
 type flushPace struct {
 	interval time.Duration
-	// flushed is when the last look found that a cut is due.
+	// flushed is when a cut was last due.
 	flushed time.Time
 	// looked is what the image lacked at the last look.
 	looked int
