@@ -32,6 +32,8 @@ type accord struct {
 	dirty    map[metasrv.TableID]struct{}
 	// differences are those that the last judgement found, by table.
 	differences map[metasrv.TableID]*difference
+	// past is how far the logs of region leaders were under earlier processes.
+	past map[metasrv.ReplicaID]past
 	// withheld counts the Withholds of regions.
 	withheld map[metasrv.RegionID]int
 	// grantedUntil is when the last grant of this term ends.
@@ -219,6 +221,7 @@ func (h *heard) judge(rules Rules, view state.View, by Reporter, arrived time.Ti
 		if err != nil {
 			return err
 		}
+		h.compareWithPast(lines, &agreement)
 		was, now := h.differences[table], differenceOf(lines, agreement, arrived)
 		now.carry(was)
 		if !was.equal(now) {

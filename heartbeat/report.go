@@ -11,13 +11,15 @@ import (
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
-// RegionReport is what a node last said of one replica. It is kept in 64 bytes, without the table's name and
+// RegionReport is what a node last said of one replica. It is kept in 80 bytes, without the table's name and
 // the attrs, because a metasrv leader holds a million of them.
 type RegionReport struct {
 	Region      metasrv.RegionID
 	Replica     metasrv.ReplicaID
 	LeaderEpoch uint64
 	ConfVersion uint64
+	// LogEpoch and LogSequence are the end of its log, 0 where the node doesn't say.
+	LogEpoch, LogSequence uint64
 	// Size is in bytes, approximately; Rows approximately.
 	Size, Rows uint64
 	// RCUs and WCUs count capacity units in the node's last report interval; they end at 2^32-1.
@@ -73,6 +75,8 @@ func reportOf(s *metasrvpb.RegionStat) RegionReport {
 		Replica:     metasrv.ReplicaID(s.GetReplicaId()),
 		LeaderEpoch: s.GetLeaderEpoch(),
 		ConfVersion: s.GetConfVersion(),
+		LogEpoch:    s.GetLogEpoch(),
+		LogSequence: s.GetLogSequence(),
 		Size:        s.GetApproximateSize(),
 		Rows:        s.GetApproximateRows(),
 		RCUs:        uint32(min(s.GetRcus(), math.MaxUint32)), //nolint:gosec // bounded

@@ -69,4 +69,6 @@ type Absence struct {
 	Replica metasrv.ReplicaID
 	// Lost: the node has other storage than the replica was on. Otherwise it may not have opened it yet.
 	Lost bool
+	// SetBack: the node has it, as it was before: it lacks writes that an earlier process of the node had.
+	SetBack bool
 }

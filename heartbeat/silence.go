@@ -84,7 +84,7 @@ type NodeAbsence struct {
 }
 
 // Absent returns the replicas that lead or are in sync by the state, and that their nodes, which are heard, don't have: those
-// that were on other storage, and those that a node has not reported for a lease, while it was told to open them.
+// that were on other storage or were set back, and those that a node has not reported for a lease, while it was told to open them.
 func (t *Tracker) Absent() []NodeAbsence {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -94,7 +94,7 @@ func (t *Tracker) Absent() []NodeAbsence {
 		h.mu.Lock()
 		for _, d := range h.differences {
 			for _, a := range d.absent {
-				if a.Lost || h.lastBeat.Sub(a.since) >= max(cfg.Lease, cfg.Longest) {
+				if a.Lost || a.SetBack || h.lastBeat.Sub(a.since) >= max(cfg.Lease, cfg.Longest) {
 					found = append(found, NodeAbsence{id, a.Absence})
 				}
 			}

@@ -301,6 +301,7 @@ func (h *heard) forgetReports() {
 	for _, d := range h.differences {
 		d.absent = nil // what this one lacks counts from its own first beat
 	}
+	h.remember()
 	h.reports, h.digest, h.everything, h.presumed = nil, 0, true, false
 }
 

@@ -121,6 +121,9 @@ func (p *problem) leader(r *storagepb.ReplicaRecord) {
 		p.add("its leader, replica %d, is lost: node %d came back with other storage; nobody can write; %s", r.ReplicaId, r.NodeId, p.successor())
 	case Removed:
 		p.add("its leader, replica %d, is lost: node %d was removed; nobody can write; %s", r.ReplicaId, r.NodeId, p.successor())
+	case SetBack:
+		p.add("node %d has the region's leader, replica %d, with fewer writes than it had before: its disk was set back to an earlier state, put the "+
+			"newer one back; nobody can write; %s", r.NodeId, r.ReplicaId, p.successor())
 	case Absent:
 		p.add("node %d doesn't have the region's leader, replica %d; nobody can write; %s", r.NodeId, r.ReplicaId, p.successor())
 	case Failed, Down:

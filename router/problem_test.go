@@ -71,6 +71,8 @@ func TestProblemOfFailedNodes(t *testing.T) {
 		"a removed follower":  {false, nodes{2: router.Removed}, "", "replica 2 is lost: node 2 was removed"},
 		"keeps no leases":     {false, nodes{1: router.UnleasedSilent}, "", "keeps no leases: no other node is given the region, start that one again"},
 		"a group's writer":    {false, nodes{1: router.GroupSilent}, "", "as the writer of its group; nobody can write; the node that the group's nodes get as their next writer leads it then"},
+		"set back":            {false, nodes{1: router.SetBack}, "", "its disk was set back to an earlier state, put the newer one back; nobody can write; another replica is about to lead it"},
+		"the last, set back":  {false, nodes{1: router.SetBack, 2: router.OtherStorage, 3: router.Absent}, "", "no replica that was in sync is left"},
 		"a halted group":      {false, nodes{1: router.GroupSilent}, "of a storm", "the group gets no other writer, because of a storm"},
 		"a follower":          {false, nodes{2: router.Failed}, "", "nothing is heard of node 2, whose replica 2 is in sync"},
 		"absent follower":     {false, nodes{2: router.Absent}, "", "node 2 doesn't have replica 2, which is in sync"},
@@ -79,6 +81,19 @@ func TestProblemOfFailedNodes(t *testing.T) {
 		id := metasrv.RegionID(threeReplicas(cl, "t", func(cmd *storagepb.CreateTable) { cmd.UncleanFailover = c.unclean }).RegionId)
 		if got := cl.problem(id, c.paused, c.nodes); !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q in it", name, got, c.want)
+		}
+	}
+}
+
+// The reasons that are counted: nodes that keep no leases are not those of groups.
+func TestStandstill(t *testing.T) {
+	region := &storagepb.RegionRecord{LeaderReplicaId: 1, Replicas: []*storagepb.ReplicaRecord{{ReplicaId: 1, InSync: true}, {ReplicaId: 2, InSync: true}}}
+	for why, of := range map[string][2]router.Condition{
+		router.StandstillGroup: {router.GroupSilent, router.GroupSilent}, router.StandstillUnleased: {router.UnleasedSilent, router.Unleased},
+		router.StandstillSilent: {router.SetBack, router.Failed}, router.StandstillLost: {router.SetBack, router.Absent},
+	} {
+		if got := router.Standstill(region, func(r *storagepb.ReplicaRecord) router.Condition { return of[r.ReplicaId-1] }); got != why {
+			t.Errorf("%v: %s, want %s", of, got, why)
 		}
 	}
 }

@@ -18,6 +18,8 @@ const (
 	Down
 	// Absent ones are on a node that is heard, and doesn't have them.
 	Absent
+	// SetBack ones lead, and are on a node whose disk was set back: they lack rows that were acknowledged.
+	SetBack
 	// OtherStorage replicas are lost: they were on other storage than their node has now.
 	OtherStorage
 	// Removed ones are on a node that was removed from the cluster, and whose id is never given again.
@@ -34,7 +36,9 @@ const (
 func (c Condition) serves() bool { return c <= Silent || c >= Unleased }
 
 // gone says whether a replica in a condition is not waited for, however long: it will not come back as it was.
-func (c Condition) gone() bool { return c == Absent || c == OtherStorage || c == Removed }
+func (c Condition) gone() bool {
+	return c == Absent || c == SetBack || c == OtherStorage || c == Removed
+}
 
 // Succession says who can lead a region instead of the replica that does.
 type Succession struct {

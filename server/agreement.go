@@ -57,8 +57,10 @@ func (rules) Agree(v state.View, by heartbeat.Reporter, table metasrv.TableID, r
 		Instructions: found.Instructions,
 		Gone:         found.Gone,
 		Demoting:     found.Demoting,
-		Absent:       each(found.Absent, func(a router.Absence) heartbeat.Absence { return heartbeat.Absence(a) }),
-		Waits:        len(found.Instructions) < asked,
+		Absent: each(found.Absent, func(a router.Absence) heartbeat.Absence {
+			return heartbeat.Absence{Region: a.Region, Replica: a.Replica, Lost: a.Lost}
+		}),
+		Waits: len(found.Instructions) < asked,
 	}, nil
 }
 

@@ -63,6 +63,8 @@ func (c *conditions) of(replica *storagepb.ReplicaRecord) router.Condition {
 			return router.Down
 		}
 		return router.Failed
+	case c.isAbsent(replica) && c.absent[metasrv.ReplicaID(replica.GetReplicaId())].SetBack:
+		return router.SetBack
 	case c.isAbsent(replica):
 		return router.Absent
 	case status.State != metasrvpb.NodeState_NODE_STATE_LIVE && status.State != metasrvpb.NodeState_NODE_STATE_SUSPECT:

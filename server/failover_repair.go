@@ -98,7 +98,8 @@ func (p *electionPlan) shrunk(region *storagepb.RegionRecord) *storagepb.RegionC
 	var stay []uint64
 	leaves := false
 	for _, r := range region.GetReplicas() {
-		gone := p.of(r) == router.Absent || p.of(r) == router.OtherStorage
+		c := p.of(r)
+		gone := c == router.Absent || c == router.SetBack || c == router.OtherStorage
 		leads := r.GetReplicaId() == region.GetLeaderReplicaId()
 		switch {
 		case leads && gone:
@@ -149,7 +150,7 @@ func (f *failover) replacement(p *electionPlan, route *storagepb.RouteRecord, re
 	id, node := metasrv.RegionID(region.GetRegionId()), leaderNode(region)
 	leader := replicaIn(region, region.GetLeaderReplicaId())
 	condition := p.of(leader)
-	gone := condition == router.Absent || condition == router.OtherStorage
+	gone := condition == router.Absent || condition == router.SetBack || condition == router.OtherStorage
 	if !gone && (condition != router.Reachable || !region.GetDemoting() || procedure.OfRegion(p.view, id) != 0) {
 		return takeover{}, false
 	}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/metasrv/metasrv"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
@@ -104,6 +106,40 @@ func TestOtherStorage(t *testing.T) {
 	c.eventuallyServed(id)
 	if c.inSync(id, leader.GetReplicaId()) {
 		t.Error("the lost replica is still in sync")
+	}
+}
+
+// Rule 21: a leader whose disk was set back leads no more; the last replica is listed.
+func TestDisksThatAreSetBack(t *testing.T) {
+	c := startKeepers(t, 3)
+	id, alone := c.table("t", replicasOf(3)), c.table("alone", replicasOf(1))
+	setBack := func(id metasrv.TableID) *metasrvpb.Replica {
+		t.Helper()
+		region, leader, _ := c.region(id)
+		node := c.nodes[leader.GetPeer().GetId()]
+		node.change(func(k *keeper) {
+			r := proto.CloneOf(k.replicas[leader.GetReplicaId()])
+			r.LogEpoch, r.LogSequence = region.GetLeaderEpoch(), 100
+			k.replicas[leader.GetReplicaId()] = r
+		})
+		tracker := c.services.term.Load().tracker
+		eventually(t, "the position is known", func() bool {
+			r, _ := tracker.Region(metasrv.NodeID(node.id), metasrv.RegionID(region.GetRegionId()), metasrv.ReplicaID(leader.GetReplicaId()))
+			return r.LogSequence == 100
+		})
+		node.restart(func(*metasrvpb.NodeInfo) { node.replicas[leader.GetReplicaId()].LogSequence = 99 })
+		return leader
+	}
+	leader := setBack(id)
+	eventually(t, "another one leads", func() bool { _, now, _ := c.region(id); return now.GetReplicaId() != leader.GetReplicaId() })
+	c.eventuallyServed(id)
+	if c.inSync(id, leader.GetReplicaId()) {
+		t.Error("the replica that was set back is in sync")
+	}
+	last := setBack(alone)
+	eventually(t, "it is listed", func() bool { return strings.Contains(c.problems(), "its disk was set back to an earlier state") })
+	if _, now, _ := c.region(alone); now.GetReplicaId() != last.GetReplicaId() || !c.inSync(alone, last.GetReplicaId()) {
+		t.Error("the last replica was given up")
 	}
 }
 

@@ -223,8 +223,10 @@ func (k *keeper) become(id uint64, c *metasrvpb.RegionConfig, role metasrvpb.Rep
 		return false
 	}
 	k.configs[id] = c
+	was := k.replicas[id]
 	k.replicas[id] = &metasrvpb.RegionStat{
 		RegionId: c.GetRegionId(), ReplicaId: id, LeaderEpoch: c.GetLeaderEpoch(), ConfVersion: c.GetConfVersion(), Role: role,
+		LogEpoch: was.GetLogEpoch(), LogSequence: was.GetLogSequence(),
 	}
 	return true
 }

@@ -46,7 +46,7 @@ func (m *testMemberServer) configure(t *testing.T, change *metasrvpb.ConfigureRe
 // Rule 5: the lease is what the whole cluster has it set to. One that becomes shorter counts for silence, here and on a metasrv
 // leader that takes over, only when the longer ones have ended.
 func TestLeaseIsSetForTheCluster(t *testing.T) {
-	const long, short = 2 * time.Second, 200 * time.Millisecond
+	const long, short = 3 * time.Second, 200 * time.Millisecond
 	m := startLeader(t, func(c *Config) { c.HeartbeatInterval, c.RegionLease = 50*time.Millisecond, long })
 	if set := m.config(t); set.GetLeaseMs() != inMilliseconds(long) || set.GetLongestLeaseMs() != 0 || set.GetRepairAfterMs() != 0 {
 		t.Errorf("a new cluster begins with %v", set)

@@ -959,7 +959,8 @@ type RegionStat struct {
 	Role            ReplicaRole `protobuf:"varint,21,opt,name=role,proto3,enum=metasrv.v1.ReplicaRole" json:"role,omitempty"`
 	LeaderEpoch     uint64      `protobuf:"varint,22,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
 	ConfVersion     uint64      `protobuf:"varint,23,opt,name=conf_version,json=confVersion,proto3" json:"conf_version,omitempty"`
-	// End of the replica's log: the epoch in which its last write was numbered, and that number.
+	// End of the replica's log, as far as it is durable: the epoch in which its last write was numbered, and that number. A region
+	// leader that restarts further back in the same leader_epoch has lost writes, and gets no lease.
 	LogEpoch    uint64 `protobuf:"varint,24,opt,name=log_epoch,json=logEpoch,proto3" json:"log_epoch,omitempty"`
 	LogSequence uint64 `protobuf:"varint,25,opt,name=log_sequence,json=logSequence,proto3" json:"log_sequence,omitempty"`
 	// The replica led the region, has been told to stop, and acknowledges nothing any more under leader_epoch.
