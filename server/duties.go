@@ -96,6 +96,7 @@ func (d *duties) run(ctx context.Context, l raftfsm.Leadership) error {
 	t := &term{ctx: ctx, leadership: l, tracker: tracker, dispatcher: heartbeat.NewDispatcher(tracker, rules{}, d.node, d.node)}
 	t.settings.Store(&set)
 	d.term.Store(t)
+	d.metrics.terms.Inc()
 	defer t.end()
 	defer d.term.Store(nil)
 	var work sync.WaitGroup

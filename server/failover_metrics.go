@@ -20,6 +20,9 @@ type failoverMetrics struct {
 	services  *services
 	elections *prometheus.CounterVec
 
+	// terms counts those of this member as the metasrv leader, failures the nodes that were found to have failed in them.
+	terms, failures prometheus.Counter
+
 	withoutLeader, failedNodes, halted, withheld *prometheus.Desc
 }
 
@@ -30,6 +33,13 @@ func newFailoverMetrics(s *services) *failoverMetrics {
 			Name: "metasrv_failover_regions_total",
 			Help: "Regions that this member, as the metasrv leader, took from replicas that could not serve them, by outcome.",
 		}, []string{"outcome"}),
+		terms: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "metasrv_leader_terms_total", Help: "Terms that this member has begun as the metasrv leader.",
+		}),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "metasrv_node_failures_total",
+			Help: "Datanodes that this member, as the metasrv leader, has found to have failed: whose leases had ended while nothing was heard of them.",
+		}),
 		withoutLeader: prometheus.NewDesc("metasrv_regions_without_leader",
 			"Regions whose leader can't serve them, by why no other replica does. On the metasrv leader.", []string{"reason"}, nil),
 		failedNodes: prometheus.NewDesc("metasrv_failed_nodes",
@@ -50,6 +60,8 @@ func (m *failoverMetrics) count(outcome string) { m.elections.WithLabelValues(ou
 // Describe implements prometheus.Collector.
 func (m *failoverMetrics) Describe(out chan<- *prometheus.Desc) {
 	m.elections.Describe(out)
+	m.terms.Describe(out)
+	m.failures.Describe(out)
 	for _, d := range []*prometheus.Desc{m.withoutLeader, m.failedNodes, m.halted, m.withheld} {
 		out <- d
 	}
@@ -58,6 +70,8 @@ func (m *failoverMetrics) Describe(out chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector. Only the metasrv leader knows of failures.
 func (m *failoverMetrics) Collect(out chan<- prometheus.Metric) {
 	m.elections.Collect(out)
+	m.terms.Collect(out)
+	m.failures.Collect(out)
 	t := m.services.term.Load()
 	if t == nil {
 		return

@@ -52,6 +52,9 @@ func (f *failover) due(failed []metasrv.NodeID, now time.Time) []metasrv.NodeID 
 	f.failed = make(map[metasrv.NodeID]struct{}, len(failed))
 	for _, node := range failed {
 		f.failed[node] = struct{}{}
+		if _, known := before[node]; !known {
+			f.metrics.failures.Inc()
+		}
 	}
 	var back []metasrv.NodeID
 	for node := range before {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"regexp"
 	"sync"
 	"time"
 
@@ -14,7 +15,9 @@ import (
 // newRegistry returns a registry of its own, with the metrics of the process: nothing global is counted.
 func newRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	// How long goroutines wait for a processor tells whether raft's timers can be kept.
+	latencies := collectors.WithGoCollectorRuntimeMetrics(collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/sched/latencies:seconds$`)})
+	r.MustRegister(collectors.NewGoCollector(latencies), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 

@@ -51,8 +51,9 @@ func (a *app) benchHeartbeatCommand() *cobra.Command {
 	return a.benchCommandOf("heartbeat", "Measure heartbeats: leases of many regions on many nodes",
 		"Measures heartbeats: simulated datanodes report their replicas and keep the leases of the regions that they lead, as\n"+
 			"datanodes do: by the client library, each over a connection of its own. Latency is from the sending of a beat to its\n"+
-			"answer. A lease that ends before the next one is granted is counted as lost. What the members use of CPU and memory\n"+
-			"is read from their /metrics, where these can be reached. It runs only on a cluster without datanodes of its own.\n"+
+			"answer. A lease that ends before the next one is granted is counted as lost. What the members use of CPU and memory,\n"+
+			"how often another one became the metasrv leader and how many nodes were taken for failed is read from their /metrics,\n"+
+			"where these can be reached. It runs only on a cluster without datanodes of its own.\n"+
 			"--clients and --conns are for the creation of the tables.",
 		func(o *benchOptions, f *pflag.FlagSet) {
 			f.IntVar(&h.tables.nodeCount, "nodes", 0, "`N` datanodes to simulate (required)")
@@ -232,7 +233,23 @@ func (h *heartbeatBench) measure(ctx context.Context, a *app, c *client.Client, 
 	h.ended.Store(true)
 	res := &loadgen.Result{Began: began, Ended: ended, Latency: sum.latency, Errors: sum.errors, LongestPause: pause}
 	figures := h.figures(sum, before, after, ended.Sub(began))
+	figures = append(figures, leaderFigures(usedBefore, used)...)
 	return res, append(figures, useFigures(usedBefore, used, ended.Sub(began), sum, h.replicas)...), nil
+}
+
+// leaderFigures say how often members became the metasrv leader, and how many nodes they then took for failed, each time they
+// did. What a process counted that was killed is not known.
+func leaderFigures(before, after map[string]memberUse) []loadgen.Figure {
+	terms, failures := 0.0, 0.0
+	for id, is := range after {
+		was := before[id]
+		if was.started != is.started {
+			was = memberUse{}
+		}
+		terms += is.terms - was.terms
+		failures += is.failures - was.failures
+	}
+	return []loadgen.Figure{{Name: "metasrv_leader_changes", Value: terms}, {Name: "nodes_taken_for_failed", Value: failures}}
 }
 
 // figures are what a person wants to know of the run besides its latency.

@@ -20,6 +20,8 @@ type memberUse struct {
 	// started tells a process from the one before.
 	started, cpuSeconds float64
 	resident            uint64
+	// terms counts those that the process has begun as the metasrv leader, failures the nodes that it found to have failed.
+	terms, failures float64
 }
 
 // metricsTimeout bounds the wait for one member: one that is gone must not hold the measurement up.
@@ -76,6 +78,10 @@ func readUse(r io.Reader) (memberUse, error) {
 			u.cpuSeconds = value
 		case "process_resident_memory_bytes":
 			u.resident = uint64(value)
+		case "metasrv_leader_terms_total":
+			u.terms = value
+		case "metasrv_node_failures_total":
+			u.failures = value
 		}
 	}
 	return u, lines.Err()
