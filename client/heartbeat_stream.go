@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +38,8 @@ type heartbeatStream struct {
 	digests atomic.Bool
 	// fullWanted: metasrv asks for a full report.
 	fullWanted atomic.Bool
+	// heard is when the last response came, or the stream began, since the task did.
+	heard atomic.Int64
 
 	// Of the sending goroutine.
 	sequence uint64
@@ -56,6 +59,8 @@ type heartbeatStream struct {
 // beatAt beats at one member until the stream breaks or ctx ends. answered reports whether the member
 // responded, which only the metasrv leader does.
 func (t *HeartbeatTask) beatAt(ctx context.Context, w *walk, worker *instructionWorker) (answered bool, err error) {
+	var doubting sync.WaitGroup
+	defer doubting.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// Until the first response the patience is that of other calls.
@@ -63,27 +68,29 @@ func (t *HeartbeatTask) beatAt(ctx context.Context, w *walk, worker *instruction
 	watchdog := time.AfterFunc(patience, func() { cancel(errSilent) })
 	defer watchdog.Stop()
 	defer func() {
-		if errors.Is(context.Cause(ctx), errSilent) {
-			err = errSilent
+		cause := context.Cause(ctx)
+		if _, elsewhere := errors.AsType[*elsewhereError](cause); elsewhere || errors.Is(cause, errSilent) {
+			err = cause
 		}
 	}()
+	s := &heartbeatStream{
+		task:     t,
+		worker:   worker,
+		member:   w.target,
+		watchdog: watchdog,
+		retimed:  make(chan struct{}, 1),
+	}
+	s.heardNow()
+	doubting.Go(func() { s.doubt(ctx, cancel) })
 
 	cc, release, err := t.client.conns.use(w.target)
 	if err != nil {
 		return false, err
 	}
 	defer release()
-	stream, err := metasrvpb.NewHeartbeatClient(cc).Heartbeat(ctx)
+	s.stream, err = metasrvpb.NewHeartbeatClient(cc).Heartbeat(ctx)
 	if err != nil {
 		return false, err
-	}
-	s := &heartbeatStream{
-		task:     t,
-		worker:   worker,
-		member:   w.target,
-		stream:   stream,
-		watchdog: watchdog,
-		retimed:  make(chan struct{}, 1),
 	}
 	ended := make(chan struct{})
 	var receiving sync.WaitGroup
@@ -119,8 +126,9 @@ func (s *heartbeatStream) send(ctx context.Context, ended <-chan struct{}) error
 
 // waitForBeat waits for the time of the next beat. It returns false when the stream has ended.
 func (s *heartbeatStream) waitForBeat(ctx context.Context, ended <-chan struct{}) (bool, error) {
-	interval := s.task.currentInterval()
-	due := time.NewTimer(time.Until(s.lastBeat.Add(interval)))
+	share := s.share()
+	pause := func() time.Duration { return time.Duration(share * float64(s.task.currentInterval())) }
+	due := time.NewTimer(time.Until(s.lastBeat.Add(pause())))
 	defer due.Stop()
 	woken := false
 	for {
@@ -132,16 +140,24 @@ func (s *heartbeatStream) waitForBeat(ctx context.Context, ended <-chan struct{}
 		case <-due.C:
 			return true, nil
 		case <-s.retimed:
-			interval = s.task.currentInterval()
 			if !woken {
-				due.Reset(time.Until(s.lastBeat.Add(interval)))
+				due.Reset(time.Until(s.lastBeat.Add(pause())))
 			}
 		case <-s.task.wake:
 			woken = true
 			// A gap, so that an instruction that is never done can't turn into a stream of beats.
-			due.Reset(time.Until(s.lastBeat.Add(interval / wakeGap)))
+			due.Reset(time.Until(s.lastBeat.Add(s.task.currentInterval() / wakeGap)))
 		}
 	}
+}
+
+// share returns which part of an interval lies before the next beat. Before the second one of a stream it is any: when the metasrv
+// leader changes, the streams of all nodes begin at the same moment, and would all beat at the same moment from then on.
+func (s *heartbeatStream) share() float64 {
+	if s.sequence > 1 {
+		return 1
+	}
+	return max(rand.Float64(), 1.0/wakeGap) //nolint:gosec // spreads load, guards nothing
 }
 
 // beat sends one request.
@@ -220,6 +236,7 @@ func (s *heartbeatStream) receive() error {
 			s.task.client.members.lead(s.member)
 		}
 		s.handle(response, learned)
+		s.heardNow()
 		s.watchdog.Reset(silentIntervals * s.task.currentInterval())
 	}
 }

@@ -222,6 +222,9 @@ func (t *HeartbeatTask) Run(ctx context.Context) error {
 			w.restart()
 		}
 		v := classify(err)
+		if elsewhere, ok := errors.AsType[*elsewhereError](err); ok {
+			v = verdict{action: follow, leader: elsewhere.leader}
+		}
 		if v.action != follow {
 			t.outage.failed(w.target, err)
 			if v.action != again {

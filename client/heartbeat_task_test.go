@@ -245,9 +245,10 @@ func TestHeartbeatIntervalOfTheLeaderWins(t *testing.T) {
 func TestHeartbeatLeavesASilentMember(t *testing.T) {
 	hung, fh := leaderMember(t)
 	m, f := leaderMember(t)
+	fh.interval = 300 * time.Millisecond // so that a slow machine doesn't take the member for silent
 	c := dial(t, func(cfg *Config) { cfg.AttemptTimeout = 100 * time.Millisecond }, hung.addr, m.addr)
 	beatFrom(t, c, nil)
-	fh.await(t, 3)
+	fh.await(t, 2)
 	fh.set(func() { fh.silent = true })
 	f.await(t, 2)
 
