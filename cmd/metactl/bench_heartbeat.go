@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,15 +114,8 @@ func (h *heartbeatBench) tableCount() uint64 {
 // run creates the tables, lets the nodes beat, and measures.
 func (h *heartbeatBench) run(ctx context.Context, a *app, c *client.Client, l *links, o *benchOptions) (*loadgen.Result, []loadgen.Figure, error) {
 	h.placed = newPlaced(h.tables.nodeCount)
-	count := h.tableCount()
-	created, err := loadgen.Run(ctx, loadgen.Config{
-		Clients: o.clients, Count: count, Reason: reasonOf, Progress: a.benchProgress("creating tables"),
-	}, func(client int) loadgen.Op { return h.tables.operation(l, client) })
-	if err != nil {
+	if err := h.create(ctx, a, l, o); err != nil {
 		return nil, nil, err
-	}
-	if n := created.Latency.Count(); n < count {
-		return nil, nil, fmt.Errorf("%d of %d tables were created: %v", n, count, created.Errors)
 	}
 	h.tables.nodes.end()
 	// What the nodes hold is large, and stays.
@@ -137,6 +131,31 @@ func (h *heartbeatBench) run(ctx context.Context, a *app, c *client.Client, l *l
 	}
 	fmt.Fprintf(a.err, "%d regions have leases; measuring for %v.\n", h.keeping().Led, o.duration)
 	return h.measure(ctx, a, c, o)
+}
+
+// creationRounds is how often tables are created in the place of those that failed: the metasrv leader may change meanwhile.
+const creationRounds = 5
+
+// create creates the tables.
+func (h *heartbeatBench) create(ctx context.Context, a *app, l *links, o *benchOptions) error {
+	missing, named := h.tableCount(), uint64(0)
+	for range creationRounds {
+		created, err := loadgen.Run(ctx, loadgen.Config{
+			Clients: o.clients, Count: missing, Reason: reasonOf, Progress: a.benchProgress("creating tables"),
+		}, func(client int) loadgen.Op {
+			create := h.tables.operation(l, client)
+			return func(ctx context.Context, n uint64) error { return create(ctx, named+n) }
+		})
+		if err = cmp.Or(err, ctx.Err()); err != nil {
+			return err
+		}
+		named += missing
+		if missing -= min(missing, created.Latency.Count()); missing == 0 {
+			return nil
+		}
+		fmt.Fprintf(a.err, "%d tables were not created: %v\n", missing, created.Errors)
+	}
+	return fmt.Errorf("%d of %d tables were not created in %d attempts", missing, h.tableCount(), creationRounds)
 }
 
 // start lets the nodes beat.
