@@ -30,6 +30,8 @@ type accord struct {
 	// presumed: the node has sent the digest of what is expected, and no list yet.
 	presumed bool
 	dirty    map[metasrv.TableID]struct{}
+	// later are tables that were judged for a beat, not all of whose tables were yet, and that are to be judged for the next one too.
+	later []metasrv.TableID
 	// differences are those that the last judgement found, by table.
 	differences map[metasrv.TableID]*difference
 	// past is how far the logs of region leaders were under earlier processes.
@@ -159,13 +161,21 @@ type decision struct {
 	changed bool
 	// gone is to be confirmed.
 	gone []*storagepb.DroppedReplica
+	// unfinished: there was no time to judge all.
+	unfinished bool
 }
+
+// judgeTime is how long a node's tables are judged in one turn: others, whose beats need little, are not to wait for longer.
+const judgeTime = 10 * time.Millisecond
 
 // decide judges what has changed on either side, and grants a lease of a length, in one hold of the node's mutex.
 //
 // The dispatcher must have reached a barrier that began after the request arrived. It may have marked more since, so the
 // judgement is by the member's own view, which has whatever was marked.
-func (t *Tracker) decide(s *stream, rules Rules, viewer state.Viewer, behind state.View, b beat, lease time.Duration) (decision, error) {
+//
+// before has the length only. It judges for judgeTime at most. Where more is left it grants nothing and sets unfinished: then it is
+// to be called again with what it returned. What is marked in between is judged then.
+func (t *Tracker) decide(s *stream, rules Rules, viewer state.Viewer, behind state.View, b beat, before decision) (decision, error) {
 	h := s.node
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -184,30 +194,37 @@ func (t *Tracker) decide(s *stream, rules Rules, viewer state.Viewer, behind sta
 		return decision{}, errStale(s.id, s.incarnation, present)
 	}
 	by := Reporter{Node: s.id, StorageGeneration: record.StorageGeneration, KeepsLeases: keepsLeases(record)}
-	out := decision{lease: lease}
+	out := before
+	if !out.unfinished {
+		h.judgeLater() // what was begun for an earlier beat, and given up
+	}
+	out.unfinished = false
 	h.presumed = h.presumes(by, b)
 	if b.unlisted {
 		if out.granted = h.presumed; out.granted {
 			out.presumed = true
 			t.counters.Presumed.Add(1)
 			out.full = t.mayAsk(b.arrived, h.expected.count)
-			t.grant(h, b.arrived, lease)
+			t.grant(h, b.arrived, out.lease)
 		}
 		return out, nil
 	}
 	if err := h.judge(rules, view, by, b.arrived, &out); err != nil {
 		return decision{}, err
 	}
+	if out.unfinished {
+		return out, nil
+	}
 	out.payload = h.payload()
 	if by.KeepsLeases && b.agreed {
 		out.granted = true
 		t.counters.Grants.Add(1)
-		out.ungranted = t.grant(h, b.arrived, lease)
+		out.ungranted = t.grant(h, b.arrived, out.lease)
 	}
 	return out, nil
 }
 
-// judge compares what has changed. Tables that could not be compared stay to be judged.
+// judge compares what has changed, for a while. Tables that could not be compared stay to be judged.
 func (h *heard) judge(rules Rules, view state.View, by Reporter, arrived time.Time, out *decision) error {
 	if h.everything {
 		if !h.settle(rules, by, out) {
@@ -215,7 +232,11 @@ func (h *heard) judge(rules Rules, view state.View, by Reporter, arrived time.Ti
 		}
 		h.everything, h.expected, h.placed = false, nil, nil
 	}
+	began := time.Now()
 	for table := range h.dirty {
+		if out.unfinished = time.Since(began) >= judgeTime; out.unfinished {
+			return nil
+		}
 		lines := h.reports.table(table)
 		agreement, err := rules.Agree(view, by, table, lines)
 		if err != nil {
@@ -237,16 +258,22 @@ func (h *heard) judge(rules Rules, view state.View, by Reporter, arrived time.Ti
 			h.differences[table] = now
 		}
 		out.gone = append(out.gone, agreement.Gone...)
-		if len(agreement.Gone) == 0 && !agreement.Waits {
-			// Else it is judged again until the confirmation is applied, or the wait is over.
-			delete(h.dirty, table)
+		delete(h.dirty, table)
+		if len(agreement.Gone) > 0 || agreement.Waits {
+			// It is judged again until the confirmation is applied, or the wait is over.
+			h.later = append(h.later, table)
 		}
 	}
-	if len(h.dirty) == 0 {
-		h.dirty = nil // a map keeps the room of all that it ever held
-	}
+	h.dirty = nil // a map keeps the room of all that it ever held
+	h.judgeLater()
 	out.news = out.news[:min(len(out.news), maxInstructions)]
 	return nil
+}
+
+// judgeLater has those tables judged with the next beat that this one leaves to it. h.mu is held.
+func (h *heard) judgeLater() {
+	h.addDirty(h.later...)
+	h.later = nil
 }
 
 // dirtyAll has each table judged. h.mu is held.

@@ -72,7 +72,20 @@ func (s *Session) decide(ctx context.Context, b beat) (decision, error) {
 	if err := s.cfg.Dispatcher.reach(ctx, view); err != nil {
 		return decision{}, err
 	}
-	return s.cfg.Tracker.decide(s.stream, s.cfg.Dispatcher.rules, s.cfg.Viewer, view, b, lease)
+	if err := s.cfg.Dispatcher.renew(ctx, s.stream, s.cfg.Turns); err != nil {
+		return decision{}, err
+	}
+	d := decision{lease: lease}
+	for {
+		if err := s.cfg.Turns.Take(ctx); err != nil {
+			return decision{}, err
+		}
+		d, err = s.cfg.Tracker.decide(s.stream, s.cfg.Dispatcher.rules, s.cfg.Viewer, view, b, d)
+		s.cfg.Turns.Give()
+		if err != nil || !d.unfinished {
+			return d, err
+		}
+	}
 }
 
 // confirm proposes that replicas are gone.

@@ -6,6 +6,8 @@ import "sync/atomic"
 type Counters struct {
 	// Beats counts requests, Lines the replicas that were reported in them.
 	Beats, Lines atomic.Uint64
+	// Superseded counts requests that were left without an answer because a newer one of the node was there.
+	Superseded atomic.Uint64
 	// Mismatches counts requests with another digest than that of the reports that are kept.
 	Mismatches atomic.Uint64
 	// FullAsked counts answers that asked for a full report.

@@ -26,8 +26,8 @@ type Dispatcher struct {
 	// revision is the one up to which all changes are marked. It is moved with mu held.
 	revision atomic.Uint64
 	begun    bool
-	// base is the state that the nodes were last expected to report.
-	base *base
+	// bases are the states that nodes were expected to report, the older ones first.
+	bases []*base
 }
 
 // NewDispatcher returns the dispatcher of a tracker. It does nothing before Run or a beat.
@@ -92,7 +92,7 @@ func (d *Dispatcher) take(revisions []state.Revision, err error) error {
 	if err != nil {
 		return err
 	}
-	d.base.expire(time.Now())
+	d.expire(time.Now())
 	view := d.viewer.View()
 	for i := range revisions {
 		if revisions[i].Number <= d.revision.Load() {
@@ -156,7 +156,7 @@ func (d *Dispatcher) markEverything() error {
 		d.tracker.getOrAdd(node)
 	}
 	d.tracker.expect(expected)
-	d.base = base
+	d.bases = append(d.bases, base)
 	d.revision.Store(view.Revision())
 	d.begun = true
 	return nil

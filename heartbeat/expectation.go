@@ -51,12 +51,14 @@ func (b *base) get() state.View {
 	return b.view
 }
 
-func (b *base) expire(now time.Time) {
+// expire gives the state up where it is time, and says whether it was.
+func (b *base) expire(now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if now.After(b.until) {
 		b.view = nil
 	}
+	return b.view == nil
 }
 
 // add adds a replica; those of a table come one after the other.
@@ -128,6 +130,9 @@ func (t *Tracker) expectations(rules Rules, view state.View) (map[metasrv.NodeID
 			all[p.Node] = e
 		}
 		generation, keeps := generations[p.Node]
+		if !keeps && p.Exact {
+			return // a node without leases is told nothing of what it should have
+		}
 		e.add(p, p.Exact && keeps && p.StorageGeneration >= generation)
 	})
 	for _, e := range all {

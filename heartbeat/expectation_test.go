@@ -193,7 +193,7 @@ func TestSettleButForChanges(t *testing.T) {
 
 	c, s = takenOver(t)
 	mustReach(t, c)
-	c.dispatcher.base.expire(time.Now().Add(time.Hour))
+	c.dispatcher.expire(time.Now().Add(time.Hour))
 	c.set(t, elect(region0, 9, 2, 2))
 	wantLease(t, mustBeat(t, s, leaseBeat(1, tables()...)), 1)
 	if len(c.rules.judged) != 2 {

@@ -23,6 +23,10 @@ type SessionConfig struct {
 	// Dispatcher is that of the Tracker.
 	Dispatcher *Dispatcher
 	Logger     *slog.Logger
+	// Turns are shared by all sessions of the member.
+	Turns *Turns
+	// Newer says whether a newer request of the stream has arrived. nil: never.
+	Newer func() bool
 }
 
 // Session handles the beats of one stream. It is made for one goroutine.
@@ -41,8 +45,9 @@ type Session struct {
 	value  []byte
 	stream *stream
 
-	// last is the last beat that was taken.
-	last beat
+	// last is the last beat that was taken, answered is when one was last answered.
+	last     beat
+	answered time.Time
 	// warnedEpoch is one more than the epoch of the node's group in which it was warned of that the node wrongly claims to
 	// be the writer, 0 where it wasn't.
 	warnedEpoch uint64
@@ -53,8 +58,8 @@ func NewSession(cfg SessionConfig) *Session {
 	return &Session{cfg: cfg, log: cfg.Logger}
 }
 
-// HandleBeat registers the node if need be, takes its report, and returns the answer without its header. The
-// request belongs to the session from then on. The beat counts as arrived when HandleBeat is called.
+// HandleBeat registers the node if need be, takes its report, and returns the answer without its header, nil where the beat
+// needs none. The request belongs to the session from then on. The beat counts as arrived when HandleBeat is called.
 //
 // Any error ends the stream. ErrInvalidArgument: the beat names no node, or changes it. ErrStaleIncarnation:
 // another process registered as the node since. ErrNodeIDTaken: a live process with other storage is the node.
@@ -66,12 +71,17 @@ func (s *Session) HandleBeat(ctx context.Context, req *metasrvpb.HeartbeatReques
 	if err := s.register(ctx, arrived, req); err != nil {
 		return nil, err
 	}
-	b, err := s.cfg.Tracker.observe(arrived, s.stream, req)
+	b, err := s.observe(ctx, arrived, req)
 	if err != nil {
 		return nil, err
 	}
 	s.last = b
 	s.logReplies(req.GetInstructionReplies())
+	if s.superseded(arrived, req) {
+		s.cfg.Tracker.counters.Superseded.Add(1)
+		return nil, nil
+	}
+	s.answered = arrived
 	resp := s.answer(b)
 	if resp.InSyncResults, err = s.changeInSync(ctx, req.GetInSyncChanges()); err != nil {
 		return nil, err
@@ -91,6 +101,24 @@ func (s *Session) HandleBeat(ctx context.Context, req *metasrvpb.HeartbeatReques
 		resp.Payload = d.payload
 	}
 	return resp, nil
+}
+
+// observe takes a beat, in a turn.
+func (s *Session) observe(ctx context.Context, arrived time.Time, req *metasrvpb.HeartbeatRequest) (beat, error) {
+	if err := s.cfg.Turns.Take(ctx); err != nil {
+		return beat{}, err
+	}
+	defer s.cfg.Turns.Give()
+	return s.cfg.Tracker.observe(arrived, s.stream, req)
+}
+
+// superseded says whether a request that was taken may stay without an answer: a newer one is there already, whose answer
+// does for both and grants for longer. So a backlog, as a pause of the process leaves it, isn't judged beat by beat. One is answered
+// each interval all the same, or a member that is too slow would answer none. Outcomes of changes of in-sync sets, and what groups
+// are told, belong to a request.
+func (s *Session) superseded(arrived time.Time, req *metasrvpb.HeartbeatRequest) bool {
+	return s.cfg.Newer != nil && req.GetSequence() > 0 && len(req.GetInSyncChanges()) == 0 && !s.inGroup() &&
+		arrived.Sub(s.answered) < s.cfg.Tracker.cfg.Interval && s.cfg.Newer()
 }
 
 // Replaced returns a channel that is closed when another stream takes the place of this one: the stream may

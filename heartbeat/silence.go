@@ -6,8 +6,8 @@ import (
 	"github.com/metasrv/metasrv"
 )
 
-// firstBeats is how many intervals a new metasrv leader waits at least before it takes a node for failed: each must have
-// had its chance to find the new one.
+// firstBeats is how many intervals a new metasrv leader waits at least before it takes a node for failed, and one that was paused
+// from when it goes on: each must have had its chance to find the new one, or to be heard again.
 const firstBeats = 3
 
 // Failed returns the nodes that may serve nothing any more at now: silent for longer than a lease, and whatever was granted
@@ -18,9 +18,10 @@ const firstBeats = 3
 func (t *Tracker) Failed(now time.Time) (failed []metasrv.NodeID, next time.Time) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
+	since := t.listening()
 	for id, h := range t.nodes {
 		h.mu.Lock()
-		at, frontend := t.failsAt(h), h.frontend
+		at, frontend := t.failsAt(h, since), h.frontend
 		h.mu.Unlock()
 		switch {
 		case frontend:
@@ -44,16 +45,16 @@ func (h *heard) isFrontend(is bool) {
 func (t *Tracker) HasFailed(node metasrv.NodeID, now time.Time) bool {
 	h := t.get(node)
 	if h == nil {
-		return !now.Before(t.failsAt(&heard{}))
+		return !now.Before(t.failsAt(&heard{}, t.listening()))
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return !now.Before(t.failsAt(h))
+	return !now.Before(t.failsAt(h, t.listening()))
 }
 
-// failsAt returns when a node has failed if it stays silent. h.mu is held.
-func (t *Tracker) failsAt(h *heard) time.Time {
-	at := t.started.Add(firstBeats * t.cfg.Interval)
+// failsAt returns when a node has failed if it stays silent, for a tracker that has listened since some time. h.mu is held.
+func (t *Tracker) failsAt(h *heard, since time.Time) time.Time {
+	at := since.Add(firstBeats * t.cfg.Interval)
 	if end := t.leaseEnd(h); end.After(at) {
 		at = end
 	}
@@ -65,12 +66,12 @@ func (t *Tracker) failsAt(h *heard) time.Time {
 }
 
 // Silence returns how long nothing has been heard of a node whose status was taken at now: since the beginning of the term
-// where nothing was.
+// where nothing was. What the process was paused for doesn't count.
 func (t *Tracker) Silence(s NodeStatus, now time.Time) time.Duration {
 	if !s.Heard {
-		return now.Sub(t.started)
+		return t.silence(t.started, now)
 	}
-	return s.Age
+	return t.silence(now.Add(-s.Age), now)
 }
 
 // Doubtful returns the silence from which on a node is counted among those that may be about to fail: it has missed a beat

@@ -15,7 +15,7 @@ func (h *heard) note(now time.Time, interval time.Duration) {
 // suspects says whether a node is silent for longer than its history lets expect. Suspicion steers where replicas and region
 // leaders go; whether a node has failed is told by its leases alone. h.mu is held.
 func (t *Tracker) suspects(h *heard, now time.Time) bool {
-	if t.cfg.SuspectPhi == 0 || now.Sub(h.lastBeat) < t.cfg.Interval+t.cfg.Interval/2 {
+	if t.cfg.SuspectPhi == 0 || t.silence(h.lastBeat, now) < t.cfg.Interval+t.cfg.Interval/2 {
 		return false
 	}
 	p, known := h.history.Phi(now, t.cfg.Interval/10)

@@ -27,6 +27,8 @@ type Tracker struct {
 	records  recordCache
 	counters *Counters
 
+	attention attention
+
 	askMu sync.Mutex
 	askAt time.Time // when the next full report may be asked for without a hurry
 }
@@ -101,7 +103,7 @@ func NewTracker(cfg Config, term uint64, now time.Time) (*Tracker, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	t := &Tracker{cfg: cfg, term: term, started: now, nodes: map[metasrv.NodeID]*heard{}, counters: &Counters{}}
+	t := &Tracker{cfg: cfg, term: term, started: now, nodes: map[metasrv.NodeID]*heard{}, counters: &Counters{}, attention: attention{since: now}}
 	t.present.Store(&cfg)
 	return t, nil
 }
@@ -197,18 +199,18 @@ func (t *Tracker) fill(s *NodeStatus, record *storagepb.NodeRecord, now time.Tim
 	s.Role = RoleOf(record)
 	h := t.get(s.ID)
 	if h == nil {
-		s.State = t.stateOf(false, now.Sub(t.started))
+		s.State = t.stateOf(false, t.silence(t.started, now))
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.beaten {
-		s.State = t.stateOf(false, now.Sub(t.started))
+		s.State = t.stateOf(false, t.silence(t.started, now))
 		return
 	}
 	s.Heard = true
 	s.Age = max(0, now.Sub(h.lastBeat))
-	s.State = t.stateOf(true, s.Age)
+	s.State = t.stateOf(true, t.silence(h.lastBeat, now))
 	if s.State == metasrvpb.NodeState_NODE_STATE_LIVE && t.suspects(h, now) {
 		s.State = metasrvpb.NodeState_NODE_STATE_SUSPECT
 	}
@@ -242,7 +244,7 @@ func (t *Tracker) holds(id metasrv.NodeID, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.stream != nil && h.beaten &&
-		t.stateOf(true, now.Sub(h.lastBeat)) == metasrvpb.NodeState_NODE_STATE_LIVE
+		t.stateOf(true, t.silence(h.lastBeat, now)) == metasrvpb.NodeState_NODE_STATE_LIVE
 }
 
 // replicas returns how many replicas a node last reported in this term.

@@ -1,11 +1,14 @@
 package server
 
 import (
+	"context"
+
 	"google.golang.org/grpc/encoding"
 	encodingproto "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/metasrv/metasrv/heartbeat"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 )
 
@@ -23,9 +26,18 @@ type encoded struct {
 func (e *encoded) GetHeader() *metasrvpb.ResponseHeader { return e.header }
 
 // codec is gRPC's codec for protobuf, which sends responses that are encoded already as they are.
-type codec struct{ encoding.CodecV2 }
+type codec struct {
+	encoding.CodecV2
+	// turns are for the decoding of heartbeats with many replicas.
+	turns *heartbeat.Turns
+}
 
-func newCodec() codec { return codec{encoding.GetCodecV2(encodingproto.Name)} }
+func newCodec(turns *heartbeat.Turns) codec {
+	return codec{encoding.GetCodecV2(encodingproto.Name), turns}
+}
+
+// largeBeat is the size in bytes from which on the decoding of a heartbeat is work, as its judgement is.
+const largeBeat = 4 << 10
 
 // Marshal implements encoding.CodecV2.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
@@ -54,6 +66,12 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 			return nil
 		}
 		m.Reset()
+	}
+	if _, beat := v.(*metasrvpb.HeartbeatRequest); beat && data.Len() >= largeBeat {
+		if err := c.turns.Take(context.Background()); err != nil { // who is before it only computes
+			return err
+		}
+		defer c.turns.Give()
 	}
 	return c.CodecV2.Unmarshal(data, v)
 }

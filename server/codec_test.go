@@ -24,7 +24,7 @@ func TestRoutesAreSentAsTheyAre(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 { // a message is as it was after it was encoded
-			got, err := newCodec().Marshal(resp)
+			got, err := newCodec(nil).Marshal(resp)
 			if err != nil || !bytes.Equal(got.Materialize(), want) {
 				t.Fatalf("%d bytes of routes are sent as %d, %v; want %d", size, got.Len(), err, len(want))
 			}
@@ -64,7 +64,7 @@ func TestPutsAreCodedAsProtobufDoes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := newCodec().Marshal(resp)
+		got, err := newCodec(nil).Marshal(resp)
 		if err != nil || !bytes.Equal(got.Materialize(), want) {
 			t.Fatalf("%v is sent as %x, %v; want %x", resp, got.Materialize(), err, want)
 		}
@@ -90,7 +90,7 @@ func TestPutsAreCodedAsProtobufDoes(t *testing.T) {
 		wanted, decoded := &metasrvpb.PutRequest{}, &metasrvpb.PutRequest{}
 		wantErr := proto.Unmarshal(sent, wanted)
 		received := bytes.Clone(sent)
-		err = newCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(received)}, decoded)
+		err = newCodec(nil).Unmarshal(mem.BufferSlice{mem.SliceBuffer(received)}, decoded)
 		clear(received) // gRPC uses the memory again
 		if (err == nil) != (wantErr == nil) || err == nil && !proto.Equal(decoded, wanted) {
 			t.Fatalf("%x is taken for %v, %v; want %v, %v", sent, decoded, err, wanted, wantErr)

@@ -101,6 +101,7 @@ func (d *duties) run(ctx context.Context, l raftfsm.Leadership) error {
 	defer d.term.Store(nil)
 	var work sync.WaitGroup
 	defer work.Wait()
+	work.Go(func() { attend(ctx, t.tracker) })
 	work.Go(func() { dispatch(ctx, t, log) })
 	work.Go(func() { d.followSettings(ctx, t, log) })
 	work.Go(func() { d.expireHolders(ctx, t, log) })
@@ -110,6 +111,20 @@ func (d *duties) run(ctx context.Context, l raftfsm.Leadership) error {
 	work.Go(func() { d.followWriters(ctx, t, log) })
 	d.abortCreations(ctx, t, log)
 	return nil
+}
+
+// attend tells the tracker that the process runs, until ctx ends.
+func attend(ctx context.Context, tracker *heartbeat.Tracker) {
+	ticker := time.NewTicker(heartbeat.AttentionPeriod)
+	defer ticker.Stop()
+	for {
+		tracker.Attend()
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
 }
 
 // dispatch tells nodes of changes of the state, until ctx ends.

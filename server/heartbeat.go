@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -44,12 +45,14 @@ func (s heartbeatService) Heartbeat(stream grpc.BidiStreamingServer[metasrvpb.He
 	defer cancel(nil)
 	defer context.AfterFunc(t.ctx, func() { cancel(context.Cause(t.ctx)) })()
 
+	var waiting atomic.Int32
 	session := heartbeat.NewSession(heartbeat.SessionConfig{
 		Tracker: t.tracker, Proposer: s.node, Viewer: s.node, Barrier: s.node, Dispatcher: t.dispatcher, Logger: s.log,
+		Turns: s.turns, Newer: func() bool { return waiting.Load() > 0 },
 	})
 	defer session.Close()
-	n := nodeStream{heartbeatService: s, term: t, session: session, stream: stream}
-	err = n.serve(ctx, req, s.receive(ctx, stream))
+	n := nodeStream{heartbeatService: s, term: t, session: session, stream: stream, waiting: &waiting}
+	err = n.serve(ctx, req, n.receive(ctx))
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -65,6 +68,8 @@ type nodeStream struct {
 	term    *term
 	session *heartbeat.Session
 	stream  grpc.BidiStreamingServer[metasrvpb.HeartbeatRequest, metasrvpb.HeartbeatResponse]
+	// waiting counts the requests that have arrived and that serve has not taken.
+	waiting *atomic.Int32
 }
 
 // serve answers the first request and those that follow, and tells the node in between what has come up.
@@ -81,6 +86,7 @@ func (n *nodeStream) serve(ctx context.Context, first *metasrvpb.HeartbeatReques
 			if r.err != nil {
 				return streamEnd(r.err)
 			}
+			n.waiting.Add(-1)
 			err = n.beat(ctx, r.request)
 		case <-wake:
 			err = n.respond(func() (*metasrvpb.HeartbeatResponse, error) { return n.session.Push(ctx) })
@@ -128,15 +134,16 @@ type received struct {
 	err     error
 }
 
-// receive returns the requests of a stream. It goes on until ctx ends or the stream does, which is at the
+// receive returns the requests of the stream. It goes on until ctx ends or the stream does, which is at the
 // latest when its handler has returned.
-func (s *services) receive(
-	ctx context.Context, stream grpc.BidiStreamingServer[metasrvpb.HeartbeatRequest, metasrvpb.HeartbeatResponse],
-) <-chan received {
+func (n *nodeStream) receive(ctx context.Context) <-chan received {
 	requests := make(chan received)
-	s.helpers.Go(func() {
+	n.helpers.Go(func() {
 		for {
-			req, err := stream.Recv()
+			req, err := n.stream.Recv()
+			if err == nil {
+				n.waiting.Add(1)
+			}
 			select {
 			case requests <- received{req, err}:
 			case <-ctx.Done():

@@ -36,6 +36,7 @@ func (m *heartbeatMetrics) register(r prometheus.Registerer) {
 		value      *atomic.Uint64
 	}{
 		{"heartbeat_requests_total", "Heartbeats that were taken.", nil, &m.Beats},
+		{"heartbeat_requests_superseded_total", "Heartbeats that were left without an answer because a newer one of their node was there.", nil, &m.Superseded},
 		{"heartbeat_region_reports_total", "Replicas that were reported in heartbeats, each time one was.", nil, &m.Lines},
 		{"heartbeat_digest_mismatches_total", "Heartbeats whose digest was not that of the reports before.", nil, &m.Mismatches},
 		{"heartbeat_full_reports_asked_total", "Answers that asked for a full report.", nil, &m.FullAsked},

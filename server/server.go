@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/heartbeat"
 )
 
 const (
@@ -73,6 +74,7 @@ func start(cfg Config, open nodeOpener) (_ *Server, err error) {
 	s := &Server{cfg: cfg, services: &services{memberID: cfg.NodeID, started: time.Now(), log: cfg.Logger, routes: newEncoder()}}
 	s.services.flags = flags{beats: cfg.heartbeats(), repairAfter: cfg.RepairAfter}
 	s.services.beats.duration = newAnswerHistogram()
+	s.services.turns = heartbeat.NewTurns(heartbeat.DefaultTurns())
 	s.duties = &duties{services: s.services, metrics: newFailoverMetrics(s.services)}
 	if s.dir, err = openDataDir(cfg.DataDir, cfg.NodeID); err != nil {
 		return nil, err
@@ -127,7 +129,7 @@ func (s *Server) newGRPC() *grpc.Server {
 	g := grpc.NewServer(
 		grpc.UnaryInterceptor(i.unary),
 		grpc.StreamInterceptor(i.stream),
-		grpc.ForceServerCodecV2(newCodec()),
+		grpc.ForceServerCodecV2(newCodec(s.services.turns)),
 		grpc.MaxRecvMsgSize(metasrv.MaxRequestBytes),
 		grpc.MaxSendMsgSize(maxResponseBytes),
 		grpc.NumStreamWorkers(streamWorkers),

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/metasrv/metasrv"
+	"github.com/metasrv/metasrv/heartbeat"
 	storagepb "github.com/metasrv/metasrv/proto/metasrv/storage/v1"
 	metasrvpb "github.com/metasrv/metasrv/proto/metasrv/v1"
 	"github.com/metasrv/metasrv/raftfsm/machine"
@@ -31,6 +32,8 @@ type services struct {
 	helpers sync.WaitGroup
 	// beats counts heartbeats and leases.
 	beats heartbeatMetrics
+	// turns bound how many heartbeats are worked on at the same moment.
+	turns *heartbeat.Turns
 	// hub hands the changes of the state to watches.
 	hub *hub
 	// routeWatches and catalogWatches are what watches of them have in common.
