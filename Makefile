@@ -65,6 +65,10 @@ linear: ## Check histories under faults: simulated, with broken builds that must
 	DURATION=$(DURATION) $(GO) test -tags $(TAGS) -count=1 -v -run TestSoak ./cmd/metasrv/e2e || failed=1
 	exit $$failed
 
+.PHONY: fences
+fences: ## Take each fence that keeps a region to one writer out of the source, and want its test to fail
+	$(GO) run -tags $(TAGS) ./internal/fences
+
 .PHONY: soak
 soak: ## Disturb real processes for DURATION (such as 1h) from SEED, and check what their clients saw
 	DURATION=$(DURATION) $(GO) test -tags $(TAGS) -count=1 -v -timeout 0 -run TestSoak ./cmd/metasrv/e2e

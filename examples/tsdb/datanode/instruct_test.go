@@ -69,7 +69,7 @@ func TestLateDrop(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	for _, pair := range [][2]uint64{{4, 6}, {5, 9}, {6, 1}} {
+	for _, pair := range [][2]uint64{{5, 9}, {6, 1}, {4, 6}} {
 		m.mu.Lock()
 		m.replies = nil
 		m.mu.Unlock()
