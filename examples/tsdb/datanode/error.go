@@ -33,6 +33,7 @@ var storeCodes = []struct {
 }{
 	{store.ErrExists, codes.AlreadyExists, "REGION_ALREADY_EXISTS"},
 	{store.ErrDamaged, codes.DataLoss, "REPLICA_DAMAGED"},
+	{store.ErrFormat, codes.FailedPrecondition, "REPLICA_FORMAT"},
 	{store.ErrDiverged, codes.FailedPrecondition, "DIVERGED"},
 	{store.ErrNotFound, codes.NotFound, "REPLICA_NOT_FOUND"},
 	{store.ErrStaleEpoch, codes.FailedPrecondition, "STALE_EPOCH"},

@@ -285,7 +285,7 @@ func (s *Service) flush(ctx context.Context, i *metasrvpb.FlushRegion) error {
 
 func (s *Service) dropInstructed(ctx context.Context, d *metasrvpb.DropRegion) error {
 	r, err := s.instructed(d.GetRegionId(), d.GetReplicaId())
-	if err != nil && !errors.Is(err, store.ErrDamaged) {
+	if err != nil && !errors.Is(err, store.ErrDamaged) && !errors.Is(err, store.ErrFormat) {
 		if errors.Is(err, store.ErrNotFound) && r == nil {
 			return s.absent(d, err)
 		}

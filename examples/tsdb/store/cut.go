@@ -19,6 +19,7 @@ func (r *Replica) cut(ctx context.Context, tx *sql.Tx, s *State, to uint64) erro
 	if to < s.Committed {
 		return fmt.Errorf("%w: write %d is committed here, and the region leader doesn't have it", ErrDiverged, to+1)
 	}
+	r.ages.cut(to)
 	for s.StoredSeq > to {
 		if err := r.undo(ctx, tx, s); err != nil {
 			return err

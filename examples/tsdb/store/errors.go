@@ -15,6 +15,8 @@ var (
 	ErrExists = errors.New("region exists")
 	// ErrDamaged: the replica's file can't be read. Restore it, or drop the replica.
 	ErrDamaged = errors.New("replica file is damaged")
+	// ErrFormat: the replica's file is of a version that this program doesn't read. Another version of the program does.
+	ErrFormat = errors.New("replica file is of another version")
 	// ErrStaleEpoch: the sender's leader_epoch is below the replica's.
 	ErrStaleEpoch = errors.New("leader_epoch is too old")
 	// ErrDiverged: the replica has writes that the region leader doesn't have, and that can't be taken back. A copy of the

@@ -12,8 +12,6 @@ import (
 )
 
 const (
-	// rememberedWrites is how many write ids of a region are known at least.
-	rememberedWrites = 10_000
 	// keptWrites and keptBytes bound the writes that are kept for replicas that lag, where nothing needs more.
 	keptWrites = 20_000
 	keptBytes  = 64 << 20
@@ -64,9 +62,8 @@ func (r *Replica) forget(ctx context.Context, tx *sql.Tx, before State, s *State
 			return err
 		}
 	}
-	if s.StoredSeq > rememberedWrites && s.StoredSeq != before.StoredSeq {
-		if _, err := tx.ExecContext(ctx, "DELETE FROM writes WHERE seq <= ?",
-			int64(s.StoredSeq-rememberedWrites)); err != nil { //nolint:gosec // a place
+	if s.StoredSeq != before.StoredSeq {
+		if err := r.forgetIDs(ctx, tx, s.StoredSeq, s.StoredSeq-min(s.StoredSeq, before.StoredSeq)); err != nil {
 			return err
 		}
 	}

@@ -27,8 +27,9 @@ type Replica struct {
 	// Set before others see the replica, nil where it is damaged.
 	definition *tsdbpb.CreateRegionRequest
 	table      *table
-	// writing is held by the one transaction that writes.
+	// writing is held by the one transaction that writes; ages is its.
 	writing sync.Mutex
+	ages    writeAges
 	// held is the first place that the log must keep for a copy under way, 0 where there is none.
 	held atomic.Uint64
 
@@ -73,7 +74,7 @@ func (r *Replica) State() State {
 	return r.state
 }
 
-// Damage returns ErrDamaged with what is wrong, nil where the replica is served.
+// Damage returns ErrDamaged or ErrFormat with what is wrong, nil where the replica is served.
 func (r *Replica) Damage() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -200,12 +201,15 @@ func (r *Replica) markDamaged(err error) {
 	if r.damage != nil {
 		return
 	}
-	if !errors.Is(err, ErrDamaged) {
+	message := "replica is not served: restore its file from a copy, or drop the replica"
+	switch {
+	case errors.Is(err, ErrFormat):
+		message = "replica is not served: its file is of another version"
+	case !errors.Is(err, ErrDamaged):
 		err = fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	r.damage = fmt.Errorf("region %s, file %s: %w", r.region, r.path(), err)
-	r.store.logger.Error("replica is not served: restore its file from a copy, or drop the replica",
-		"region_id", r.region, "replica_id", r.id, "file", r.path(), "error", err)
+	r.store.logger.Error(message, "region_id", r.region, "replica_id", r.id, "file", r.path(), "error", err)
 }
 
 // sameAs returns ErrExists unless the replica was created by an equal definition.
@@ -222,6 +226,7 @@ func (r *Replica) sameAs(d *tsdbpb.CreateRegionRequest) error {
 	return nil
 }
 
+// fileFormat is the version of the layout. Version 1 had no log of the region.
 const fileFormat = 2
 
 // layout are the tables beside that of the rows. writes remembers write ids; log keeps whole writes for replicas that lack
@@ -313,6 +318,20 @@ func checkHeader(path string) error {
 	return nil
 }
 
+// checkFormat returns ErrFormat for a file that another version of the program has written, and ErrDamaged for one that no
+// version has.
+func checkFormat(meta map[string]any) error {
+	format, ok := meta["format"].(int64)
+	switch {
+	case !ok || format < 1:
+		return fmt.Errorf("%w: it doesn't say of which version it is", ErrDamaged)
+	case format != fileFormat:
+		return fmt.Errorf("%w: it is of version %d, this program reads version %d; start the version of tsdb that reads it, or, where other "+
+			"replicas of the region are in sync, delete it: metasrv has the replica rebuilt from them", ErrFormat, format, fileFormat)
+	}
+	return nil
+}
+
 // load reads who the replica is.
 func (r *Replica) load(ctx context.Context) error {
 	if err := checkHeader(r.path()); err != nil {
@@ -323,8 +342,8 @@ func (r *Replica) load(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if format, _ := meta["format"].(int64); format != fileFormat {
-			return fmt.Errorf("%w: it has format %v, this program reads %d", ErrDamaged, meta["format"], fileFormat)
+		if err := checkFormat(meta); err != nil {
+			return err
 		}
 		text, _ := meta["definition"].(string)
 		d := &tsdbpb.CreateRegionRequest{}
@@ -349,6 +368,7 @@ func (r *Replica) load(ctx context.Context) error {
 			return err
 		}
 		r.definition, r.table = d, t
+		r.ages.mark(time.Now(), state.StoredSeq)
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.state = state

@@ -208,10 +208,10 @@ func (c *Receiving) check(ctx context.Context, tx *sql.Tx) error {
 		return err
 	}
 	region, _ := meta["region_id"].(int64)
-	if format, _ := meta["format"].(int64); format != fileFormat || uint64(region) != uint64(c.replica.region) { //nolint:gosec // as written
-		return fmt.Errorf("%w: it is of region %d in format %v", ErrDamaged, region, meta["format"])
+	if uint64(region) != uint64(c.replica.region) { //nolint:gosec // as written
+		return fmt.Errorf("%w: it is of region %d", ErrDamaged, region)
 	}
-	return nil
+	return checkFormat(meta)
 }
 
 // swap puts the copy in the place of the replica's file. Where that fails the former one is served again.

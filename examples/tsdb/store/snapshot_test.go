@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	tsdbpb "github.com/metasrv/metasrv/examples/tsdb/proto/tsdb/v1"
 	"github.com/metasrv/metasrv/examples/tsdb/store"
@@ -168,20 +170,34 @@ func TestCopyWaitsInVain(t *testing.T) {
 	c.expect(t, 5)
 }
 
-// TestForgottenWriteID: the leader stores a write id anew that it has forgotten. A follower that gets both in one part, and
-// so has not forgotten the first, stores them like the leader.
+// TestForgottenWriteID: a write id is known for minutes, however many come behind it. Then the leader forgets it, and stores the
+// write anew; a follower that gets both in one part, and so has not forgotten the first, stores them like the leader.
 func TestForgottenWriteID(t *testing.T) {
-	c := startCopied(t, 0, 0)
-	write(t, c.leader, "again", rowsOf(t, everyType(), number(0)))
-	one := rowsOf(t, everyType(), number(1))
-	var many []store.Write
-	for i := range 10_000 {
-		many = append(many, store.Write{ID: fmt.Append(nil, i), Rows: one})
-	}
-	if _, err := c.leader.Append(t.Context(), 2, many, true, 0); err != nil {
-		t.Fatal(err)
-	}
-	write(t, c.leader, "again", rowsOf(t, everyType(), number(2)))
-	c.follow(t, 1<<30)
-	c.expect(t, 10_002)
+	synctest.Test(t, func(t *testing.T) {
+		c := startCopied(t, 0, 0)
+		again := func() uint64 {
+			return write(t, c.leader, "again", rowsOf(t, everyType(), number(0))).Seqs[0]
+		}
+		again()
+		one := rowsOf(t, everyType(), number(1))
+		many := make([]store.Write, 0, 1_200)
+		for i := range cap(many) {
+			many = append(many, store.Write{ID: fmt.Append(nil, i), Rows: one})
+		}
+		if _, err := c.leader.Append(t.Context(), 2, many, true, 0); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(4 * time.Minute)
+		write(t, c.leader, "another", one)
+		if seq := again(); seq != 1 {
+			t.Errorf("repeated after 4 minutes it was stored anew, at %d", seq)
+		}
+		time.Sleep(2 * time.Minute)
+		write(t, c.leader, "yet another", one)
+		if seq := again(); seq != 1_204 {
+			t.Errorf("repeated after 6 minutes it was stored at %d, want 1204", seq)
+		}
+		c.follow(t, 1<<30)
+		c.expect(t, 1_204)
+	})
 }

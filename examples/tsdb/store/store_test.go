@@ -3,8 +3,10 @@ package store_test
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -591,6 +593,47 @@ func TestDamage(t *testing.T) {
 				t.Errorf("drop: %t, %v", existed, err)
 			}
 		})
+	}
+}
+
+// TestOtherVersion: a file that another version of the program has written is named as such, with what to do, and left alone.
+func TestOtherVersion(t *testing.T) {
+	for _, version := range []int{1, 3} {
+		folder := t.TempDir()
+		s := open(t, folder)
+		create(t, s, definition(keyed()))
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(folder, "region-1024-3-7.db")
+		db, err := sql.Open("sqlite", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = db.ExecContext(t.Context(), "UPDATE meta SET value = ? WHERE key = 'format'", version)
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, folder)
+		r, err := s.Replica(region)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = r.Damage()
+		for _, part := range []string{path, fmt.Sprintf("it is of version %d, this program reads version 2", version), "start the version of tsdb"} {
+			if !strings.Contains(fmt.Sprint(err), part) {
+				t.Errorf("%v, want %q in it", err, part)
+			}
+		}
+		if !errors.Is(err, store.ErrFormat) || errors.Is(err, store.ErrDamaged) {
+			t.Errorf("%v, want ErrFormat alone", err)
+		}
+		if err := r.Query(t.Context(), &tsdbpb.QueryRequest{}, nil); !errors.Is(err, store.ErrFormat) {
+			t.Errorf("query: %v, want ErrFormat", err)
+		}
+		if existed, err := s.Drop(t.Context(), region, 7, 2); !existed || err != nil {
+			t.Errorf("drop: %t, %v", existed, err)
+		}
 	}
 }
 

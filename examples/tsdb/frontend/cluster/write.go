@@ -2,11 +2,11 @@ package cluster
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/metasrv/metasrv/client"
@@ -26,8 +26,6 @@ const (
 	// chunkBytes and chunkRows bound one request to a datanode.
 	chunkBytes = 2 << 20
 	chunkRows  = 10_000
-	// writeIDBytes is the length of a write id.
-	writeIDBytes = 16
 	// refetchEvery is how many failed attempts make a route suspect, where the datanode says nothing of it.
 	refetchEvery = 3
 )
@@ -129,10 +127,10 @@ func (w *write) region(ctx context.Context, g *client.WriteGroup) error {
 	return flush()
 }
 
+// newWriteID returns an id whose order is about that of time: what datanodes know of ids then grows at its end, not everywhere.
 func newWriteID() []byte {
-	id := make([]byte, writeIDBytes)
-	_, _ = rand.Read(id) // never fails
-	return id
+	id := uuid.Must(uuid.NewV7()) // fails only where there is no randomness
+	return id[:]
 }
 
 // chunk writes rows of one region by one request, which it repeats under the same id while that may help. Where

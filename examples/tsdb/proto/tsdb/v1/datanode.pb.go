@@ -470,7 +470,7 @@ type WriteRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Route *Route                 `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
 	// Names this write so that a retry of it is stored once: 1 to 64 bytes, random enough to be unique in the
-	// table. A node remembers at least the last 10,000 writes of a region.
+	// table. A node remembers the writes of a region for 5 minutes: at least the last 1,000, at most 500,000.
 	WriteId []byte `protobuf:"bytes,2,opt,name=write_id,json=writeId,proto3" json:"write_id,omitempty"`
 	// Rows with the primary key of a stored row replace it. Columns left out are NULL.
 	Rows          *RowBatch `protobuf:"bytes,3,opt,name=rows,proto3" json:"rows,omitempty"`
