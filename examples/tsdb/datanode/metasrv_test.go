@@ -156,20 +156,6 @@ func (m *metasrvScript) drop(node uint64, d *metasrvpb.DropRegion) {
 	m.tell(node, &metasrvpb.Instruction{Instruction: &metasrvpb.Instruction_DropRegion{DropRegion: d}})
 }
 
-// refused waits until a node has refused an instruction about a replica, and returns why.
-func (m *metasrvScript) refused(t *testing.T, replica uint64) (why string) {
-	t.Helper()
-	m.await(t, "a refusal", func() bool {
-		for _, r := range m.replies {
-			if r.GetReplicaId() == replica {
-				why = r.GetError()
-			}
-		}
-		return why != ""
-	})
-	return why
-}
-
 // grant says how long the leases are that everybody gets from now on; 0: none.
 func (m *metasrvScript) grant(lease time.Duration) {
 	m.mu.Lock()
