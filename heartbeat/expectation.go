@@ -175,7 +175,7 @@ func (h *heard) settle(rules Rules, by Reporter, out *decision) bool {
 // h.mu is held.
 func (h *heard) presumes(by Reporter, b beat) bool {
 	return b.unlisted && by.KeepsLeases && h.everything && h.expected != nil && len(h.reports) == 0 &&
-		len(h.dirty) == 0 && len(h.withheld) == 0 && len(h.past) == 0 && h.expected.sum == b.said
+		len(h.dirty) == 0 && len(h.withheld) == 0 && h.expected.sum == b.said
 }
 
 // linesASecond is how many lines of full reports a metasrv leader asks for in a second where there is no hurry.
