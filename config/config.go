@@ -19,8 +19,9 @@ const (
 	// MaxReasonBytes bounds what people say of a maintenance.
 	MaxReasonBytes = 1 << 10
 
-	// MinLease and MaxLease bound the length of leases.
+	// MinLease is the length of the shortest lease that can be set.
 	MinLease = 2 * time.Millisecond
+	// MaxLease is what clients take for the longest lease, whatever metasrv says.
 	MaxLease = time.Hour
 	// MaxRepairAfter bounds the silence after which replicas are rebuilt.
 	MaxRepairAfter = 365 * 24 * time.Hour
